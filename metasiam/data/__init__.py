@@ -1,0 +1,1 @@
+"""Sources, domain sets, splits, samplers and augmentation: everything before the learner."""

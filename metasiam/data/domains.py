@@ -1,0 +1,315 @@
+"""Domain sets, and the split of their domains into seen, validation and held-out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from metasiam.errors import MetaSiamError
+
+Part = Literal["train", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Images of some domains, grouped by domain: what every sampler draws from.
+
+    Attributes:
+        images: int64 [M], indices into a domain set's images; each domain's stand together.
+        domains: int64 [D], the domains' indices, in increasing order.
+        starts: int64 [D], where each domain's block begins in ``images``.
+        counts: int64 [D], how many images each block has (at least one).
+    """
+
+    images: Tensor
+    domains: Tensor
+    starts: Tensor
+    counts: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        """Where the indices live, and so where draws from this pool are made."""
+        return self.images.device
+
+    def only(self, domains: Iterable[int]) -> Pool:
+        """Return the pool of just these domains, which must all be here."""
+        wanted = torch.tensor(sorted(set(domains)), dtype=torch.int64, device=self.device)
+        rows = torch.searchsorted(self.domains, wanted).clamp(max=len(self.domains) - 1)
+        if len(wanted) == 0 or not torch.equal(self.domains[rows], wanted):
+            raise ValueError(f"domains {wanted.tolist()} are not all in the pool")
+        blocks = [
+            self.images[start : start + count]
+            for start, count in zip(self.starts[rows].tolist(), self.counts[rows].tolist(), strict=True)
+        ]
+        return _grouped(torch.cat(blocks), wanted, self.counts[rows])
+
+    def without(self, domain: int) -> Pool:
+        """Return the pool of every domain but this one."""
+        return self.only(d for d in self.domains.tolist() if d != domain)
+
+    def shots(self, count: int, generator: torch.Generator) -> Pool:
+        """Return the pool with ``count`` images of each domain, drawn at random.
+
+        Pools drawn with equally seeded generators are nested: five shots contain the one shot.
+
+        Raises:
+            ValueError: if a domain has fewer than ``count`` images.
+        """
+        if int(self.counts.min()) < count:
+            raise ValueError(f"a domain has only {int(self.counts.min())} images, {count} were asked for")
+        keys = torch.rand(len(self.images), generator=generator, device=self.device)
+        rows = torch.repeat_interleave(torch.arange(len(self.domains), device=self.device), self.counts)
+        order = torch.argsort(keys)
+        order = order[torch.argsort(rows[order], stable=True)]
+        rank = torch.arange(len(order), device=self.device) - self.starts[rows]
+        kept = order[rank < count]
+        return _grouped(self.images[kept], self.domains, torch.full_like(self.counts, count))
+
+
+def _grouped(images: Tensor, domains: Tensor, counts: Tensor) -> Pool:
+    return Pool(images, domains, torch.cumsum(counts, 0) - counts, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class DomainSet:
+    """All images of a data set, each with its domain (class).
+
+    Attributes:
+        images: uint8 [N, C, H, W]; C is 1 or 3.
+        labels: int64 [N], the domain's index.
+        names: the domains' names, by index.
+        is_test: bool [N], true for the images that only evaluation may touch.
+        source: what names this data on the command line (``--data``).
+    """
+
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    is_test: Tensor
+    source: str = "memory"
+    _fingerprint: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
+        if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
+            raise ValueError(f"labels must be int64 [{count}]")
+        if self.is_test.dtype != torch.bool or self.is_test.shape != (count,):
+            raise ValueError(f"is_test must be bool [{count}]")
+        if count == 0:
+            raise MetaSiamError(f"{self.source} has no images. Check the path given to --data.")
+        if int(self.labels.min()) < 0 or int(self.labels.max()) >= len(self.names):
+            raise ValueError(f"labels must lie in 0..{len(self.names) - 1}")
+        small = (self.counts("train") + self.counts("test") < 2).nonzero().flatten().tolist()
+        if small:
+            raise MetaSiamError(
+                f"domain '{self.names[small[0]]}' of {self.source} has fewer than two images, so it has no pair. "
+                "Add images to it or remove it."
+            )
+
+    @property
+    def channels(self) -> int:
+        """1 for grey, 3 for colour."""
+        return int(self.images.shape[1])
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
+
+    @property
+    def device(self) -> torch.device:
+        """Where images and labels live."""
+        return self.images.device
+
+    def to(self, device: torch.device | str) -> DomainSet:
+        """Return the same domain set on ``device`` (itself when it is there already)."""
+        if torch.device(device) == self.device:
+            return self
+        return replace(
+            self, images=self.images.to(device), labels=self.labels.to(device), is_test=self.is_test.to(device)
+        )
+
+    def counts(self, part: Part) -> Tensor:
+        """Return the number of images per domain in one part: int64 [number of domains]."""
+        chosen = self.is_test if part == "test" else ~self.is_test
+        return torch.bincount(self.labels[chosen], minlength=len(self.names))
+
+    def pool(self, domains: Iterable[int], part: Part) -> Pool:
+        """Return the pool of these domains' images in one part.
+
+        Raises:
+            MetaSiamError: if one of the domains has no image there.
+        """
+        wanted = torch.tensor(sorted(set(domains)), dtype=torch.int64, device=self.device)
+        counts = self.counts(part)[wanted]
+        if len(wanted) == 0:
+            raise ValueError("a pool needs at least one domain")
+        if int(counts.min()) == 0:
+            name = self.names[int(wanted[int(counts.argmin())])]
+            raise MetaSiamError(f"domain '{name}' of {self.source} has no {part} images. Add some or remove it.")
+        chosen = (self.is_test if part == "test" else ~self.is_test) & torch.isin(self.labels, wanted)
+        index = chosen.nonzero().flatten()
+        index = index[torch.argsort(self.labels[index], stable=True)]
+        return _grouped(index, wanted, counts)
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        # Rows viewed as int64 gather several times faster than rows of bytes.
+        flat = self.images.reshape(len(self.images), -1)
+        return flat.view(torch.int64) if flat.shape[1] % 8 == 0 and flat.is_contiguous() else flat
+
+    def gather(self, index: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return the images at ``index``.
+
+        Args:
+            index: int64 [...], on the domain set's device.
+            out: uint8 [..., C, H, W] to write into, when the caller keeps a buffer.
+
+        Returns:
+            uint8 [..., C, H, W].
+        """
+        shape = (*index.shape, *self.images.shape[1:])
+        if out is not None:
+            target = out.view(index.numel(), -1).view(self._rows.dtype)
+            torch.index_select(self._rows, 0, index.reshape(-1), out=target)
+            return out
+        return self._rows.index_select(0, index.reshape(-1)).view(torch.uint8).view(shape)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of images, labels, names and parts: equal data, equal fingerprint."""
+        if self._fingerprint is None:
+            digest = hashlib.blake2b(digest_size=12)
+            for tensor in (self.images, self.labels, self.is_test):
+                digest.update(str(tuple(tensor.shape)).encode())
+                digest.update(tensor.cpu().contiguous().numpy().data)
+            digest.update(json.dumps(self.names).encode())
+            object.__setattr__(self, "_fingerprint", digest.hexdigest())
+        assert self._fingerprint is not None
+        return self._fingerprint
+
+    def channel_statistics(self, pool: Pool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and standard deviation per channel, as fractions of 255, of a pool's images."""
+        histogram = torch.zeros(self.channels, 256, dtype=torch.float64)
+        for block in pool.images.split(4096):
+            pixels = self.gather(block).transpose(0, 1).reshape(self.channels, -1)
+            for channel in range(self.channels):
+                histogram[channel] += torch.bincount(pixels[channel].cpu(), minlength=256)
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        weight = histogram / histogram.sum(1, keepdim=True)
+        mean = (weight * levels).sum(1)
+        std = ((weight * levels**2).sum(1) - mean**2).clamp(min=1e-6).sqrt()
+        return tuple(round(m, 4) for m in mean.tolist()), tuple(max(round(s, 4), 1e-3) for s in std.tolist())
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which domains are trained on, chosen with, and tested on; the three are disjoint.
+
+    Attributes:
+        seen: domains to train on.
+        validation: seen-side domains kept back for choosing thresholds and hyperparameters.
+        held_out: domains never trained on.
+        name: how the split was asked for, e.g. ``held-out 10`` or ``cifar-fs``.
+    """
+
+    seen: tuple[int, ...]
+    validation: tuple[int, ...]
+    held_out: tuple[int, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        together = [*self.seen, *self.validation, *self.held_out]
+        if len(set(together)) != len(together):
+            raise ValueError("a domain stands in two parts of the split")
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the split as JSON-ready values."""
+        return {
+            "name": self.name,
+            "seen": list(self.seen),
+            "validation": list(self.validation),
+            "held_out": list(self.held_out),
+        }
+
+
+def split_domains(
+    domains: DomainSet, *, held_out: int = 10, validation: int = 0, split: str | Path | None = None
+) -> Split:
+    """Split a domain set's domains into seen, validation and held-out ones.
+
+    Args:
+        domains: the domain set.
+        held_out: hold out the last so many domains (the seeds' 90-10 is 10 of CIFAR-100); 0 trains on all.
+        validation: keep back this many of the remaining domains, evenly spread over them. With a
+            published split, 0 keeps its own validation classes.
+        split: ``cifar-fs``, ``fc100`` or a JSON file of ``{"train", "validation", "test"}`` names;
+            overrides ``held_out``.
+
+    Raises:
+        MetaSiamError: if there are too few domains, or a split file names one that is not there.
+    """
+    if split is not None:
+        return _published_split(domains, split, validation)
+    total = len(domains.names)
+    if held_out < 0 or validation < 0:
+        raise MetaSiamError("--held-out and --validation must not be negative.")
+    if total - held_out - validation < 2:
+        raise MetaSiamError(
+            f"{domains.source} has {total} domains; --held-out {held_out} with --validation {validation} leaves "
+            f"{max(total - held_out - validation, 0)} to train on and at least 2 are needed. Lower them."
+        )
+    rest = list(range(total - held_out))
+    kept = _spread(rest, validation)
+    return Split(
+        tuple(d for d in rest if d not in kept),
+        tuple(sorted(kept)),
+        tuple(range(total - held_out, total)),
+        f"held-out {held_out}",
+    )
+
+
+def _spread(domains: Sequence[int], count: int) -> set[int]:
+    """Pick ``count`` of the domains at even distances, so that neighbours in sorted order stay apart."""
+    return {domains[(2 * i + 1) * len(domains) // (2 * count)] for i in range(count)}
+
+
+def _published_split(domains: DomainSet, split: str | Path, validation: int) -> Split:
+    packaged = Path(__file__).parent / "splits" / f"{split}.json"
+    path = packaged if packaged.is_file() else Path(split)
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        parts = [[str(name) for name in listed[key]] for key in ("train", "validation", "test")]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        known = ", ".join(sorted(p.stem for p in packaged.parent.glob("*.json")))
+        raise MetaSiamError(
+            f"--split {split} cannot be read ({type(error).__name__}: {error}). Use {known}, or a JSON file with "
+            "the lists train, validation and test."
+        ) from error
+    position = {name: index for index, name in enumerate(domains.names)}
+    missing = [name for names in parts for name in names if name not in position]
+    if missing:
+        raise MetaSiamError(
+            f"--split {split} names the domain '{missing[0]}', which {domains.source} does not have. "
+            "Use the data that the split was made for."
+        )
+    seen, kept, held_out = (sorted(position[name] for name in names) for names in parts)
+    doubled = len(seen) + len(kept) + len(held_out) - len({*seen, *kept, *held_out})
+    if doubled:
+        raise MetaSiamError(f"--split {split} names {doubled} domains in more than one list. Make them disjoint.")
+    if len(seen) - validation < 2:
+        raise MetaSiamError(f"--split {split} with --validation {validation} leaves fewer than 2 domains to train on.")
+    more = _spread(seen, validation)
+    return Split(
+        tuple(d for d in seen if d not in more), tuple(sorted({*kept, *more})), tuple(held_out), str(split)
+    )
