@@ -310,6 +310,4 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
     if len(seen) - validation < 2:
         raise MetaSiamError(f"--split {split} with --validation {validation} leaves fewer than 2 domains to train on.")
     more = _spread(seen, validation)
-    return Split(
-        tuple(d for d in seen if d not in more), tuple(sorted({*kept, *more})), tuple(held_out), str(split)
-    )
+    return Split(tuple(d for d in seen if d not in more), tuple(sorted({*kept, *more})), tuple(held_out), str(split))

@@ -21,9 +21,7 @@ def _uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
     return torch.minimum((fraction * bound).long(), bound - 1)
 
 
-def draw_triplets(
-    anchors: Pool, negatives: Pool, shape: tuple[int, ...], generator: torch.Generator
-) -> Tensor:
+def draw_triplets(anchors: Pool, negatives: Pool, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw triplets: domains of the task uniformly, then two different images, then an antidomain negative.
 
     The negative is drawn uniformly from all images of ``negatives`` whose domain is not the anchor's,
@@ -43,9 +41,7 @@ def draw_triplets(
     """
     if int(anchors.counts.min()) < 2:
         raise ValueError("every domain of a task needs at least two images to make a positive pair")
-    row = _uniform_below(
-        torch.full(shape, len(anchors.domains), dtype=torch.int64, device=anchors.device), generator
-    )
+    row = _uniform_below(torch.full(shape, len(anchors.domains), dtype=torch.int64, device=anchors.device), generator)
     anchor = _uniform_below(anchors.counts[row], generator)
     return complete_triplets(anchors, negatives, row, anchor, generator)
 
@@ -81,9 +77,7 @@ def complete_triplets(
         raise ValueError("the negatives' pool has only the anchor's own domain")
     negative = _uniform_below(allowed, generator)
     negative = negative + torch.where(negative >= negatives.starts[place], skip, 0)
-    return torch.stack(
-        (anchors.images[start + offset], anchors.images[start + positive], negatives.images[negative])
-    )
+    return torch.stack((anchors.images[start + offset], anchors.images[start + positive], negatives.images[negative]))
 
 
 class Pairs(NamedTuple):

@@ -1,0 +1,1 @@
+"""What the numbers mean: verification, calibration, adaptation, episodes and their statistics."""

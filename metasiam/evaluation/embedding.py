@@ -1,0 +1,56 @@
+"""Images to embeddings, each image once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metasiam.data.augment import normalise
+from metasiam.data.domains import DomainSet
+from metasiam.models.files import EmbedderInfo
+
+
+@torch.inference_mode()
+def embed_images(
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    domains: DomainSet,
+    index: Tensor,
+    *,
+    batch_size: int = 512,
+    mirror: bool = False,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Embed the images at ``index`` in eval mode and full precision; the embedder is left as it was.
+
+    Args:
+        embedder: maps normalised float [B, C, H, W] to [B, D].
+        info: normalisation and distance.
+        domains: where the images are.
+        index: int64 [M], each image once: pairs index the result.
+        batch_size: images in one forward pass.
+        mirror: average each embedding with that of the mirrored image (after length normalisation).
+        device: where to compute; default the embedder's.
+
+    Returns:
+        float32 [M, D] on ``device``; rows have length 1 when the distance is cosine.
+    """
+    device = torch.device(device) if device is not None else next(embedder.parameters()).device
+    training = embedder.training
+    embedder.eval()
+    try:
+        blocks = []
+        for block in index.split(batch_size):
+            images = normalise(domains.gather(block.to(domains.device)).to(device), info.mean, info.std)
+            rows = _lengths(embedder(images), info)
+            if mirror:
+                rows = _lengths(rows + _lengths(embedder(images.flip(-1)), info), info)
+            blocks.append(rows)
+        return torch.cat(blocks)
+    finally:
+        embedder.train(training)
+
+
+def _lengths(rows: Tensor, info: EmbedderInfo) -> Tensor:
+    return F.normalize(rows.float(), dim=1) if info.distance == "cosine" else rows.float()

@@ -1,0 +1,225 @@
+"""Objectives: what a batch of embeddings is pulled towards.
+
+The functions are pure. The modules wrap them behind one call, ``objective(embeddings, labels)``, with the 3B
+embeddings of a triplet batch stacked as anchors, positives, negatives, and their domains' labels; an objective
+that needs parameters of its own (proxies) holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from metasiam.errors import MetaSiamError
+
+
+def triplet_cosine(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.3) -> Tensor:
+    """Mean of max(0, margin − cos(anchor, positive) + cos(anchor, negative)), the seeds' loss.
+
+    Args:
+        anchor: float [B, D].
+        positive: float [B, D].
+        negative: float [B, D].
+        margin: in units of cosine similarity.
+    """
+    near = F.cosine_similarity(anchor, positive)
+    far = F.cosine_similarity(anchor, negative)
+    return F.relu(margin - near + far).mean()
+
+
+def triplet_squared_euclidean(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 1.0) -> Tensor:
+    """Mean of max(0, margin + ‖anchor − positive‖² − ‖anchor − negative‖²) (Schroff et al., FaceNet, 2015).
+
+    Args:
+        anchor: float [B, D].
+        positive: float [B, D].
+        negative: float [B, D].
+        margin: in units of squared distance.
+    """
+    near = (anchor - positive).square().sum(1)
+    far = (anchor - negative).square().sum(1)
+    return F.relu(margin + near - far).mean()
+
+
+def contrastive(first: Tensor, second: Tensor, same: Tensor, margin: float = 1.0) -> Tensor:
+    """Mean of d² for same pairs and max(0, margin − d)² for different ones (Hadsell, Chopra, LeCun, 2006).
+
+    Args:
+        first: float [P, D].
+        second: float [P, D].
+        same: bool [P].
+        margin: in units of distance.
+    """
+    squared = (first - second).square().sum(1)
+    # The square root's gradient is infinite at 0.
+    distance = squared.clamp(min=1e-12).sqrt()
+    return torch.where(same, squared, F.relu(margin - distance).square()).mean()
+
+
+def pair_bce(logits: Tensor, same: Tensor) -> Tensor:
+    """Mean binary cross-entropy of same/different answers (Koch et al., 2015).
+
+    Args:
+        logits: float [P], log-odds of "same".
+        same: bool [P].
+    """
+    return F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype))
+
+
+def normalised_softmax(embeddings: Tensor, proxies: Tensor, targets: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy over the cosines to one proxy a domain (Zhai & Wu, "Classification is a strong baseline", 2019).
+
+    Args:
+        embeddings: float [B, D].
+        proxies: float [domains, D].
+        targets: int64 [B], rows of ``proxies``.
+        temperature: divides the cosines.
+    """
+    cosines = F.linear(F.normalize(embeddings, dim=1), F.normalize(proxies, dim=1))
+    return F.cross_entropy(cosines / temperature, targets)
+
+
+class TripletCosine(nn.Module):
+    """``triplet_cosine`` on a stacked triplet batch."""
+
+    distance = "cosine"
+
+    def __init__(self, margin: float = 0.3) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings (anchors, positives, negatives)."""
+        return triplet_cosine(*embeddings.chunk(3), margin=self.margin)
+
+
+class TripletSquaredEuclidean(nn.Module):
+    """``triplet_squared_euclidean`` on a stacked triplet batch."""
+
+    distance = "squared_euclidean"
+
+    def __init__(self, margin: float = 1.0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings (anchors, positives, negatives)."""
+        return triplet_squared_euclidean(*embeddings.chunk(3), margin=self.margin)
+
+
+class Contrastive(nn.Module):
+    """``contrastive`` on the two pairs that a triplet holds: anchor with positive, anchor with negative."""
+
+    distance = "squared_euclidean"
+
+    def __init__(self, margin: float = 1.0) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings (anchors, positives, negatives)."""
+        anchor, positive, negative = embeddings.chunk(3)
+        same = torch.arange(2 * len(anchor), device=embeddings.device) < len(anchor)
+        return contrastive(anchor.repeat(2, 1), torch.cat((positive, negative)), same, self.margin)
+
+
+class NormalisedSoftmax(nn.Module):
+    """``normalised_softmax`` with a learned proxy for every domain; uses the labels, not the triplets.
+
+    Args:
+        domain_count: number of domains in the domain set (labels are indices into it).
+        embedding_size: dimensions of an embedding.
+        temperature: 0.05 as in the source's code; chosen again on validation domains by ``benchmarks``.
+        generator: draws the first proxies.
+    """
+
+    distance = "cosine"
+
+    def __init__(
+        self,
+        domain_count: int,
+        embedding_size: int,
+        temperature: float = 0.05,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.proxies = nn.Parameter(torch.randn(domain_count, embedding_size, generator=generator))
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
+        return normalised_softmax(embeddings, self.proxies, labels, self.temperature)
+
+
+class MinedTriplets(nn.Module):
+    """Triplet loss on triplets mined within the batch by pytorch-metric-learning.
+
+    Args:
+        margin: in units of cosine similarity.
+        miner: ``hard`` (hardest positive and negative of each anchor) or ``semihard``.
+
+    Raises:
+        MetaSiamError: if pytorch-metric-learning is not installed.
+    """
+
+    distance = "cosine"
+
+    def __init__(self, margin: float = 0.3, miner: str = "hard") -> None:
+        super().__init__()
+        try:
+            from pytorch_metric_learning import distances, losses, miners
+        except ImportError as error:
+            raise MetaSiamError(
+                "--loss mined-* needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
+            ) from error
+        cosine = distances.CosineSimilarity()
+        self._loss = losses.TripletMarginLoss(margin=margin, distance=cosine)
+        self._miner: Any = (
+            miners.BatchHardMiner(distance=cosine)
+            if miner == "hard"
+            else miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=cosine)
+        )
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
+        return cast(Tensor, self._loss(embeddings, labels, self._miner(embeddings, labels)))
+
+
+#: Name → builder(margin or None, number of domains, embedding size, generator).
+OBJECTIVES: dict[str, Callable[[float | None, int, int, torch.Generator], nn.Module]] = {
+    "cosine": lambda margin, n, size, g: TripletCosine(0.3 if margin is None else margin),
+    "euclidean": lambda margin, n, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
+    "contrastive": lambda margin, n, size, g: Contrastive(1.0 if margin is None else margin),
+    "softmax": lambda margin, n, size, g: NormalisedSoftmax(n, size, generator=g),
+    "mined-hard": lambda margin, n, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
+    "mined-semihard": lambda margin, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
+}
+
+
+def build_objective(
+    name: str,
+    *,
+    margin: float | None = None,
+    domain_count: int,
+    embedding_size: int,
+    generator: torch.Generator,
+) -> nn.Module:
+    """Build an objective by name: a module called as ``objective(embeddings [3B, D], labels [3B])``.
+
+    Args:
+        name: a key of ``OBJECTIVES``.
+        margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
+        domain_count: number of domains in the domain set.
+        embedding_size: dimensions of an embedding.
+        generator: draws the objective's own first parameters, if it has any.
+
+    Raises:
+        MetaSiamError: for an unknown name.
+    """
+    if name not in OBJECTIVES:
+        raise MetaSiamError(f"--loss {name} is unknown. Use one of: {', '.join(OBJECTIVES)}.")
+    return OBJECTIVES[name](margin, domain_count, embedding_size, generator)

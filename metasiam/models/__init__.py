@@ -1,0 +1,44 @@
+"""Embedders by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from metasiam.errors import MetaSiamError
+from metasiam.models.few_shot import Conv4, ResNet12
+from metasiam.models.resnet_cifar import RESNETS_CIFAR
+from metasiam.models.torchvision_resnet import TorchvisionResNet18
+
+#: Name → builder(channels, image_size). A builder returns a module with ``embedding_size`` whose forward maps
+#: normalised images [B, C, H, W] to embeddings [B, embedding_size].
+EMBEDDERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
+    **RESNETS_CIFAR,
+    "conv4": Conv4,
+    "resnet12": ResNet12,
+    "resnet18": lambda channels, size: TorchvisionResNet18(channels),
+    "resnet18-imagenet": lambda channels, size: TorchvisionResNet18(channels, pretrained=True),
+}
+
+
+def build_embedder(arch: str, *, channels: int = 3, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
+    """Build an embedder by name.
+
+    Args:
+        arch: a key of ``EMBEDDERS``.
+        channels: image channels, 1 or 3.
+        image_size: height and width in pixels.
+
+    Returns:
+        A module with ``embedding_size``; forward maps float [B, C, H, W] to float [B, embedding_size].
+
+    Raises:
+        MetaSiamError: for an unknown name, or images that are too small for it.
+    """
+    if arch not in EMBEDDERS:
+        raise MetaSiamError(f"--arch {arch} is unknown. Use one of: {', '.join(EMBEDDERS)}.")
+    try:
+        return EMBEDDERS[arch](channels, image_size)
+    except ValueError as error:
+        raise MetaSiamError(f"--arch {arch} does not fit the images: {error}. Use another one.") from error

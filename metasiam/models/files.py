@@ -1,0 +1,148 @@
+"""Embedder weights on disk: safetensors with metadata, and plain state dicts trained elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from metasiam.errors import MetaSiamError
+from metasiam.models import build_embedder
+
+#: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
+SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+EMBEDDER_FILE = "embedder.safetensors"
+
+
+@dataclass(frozen=True)
+class EmbedderInfo:
+    """What must be known to use trained weights.
+
+    Attributes:
+        arch: name in ``metasiam.models.EMBEDDERS``.
+        channels: image channels.
+        image_size: height and width in pixels that images are brought to.
+        mean: per channel, as fractions of 255.
+        std: per channel, as fractions of 255.
+        distance: ``cosine`` or ``squared_euclidean``: how two embeddings are compared.
+        threshold: calibrated similarity from which two images count as same, if known.
+        trained_on: the source of the training images, for people to read.
+    """
+
+    arch: str
+    channels: int = 3
+    image_size: tuple[int, int] = (32, 32)
+    mean: tuple[float, ...] = SEED_MEAN
+    std: tuple[float, ...] = SEED_STD
+    distance: str = "cosine"
+    threshold: float | None = None
+    trained_on: str = ""
+
+
+def save_embedder(path: Path, embedder: nn.Module, info: EmbedderInfo) -> None:
+    """Write weights and ``info`` to a safetensors file, atomically."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
+    os.replace(partial, path)
+
+
+def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any) -> tuple[nn.Module, EmbedderInfo]:
+    """Read an embedder from a run folder, a safetensors file or a plain PyTorch state dict.
+
+    Nothing that could run code is ever unpickled (``weights_only=True``).
+
+    Args:
+        path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.
+        arch: embedder name; needed for a state dict, which does not say.
+        overrides: fields of ``EmbedderInfo`` that replace the stored ones.
+
+    Returns:
+        The embedder on the CPU in eval mode, and its info.
+
+    Raises:
+        MetaSiamError: if the file is missing, damaged, holds anything but tensors, or is of another architecture.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / EMBEDDER_FILE).is_file():
+            raise MetaSiamError(
+                f"{path} holds no {EMBEDDER_FILE}. Give a finished run's folder (metasiam reptile or triplet), "
+                "finish this one with --resume, or give a weights file."
+            )
+        path = path / EMBEDDER_FILE
+    if not path.is_file():
+        raise MetaSiamError(f"{path} does not exist. Give a run folder or a weights file.")
+    state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
+    if arch is not None and stored.get("arch", arch) != arch:
+        raise MetaSiamError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
+    if arch is None and "arch" not in stored:
+        raise MetaSiamError(f"{path} does not say its architecture. Add --arch, e.g. --arch resnet56.")
+    if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
+        stored["channels"] = int(first.shape[1])
+    info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **{**stored, **overrides})
+    embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
+    load_state(embedder, state, path)
+    return embedder.eval(), info
+
+
+def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load ``state`` into ``module``, every key and shape matching.
+
+    Raises:
+        MetaSiamError: naming the first missing, unexpected or misshapen key.
+    """
+    wanted = module.state_dict()
+    problems = [f"'{key}' is missing" for key in wanted if key not in state]
+    problems += [f"'{key}' is not part of it" for key in state if key not in wanted]
+    problems += [
+        f"'{key}' is {list(state[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
+        raise MetaSiamError(
+            f"{path} is of another architecture: {problems[0]}{more}. Give the --arch that it was trained with."
+        )
+    module.load_state_dict(state)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = json.loads((file.metadata() or {}).get("metasiam", "{}"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise MetaSiamError(f"{path} is not a whole safetensors file ({error}). Give another weights file.") from error
+    known = EmbedderInfo.__dataclass_fields__
+    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in metadata.items()}
+    return state, {key: value for key, value in stored.items() if key in known}
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MetaSiamError(
+            f"{path} is a damaged file, or a pickle with code in it, which is never run. Save a plain state dict "
+            "(torch.save(model.state_dict(), …)) or safetensors."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MetaSiamError(f"{path} is not a whole PyTorch weights file ({reason}). Give another one.") from error
+    for key in ("state_dict", "model_state_dict", "model"):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()) or not loaded:
+        raise MetaSiamError(f"{path} holds no state dict of tensors. Save torch.save(model.state_dict(), …).")
+    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
