@@ -1,0 +1,147 @@
+"""One plain table, drawn in four ways: on the terminal, as Markdown, as HTML and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import rich.box
+import rich.table
+from rich.cells import cell_len
+from rich.text import Text
+
+from metasiam.reports.numbers import clean
+
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's title, and on which side its cells stand."""
+
+    title: str
+    align: Literal["left", "right"] = "right"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text, not yet drawn.
+
+    Attributes:
+        title: what the table shows; may be empty.
+        columns: one for each cell of a row.
+        rows: the body.
+        footer: rows set apart below the body, as a mean.
+        note: a sentence or two below the table; may be empty.
+        strong: (row of the body, column) of the cells to stand out.
+    """
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footer: tuple[Row, ...] = ()
+    note: str = ""
+    strong: frozenset[tuple[int, int]] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Check that every row has a cell for each column."""
+        for row in (*self.rows, *self.footer):
+            if len(row) != len(self.columns):
+                raise ValueError(f"a row has {len(row)} cells for {len(self.columns)} columns: {row}")
+
+
+def to_rich(table: Table) -> rich.table.Table:
+    """Return the table for the terminal. Names are shown as they are, never read as markup."""
+    drawn = rich.table.Table(
+        title=Text(table.title) if table.title else None,
+        caption=Text(table.note) if table.note else None,
+        box=rich.box.SIMPLE,
+        title_style="bold",
+        caption_style="dim",
+        caption_justify="left",
+        header_style="bold",
+        padding=(0, 1),
+        pad_edge=False,
+    )
+    for place, column in enumerate(table.columns):
+        # Numbers stay whole; on a narrow terminal it is headings and names that give way.
+        cells = [clean(row[place]) for row in (*table.rows, *table.footer)]
+        words = [word for word in column.title.split() if column.align == "right"]
+        whole = max((cell_len(text) for text in [*cells, *words]), default=0)
+        drawn.add_column(
+            Text(column.title), justify=column.align, min_width=whole if column.align == "right" else None
+        )
+    for place, row in enumerate(table.rows):
+        texts = [
+            Text(clean(cell), style="bold" if (place, column) in table.strong else "")
+            for column, cell in enumerate(row)
+        ]
+        drawn.add_row(*texts, end_section=place == len(table.rows) - 1 and bool(table.footer))
+    for row in table.footer:
+        drawn.add_row(*(Text(clean(cell)) for cell in row), style="bold")
+    return drawn
+
+
+def to_markdown(table: Table, *, heading: str = "") -> str:
+    """Return the table as GitHub Markdown, with its title (after ``heading``, e.g. ``### ``) and note."""
+    parts = [f"{heading}{markdown_text(table.title)}\n\n" if table.title else ""]
+    titles = [markdown_text(column.title) for column in table.columns]
+    rules = ["---:" if column.align == "right" else ":---" for column in table.columns]
+    lines = [titles, rules]
+    for place, row in enumerate(table.rows):
+        marked = [
+            f"**{markdown_text(cell)}**" if (place, column) in table.strong and cell else markdown_text(cell)
+            for column, cell in enumerate(row)
+        ]
+        lines.append(marked)
+    lines += [[f"**{markdown_text(cell)}**" if cell else "" for cell in row] for row in table.footer]
+    parts += ["| " + " | ".join(line) + " |\n" for line in lines]
+    if table.note:
+        parts.append(f"\n{markdown_text(table.note)}\n")
+    return "".join(parts)
+
+
+def markdown_text(text: str) -> str:
+    """Return the text so that Markdown shows it as it is, on one line and inside one table cell."""
+    escaped = re.sub(r"([\\`*_\[\]|~$#])", r"\\\1", clean(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def to_html(table: Table, *, css_class: str = "") -> str:
+    """Return the table as an HTML ``<figure>`` that scrolls sideways by itself where it is too wide."""
+    side = ["" if column.align == "right" else ' class="left"' for column in table.columns]
+
+    def line(row: Row, tag: str = "td", place: int = -1) -> str:
+        cells = []
+        for column, cell in enumerate(row):
+            text = html.escape(clean(cell))
+            inner = f"<strong>{text}</strong>" if (place, column) in table.strong else text
+            scope = ' scope="col"' if tag == "th" else ""
+            cells.append(f"<{tag}{side[column]}{scope}>{inner}</{tag}>")
+        return "<tr>" + "".join(cells) + "</tr>"
+
+    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    head = line(tuple(column.title for column in table.columns), "th")
+    body = "".join(line(row, place=place) for place, row in enumerate(table.rows))
+    foot = "".join(line(row) for row in table.footer)
+    return (
+        f'<figure class="table {html.escape(css_class)}"><div class="scroll" tabindex="0"><table>{caption}'
+        f"<thead>{head}</thead><tbody>{body}</tbody>{f'<tfoot>{foot}</tfoot>' if foot else ''}</table></div>"
+        + (f"<figcaption>{html.escape(table.note)}</figcaption>" if table.note else "")
+        + "</figure>"
+    )
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """Return rows of JSON as CSV text with a header line; absent values are empty."""
+    names = list(columns)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: "" if row.get(name) is None else row[name] for name in names} for row in rows)
+    return text.getvalue()
