@@ -1,0 +1,96 @@
+"""Where images come from: one file a source, and a plain dict of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from metasiam.data.cache import Report, quiet
+from metasiam.data.domains import DomainSet
+from metasiam.data.sources import cifar100, folder, glyphs, mnist, npz, omniglot
+from metasiam.data.sources.source import Request, Source
+from metasiam.errors import MetaSiamError
+
+SOURCES: dict[str, Source] = {
+    "glyphs": glyphs.SOURCE,
+    "cifar100": cifar100.SOURCE,
+    "mnist": mnist.SOURCE,
+    "omniglot": omniglot.SOURCE,
+    "folder": folder.SOURCE,
+    "npz": npz.SOURCE,
+}
+
+_WITH_PATH = ("folder", "npz")
+
+
+def default_data_dir() -> Path:
+    """Return where downloads and the cache live: ``$METASIAM_DATA``, else the user's cache folder."""
+    named = os.environ.get("METASIAM_DATA")
+    if named:
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "metasiam"
+
+
+def load_domains(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    image_size: int | None = None,
+    skip_unreadable: bool = False,
+    test_fraction: float = 0.2,
+    report: Report | None = None,
+) -> DomainSet:
+    """Load a domain set by the name that ``--data`` takes.
+
+    Args:
+        name: ``glyphs``, ``cifar100``, ``mnist``, ``omniglot``, ``folder:PATH`` or ``npz:PATH``.
+        data_dir: where downloads and the cache of decoded images live; the default is ``$METASIAM_DATA``,
+            else the user's cache folder.
+        image_size: resize to this many pixels square; None keeps each source's own size.
+        skip_unreadable: leave images out that cannot be read, instead of stopping at the first.
+        test_fraction: share of each domain that becomes test, for folders without train/ and test/.
+        report: called as ``report(what, done, total)`` while downloading, decoding and rendering.
+
+    Raises:
+        MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
+    """
+    if image_size is not None and not 4 <= image_size <= 1024:
+        raise MetaSiamError(f"--image-size {image_size} is not between 4 and 1024 pixels. Choose one that is.")
+    if not 0 <= test_fraction < 1:
+        raise MetaSiamError(f"a test fraction of {test_fraction} is not between 0 and 1. Choose one that is.")
+    source, path = _find(name)
+    request = Request(_data_dir(data_dir), path, image_size, skip_unreadable, test_fraction, report or quiet)
+    return source.load(request)
+
+
+def fetch(name: str, data_dir: Path | None = None, report: Report | None = None) -> Path:
+    """Make sure that a source's data are in the data dir, downloading what is missing; return that folder.
+
+    Raises:
+        MetaSiamError: if the name is unknown or takes a path, or the download fails.
+    """
+    source, _ = _find(name)
+    request = Request(_data_dir(data_dir), report=report or quiet)
+    if source.fetch is None:
+        raise MetaSiamError(f"{name} has nothing to download. Use it as it is: metasiam data show {name}")
+    source.fetch(request)
+    return request.data_dir
+
+
+def _data_dir(data_dir: Path | None) -> Path:
+    return default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+
+
+def _find(name: str) -> tuple[Source, str]:
+    kind, colon, path = name.partition(":")
+    known = ", ".join(f"{key}:PATH" if key in _WITH_PATH else key for key in SOURCES)
+    if kind not in SOURCES:
+        raise MetaSiamError(f"--data {name} is not known. Use one of {known}.")
+    if (kind in _WITH_PATH) != bool(colon and path):
+        wanted = f"{kind}:PATH" if kind in _WITH_PATH else kind
+        raise MetaSiamError(f"--data {name} should be {wanted}. Use one of {known}.")
+    return SOURCES[kind], path
+
+
+__all__ = ["SOURCES", "Request", "Source", "default_data_dir", "fetch", "load_domains"]

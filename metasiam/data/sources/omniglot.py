@@ -1,0 +1,105 @@
+"""Omniglot (Lake, Salakhutdinov, Tenenbaum, 2015): 1,623 characters of 50 alphabets, each drawn by 20 people."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from metasiam.data.domains import DomainSet
+from metasiam.data.sources.download import download, unpack
+from metasiam.data.sources.folder import Picture, packed_pictures
+from metasiam.data.sources.folder import scan as scan_alphabet
+from metasiam.data.sources.source import Request, Source, shown
+from metasiam.errors import MetaSiamError
+
+#: The two halves that its authors made, in the order that their characters get here.
+HALVES = ("images_background", "images_evaluation")
+#: Domains 0 … 963 are the background half's characters, 964 … 1622 the evaluation half's.
+BACKGROUND_DOMAINS = 964
+
+_SIZE = 28  # as Vinyals et al. (2016) and nearly everybody since
+
+
+def _trees(data_dir: Path) -> list[Path] | None:
+    """Where the two halves lie: in the data dir itself, or where torchvision puts them."""
+    for base in (data_dir, data_dir / "omniglot-py"):
+        trees = [base / half for half in HALVES]
+        if all(tree.is_dir() for tree in trees):
+            return trees
+    return None
+
+
+def is_present(data_dir: Path) -> bool:
+    """Tell whether both halves are there, unpacked."""
+    return _trees(data_dir) is not None
+
+
+def fetch(request: Request) -> None:
+    """Download and unpack the two archives that torchvision names, unless the trees are there."""
+    from torchvision.datasets import Omniglot
+
+    if is_present(request.data_dir):
+        return
+    folder = request.data_dir / "omniglot-py"
+    for half in HALVES:
+        archive = folder / f"{half}.zip"
+        url = f"{Omniglot.download_url_prefix}/{half}.zip"
+        download("omniglot", [url], archive, Omniglot.zips_md5[half], request.data_dir, request.report)
+        if not (folder / half).is_dir():
+            partial = folder / f".{half}.{os.getpid()}"
+            unpack(archive, partial)
+            os.replace(partial / half, folder / half)
+            partial.rmdir()
+
+
+def load(request: Request) -> DomainSet:
+    """Load all characters as domains named ``Alphabet/characterNN``, the background half first, both sorted.
+
+    Ink is white on black, as in MNIST (the files have it black on white), so that pixels from beyond an
+    image's edge are background when they are zero. Images are scaled to 28x28 unless ``image_size`` says
+    otherwise. Of each character's 20 drawings the first ten (by drawer, the same people in every
+    character) are train and the last ten test: no drawer is in both parts, and ten on either side allow
+    adaptation with up to 10 images and 5-way 5-shot episodes with 5 queries from the test part alone.
+    """
+    fetch(request)
+    trees = _trees(request.data_dir)
+    assert trees is not None
+    pictures = [
+        picture._replace(domain=f"{alphabet.name}/{picture.domain}")
+        for tree in trees
+        for alphabet in sorted(path for path in tree.iterdir() if path.is_dir() and path.name[0] != ".")
+        for picture in scan_alphabet(alphabet)
+    ]
+    if not pictures:
+        raise MetaSiamError(f"omniglot in {shown(trees[0].parent)} has no images. Remove it, to have it downloaded.")
+    names = list(dict.fromkeys(picture.domain for picture in pictures))
+    asked = Request(
+        request.data_dir,
+        image_size=request.image_size or _SIZE,
+        skip_unreadable=request.skip_unreadable,
+        report=request.report,
+    )
+    return packed_pictures(
+        "omniglot",
+        trees[0].parent,
+        pictures,
+        asked,
+        is_test=_late_drawers,
+        finish=_white_ink,
+        names=names,
+        recipe="white ink, second half of the drawers is test",
+    )
+
+
+def _late_drawers(pictures: Sequence[Picture]) -> list[bool]:
+    return [index >= (len(pictures) + 1) // 2 for index in range(len(pictures))]
+
+
+def _white_ink(image: Image.Image) -> Image.Image:
+    return ImageOps.invert(image.convert("L"))
+
+
+SOURCE = Source("Omniglot: 1,623 domains, 20 drawn characters each, scaled to 28x28", load, is_present, fetch)
