@@ -1,0 +1,202 @@
+"""Calibration: thresholds and probabilities learned from scored pairs, each by ``fit`` and then ``predict``.
+
+Scores are similarities (higher means more the same, see ``verification``). Everything is weighted so that same and
+different pairs count alike, however many there are of each: the balanced protocol asks about half-and-half pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from metasiam.evaluation.verification import accept_rate_at, best_threshold, equal_error_rate, similarity_matrix
+
+Rule = Literal["balanced_accuracy", "eer", "far"]
+
+
+class ThresholdCalibrator:
+    """Learn the score above which two images are called the same.
+
+    Args:
+        rule: ``balanced_accuracy`` (the most right answers on half-and-half pairs), ``eer`` (false alarms as
+            frequent as misses; steadier on few pairs) or ``far`` (a bound on the share of false alarms).
+        target_far: the bound for ``far``, a fraction.
+
+    Attributes:
+        threshold: set by ``fit``.
+
+    Raises:
+        ValueError: for an unknown rule.
+    """
+
+    def __init__(self, rule: Rule = "balanced_accuracy", *, target_far: float = 0.01) -> None:
+        if rule not in ("balanced_accuracy", "eer", "far"):
+            raise ValueError(f"rule must be balanced_accuracy, eer or far, not {rule}")
+        self.rule = rule
+        self.target_far = target_far
+        self.threshold = math.nan
+
+    def fit(self, scores: Tensor, same: Tensor) -> ThresholdCalibrator:
+        """Choose the threshold on float [P] scores with bool [P] answers, both answers present."""
+        if self.rule == "balanced_accuracy":
+            self.threshold, _ = best_threshold(scores, same)
+        elif self.rule == "eer":
+            _, self.threshold = equal_error_rate(scores, same)
+        else:
+            _, self.threshold = accept_rate_at(scores, same, self.target_far)
+        return self
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """Answer float [P] scores: bool [P], true where the pair is called the same.
+
+        Raises:
+            ValueError: before ``fit``.
+        """
+        if math.isnan(self.threshold):
+            raise ValueError("fit the calibrator before predicting")
+        return scores.double() > self.threshold
+
+
+class ProbabilityCalibrator:
+    """Learn the probability that two images are the same, from their score.
+
+    Args:
+        kind: ``platt`` (a logistic curve: Platt, 1999; safe on few pairs) or ``isotonic`` (any rising curve:
+            Zadrozny & Elkan, 2002; needs hundreds of same pairs).
+
+    The probability is that of a pair drawn with even odds of being same, as in the balanced protocol.
+    """
+
+    def __init__(self, kind: Literal["platt", "isotonic"] = "platt") -> None:
+        if kind not in ("platt", "isotonic"):
+            raise ValueError(f"kind must be platt or isotonic, not {kind}")
+        self.kind = kind
+        self._isotonic: IsotonicRegression | None = None
+        self.slope = math.nan  #: of the log-odds over the score, after a Platt fit
+        self.intercept = math.nan  #: log-odds at score 0, after a Platt fit
+
+    def fit(self, scores: Tensor, same: Tensor) -> ProbabilityCalibrator:
+        """Fit to float [P] scores with bool [P] answers, both answers present."""
+        if len(same) == 0 or bool(same.all()) or not bool(same.any()):
+            raise ValueError("both same and different pairs are needed")
+        values, truth = scores.double().cpu(), same.cpu()
+        weight = torch.where(truth, 0.5 / truth.double().mean(), 0.5 / (~truth).double().mean())
+        if self.kind == "isotonic":
+            curve = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
+            self._isotonic = curve.fit(values.numpy(), truth.double().numpy(), sample_weight=weight.numpy())
+            return self
+        # Standardised, so that the faint L2 penalty (which keeps separable scores finite) is the same on any scale.
+        centre, scale = float(values.mean()), max(float(values.std(correction=0)), 1e-12)
+        standard = ((values - centre) / scale).unsqueeze(1).numpy()
+        model = LogisticRegression(C=100.0).fit(standard, truth.numpy(), sample_weight=weight.numpy())
+        self.slope = float(model.coef_[0, 0]) / scale
+        self.intercept = float(model.intercept_[0]) - self.slope * centre
+        return self
+
+    def predict(self, scores: Tensor) -> Tensor:
+        """Return the probability of being the same, float64 [P] on the scores' device, never falling with the score.
+
+        Raises:
+            ValueError: before ``fit``.
+        """
+        if self._isotonic is not None:
+            found = self._isotonic.predict(scores.double().cpu().numpy())
+            return torch.from_numpy(found).to(scores.device)
+        if math.isnan(self.slope):
+            raise ValueError("fit the calibrator before predicting")
+        # Scores that rank pairs the wrong way round say nothing: an even chance, not a falling probability.
+        return torch.sigmoid(scores.double() * max(self.slope, 0.0) + (self.intercept if self.slope > 0 else 0.0))
+
+    def centred_at(self, threshold: float) -> ProbabilityCalibrator:
+        """Return a Platt curve of the same slope that gives 0.5 at ``threshold``: it agrees with that threshold."""
+        if self.kind != "platt":
+            raise ValueError("only a Platt curve can be moved")
+        moved = ProbabilityCalibrator("platt")
+        moved.slope, moved.intercept = self.slope, -self.slope * threshold
+        return moved
+
+
+def shrink(threshold_task: float, threshold_global: float, k: int, strength: float) -> float:
+    """Pull a domain's own threshold towards the global one, the more the fewer images it was found with.
+
+    The weight of the domain's own is k / (k + strength), the posterior mean's form for a threshold that varies
+    around the global one from domain to domain (empirical Bayes: Efron & Morris, 1975). One image has no same
+    pair, so the result is the global threshold at k = 0 and k = 1.
+
+    Args:
+        threshold_task: found on the domain's own k images.
+        threshold_global: found on other domains.
+        k: images of the domain.
+        strength: in images: with as many, both thresholds weigh the same; see ``thresholds.learn_strength``.
+    """
+    if k < 2:
+        return threshold_global
+    weight = 1.0 if math.isinf(k) or strength <= 0 else k / (k + strength)
+    return weight * threshold_task + (1 - weight) * threshold_global
+
+
+class CohortNormaliser:
+    """Score normalisation against a cohort of prototypes, as in speaker verification.
+
+    An image that resembles everything gets high scores with everything. Dividing out how it scores against a
+    cohort (the seen domains' mean embeddings) makes one threshold fit more domains: symmetric s-norm (Kenny, 2010),
+    with only the closest cohort members where ``nearest`` is given (adaptive s-norm: Matejka et al., 2017).
+
+    Args:
+        cohort: float [C, D], at least two prototypes, none of them of the domains to be tested.
+        distance: as in ``verification.similarity``.
+        nearest: keep only so many of the most alike prototypes for each image.
+    """
+
+    def __init__(self, cohort: Tensor, distance: str, *, nearest: int | None = None) -> None:
+        if len(cohort) < 2 or (nearest is not None and nearest < 2):
+            raise ValueError("a cohort needs at least two prototypes")
+        self.cohort = cohort
+        self.distance = distance
+        self.nearest = min(nearest, len(cohort)) if nearest is not None else len(cohort)
+
+    def statistics(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of each row's scores against the cohort: float [M] each."""
+        scores = similarity_matrix(embeddings, self.cohort, self.distance)
+        kept = scores.topk(self.nearest, dim=1).values
+        return kept.mean(1), kept.std(1).clamp(min=1e-6)
+
+    def normalise(self, scores: Tensor, embeddings: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Return normalised scores: the mean of both images' z-scores of the raw one.
+
+        Args:
+            scores: float [P], raw similarities.
+            embeddings: float [M, D].
+            first: int64 [P], rows.
+            second: int64 [P], rows.
+        """
+        mean, std = self.statistics(embeddings)
+        return ((scores - mean[first]) / std[first] + (scores - mean[second]) / std[second]) / 2
+
+
+def crossfit_folds(images: Tensor, generator: torch.Generator, *, folds: int = 2) -> list[tuple[Tensor, Tensor]]:
+    """Split a domain's images for cross-fitting: adapt on the first part, find scores on the second.
+
+    An embedder finds the very images that it was adapted on too alike; a threshold from their scores would be
+    flattered. Every image is in exactly one second part.
+
+    Args:
+        images: int64 [k], k ≥ 2 · folds, so that each second part has a pair.
+        generator: draws the folds.
+        folds: number of folds.
+
+    Returns:
+        ``folds`` tuples (adapt on, score on), int64 each, disjoint.
+
+    Raises:
+        ValueError: if there are too few images.
+    """
+    if folds < 2 or len(images) < 2 * folds:
+        raise ValueError(f"{folds} folds with a pair in each need {2 * folds} images, there are {len(images)}")
+    parts = images[torch.randperm(len(images), generator=generator).to(images.device)].tensor_split(folds)
+    return [(torch.cat((*parts[:i], *parts[i + 1 :])), part) for i, part in enumerate(parts)]
