@@ -8,6 +8,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
+
+from metasiam.reports.inputs import Curve, Extras, PictureExample, RocCurve, ScoreHistogram, SweepPoint
+
 NAMES = ("willow_tree", "wolf", "woman", "worm", "tractor", "train", "trout", "tulip", "turtle", "wardrobe")
 SHOTS = ("0", "1", "5", "20", "all")
 
@@ -122,3 +126,87 @@ def comparison(methods: dict[str, float] | None = None, **options: Any) -> dict[
                     }
                 )
     return {"schema": 1, "budget": {"images": 500000}, "methods": evaluations, "paired": paired}
+
+
+def history(final: float, *, count: int = 300, seed: int = 0) -> list[dict[str, Any]]:
+    """Return lines as of ``metrics.jsonl``: a noisy loss that falls to about ``final``."""
+    draw = random.Random(seed)
+    return [
+        {
+            "step": 10 * line,
+            "loss": final + 0.25 * 0.98**line + abs(draw.gauss(0, 0.015)),
+            "images": 3840 * line,
+            "seconds": 0.7 * line,
+        }
+        for line in range(1, count + 1)
+    ]
+
+
+def roc_curve(method: str, strength: float) -> RocCurve:
+    rate = np.linspace(0, 1, 200)
+    return RocCurve(method, rate, rate ** (1 / strength), strength / (1 + strength))
+
+
+def histogram(method: str, shift: float = 0.0) -> ScoreHistogram:
+    edges = np.linspace(-1, 1, 41)
+    middles = (edges[1:] + edges[:-1]) / 2
+    same = (4000 * np.exp(-(((middles - 0.45 - shift) / 0.25) ** 2))).astype(np.int64)
+    different = (4000 * np.exp(-(((middles + 0.05) / 0.3) ** 2))).astype(np.int64)
+    return ScoreHistogram(method, edges, same, different, {"fixed": 0.2, "global": 0.23, "per_task": 0.26})
+
+
+def adaptation_curves(method: str, start: float) -> list[Curve]:
+    steps = [0, 1, 2, 5, 10, 15, 20, 30]
+    gains = {"1 image": -0.5, "5 images": -0.2, "20 images": 0.02, "all images": 0.25}
+    curves = []
+    for label, gain in gains.items():
+        accuracy = [start + gain * step for step in steps]
+        curves.append(
+            Curve(method, steps, accuracy, [a - 1.2 for a in accuracy], [a + 1.2 for a in accuracy], label)
+        )
+    return curves
+
+
+def pictures(method: str, count: int = 8, seed: int = 0) -> list[PictureExample]:
+    """Return pairs of random pictures, in turn right and wrong, same and different."""
+    draw = np.random.default_rng(seed)
+    return [
+        PictureExample(
+            method,
+            first=draw.integers(0, 256, (3, 32, 32), dtype=np.uint8),
+            second=draw.integers(0, 256, (3, 32, 32), dtype=np.uint8),
+            same=place % 4 < 2,
+            answered_same=place % 4 in (0, 3),
+            similarity=0.9 - 0.01 * place,
+            probability=0.98 - 0.01 * place if place % 4 in (0, 3) else 0.02 + 0.01 * place,
+            first_name="turtle",
+            second_name="turtle" if place % 4 < 2 else "wardrobe <i>",
+        )
+        for place in range(count)
+    ]
+
+
+def sweep_points(methods: tuple[str, ...] = ("reptile", "triplet")) -> list[SweepPoint]:
+    """Return a sweep over 10-90 … 90-10 for each method."""
+    points = []
+    for place, method in enumerate(methods):
+        for seen in range(10, 100, 10):
+            data = evaluation(70 + seen / 10 + 2 * place, names=("a", "b"), shots=("0",))
+            data["reference_protocol"] = {"few_shot": mean(50 + seen / 3 + place, 1.0)}
+            points.append(SweepPoint(method, seen, 100 - seen, data))
+    return points
+
+
+def extras(methods: tuple[str, ...]) -> Extras:
+    """Return everything that a page may show, for each method."""
+    places = list(enumerate(methods))
+    return Extras(
+        pictures=[example for place, name in places for example in pictures(name, 16, place)],
+        roc=[roc_curve(name, 4 + place) for place, name in places],
+        histograms=[histogram(name, 0.05 * place) for place, name in places],
+        adaptation=[curve for place, name in places for curve in adaptation_curves(name, 78 + place)],
+        training=[
+            Curve(name, [0, 2e5, 4e5, 6e5], [50, 68 + place, 72 + place, 74.0 + place]) for place, name in places
+        ],
+        histories={name: history(0.05 + 0.02 * place, seed=place) for place, name in places},
+    )

@@ -102,7 +102,7 @@ def test_fifty_tasks_make_fifty_rows() -> None:
 
 def test_the_summary_has_a_row_for_each_regime_and_number_of_images_in_order() -> None:
     table = summary_table(evaluation())
-    assert [row[:2] for row in table.rows][:3] == [("seen", "0"), ("held-out, closed", "0"), ("held-out, closed", "1")]
+    assert [row[:2] for row in table.rows][:3] == [("seen", "0"), ("closed", "0"), ("closed", "1")]
     assert [row[1] for row in table.rows[-5:]] == ["0", "1", "5", "20", "all"]
     assert len(table.rows) == 1 + 2 * 5
     assert "upper bound" in table.note

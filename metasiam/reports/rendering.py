@@ -65,7 +65,7 @@ def to_rich(table: Table) -> rich.table.Table:
         caption_style="dim",
         caption_justify="left",
         header_style="bold",
-        padding=(0, 1),
+        padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     for place, column in enumerate(table.columns):

@@ -145,16 +145,20 @@ def summary_table(evaluation: Json) -> Table:
             )
             for name in short
         ]
-        rows.append(("seen" if part == "seen" else f"held-out, {regime}", shots, *cells))
+        rows.append(("seen" if part == "seen" else regime, shots, *cells))
     columns = (Column("domains", "left"), Column("images"), *(Column(title) for title in short.values()))
-    title = "Accuracy in % (± half the 95 % interval), by the number of images seen of each held-out domain"
+    title = "Accuracy in % (± half the 95 % interval), by images adapted to"
     return Table(title, columns, tuple(rows), note=regimes_note(row[0] for row in rows) if rows else "")
 
 
 def regimes_note(mentions: Iterable[str]) -> str:
     """Say what the regimes and the oracle threshold are, as far as a table mentions them."""
     text = " ".join(mentions)
-    notes = [f"{regime.capitalize()}: pairs {regime_words(regime)}." for regime in REGIMES if regime in text]
+    notes = [
+        f"{regime.capitalize()}: held-out domains, pairs {regime_words(regime)}."
+        for regime in REGIMES
+        if regime in text
+    ]
     return " ".join([*notes, "Oracle: the best threshold in hindsight, an upper bound and not a result."])
 
 

@@ -1,0 +1,161 @@
+"""Figures draw what they are given, in one style, without a warning and without touching global state."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from reports_samples import comparison, evaluation, extras, histogram, history, sweep_points
+
+from metasiam.errors import MetaSiamError
+from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, sweep, task_bars
+from metasiam.reports.inputs import Curve
+from metasiam.reports.published import CLASSIC, constant_answer
+from metasiam.reports.score_figures import roc, similarity_histograms
+from metasiam.reports.style import inline_svg, save_figure, spread
+from metasiam.reports.training_figures import accuracy_over_training, loss_curve, running_mean
+
+METHODS = ("reptile", "triplet", "siamese")
+
+
+def every_figure(methods: tuple[str, ...]) -> dict[str, Figure]:
+    data = comparison({name: 80.0 + place for place, name in enumerate(methods)})["methods"]
+    more = extras(methods)
+    return {
+        "loss": loss_curve(more.histories),
+        "tasks": task_bars(data, regime="closed", shots="5"),
+        "shots": accuracy_over_shots(data, regime="closed"),
+        "steps": accuracy_over_steps(more.adaptation),
+        "training": accuracy_over_training(more.training),
+        "roc": roc(more.roc),
+        "histograms": similarity_histograms(more.histograms),
+        "sweep": sweep(sweep_points(methods)),
+    }
+
+
+def svg_texts(figure: Figure) -> list[str]:
+    root = ElementTree.fromstring(inline_svg(figure, "x", "a figure"))
+    return ["".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")]
+
+
+@pytest.mark.parametrize("methods", [METHODS[:1], METHODS])
+def test_every_figure_becomes_an_svg_of_real_text(methods: tuple[str, ...]) -> None:
+    for name, figure in every_figure(methods).items():
+        texts = svg_texts(figure)
+        assert texts, name
+        assert any(method in text for text in texts for method in methods) or (name == "tasks" and len(methods) == 1)
+
+
+def test_drawing_leaves_the_global_settings_as_they_were() -> None:
+    before = dict(matplotlib.rcParams)
+    loss_curve({"reptile": history(0.1)})
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_png_and_svg_are_written_and_folders_made(tmp_path: Path) -> None:
+    figure = loss_curve({"reptile": history(0.1)})
+    save_figure(figure, tmp_path / "figures" / "loss.png")
+    save_figure(figure, tmp_path / "figures" / "loss.svg")
+    with Image.open(tmp_path / "figures" / "loss.png") as picture:
+        assert picture.width > 900
+    assert b"<svg" in (tmp_path / "figures" / "loss.svg").read_bytes()
+    with pytest.raises(MetaSiamError, match="cannot be written"):
+        save_figure(figure, tmp_path / "figures" / "loss.png" / "loss.png")
+
+
+def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a.svg", "b.svg"):
+        save_figure(loss_curve({"reptile": history(0.1)}), tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_the_loss_curve_counts_images_only_where_every_line_has_them() -> None:
+    lines = history(0.1, count=5)
+    assert "training images" in svg_texts(loss_curve({"a": lines}))
+    assert "steps" in svg_texts(loss_curve({"a": lines, "b": [{"step": 1, "loss": 0.3}, {"step": 2, "loss": 0.2}]}))
+
+
+@pytest.mark.parametrize("lines", [[], [{"step": 1}], [{"step": 1, "loss": 0.5}], [{"step": 1, "loss": float("nan")}]])
+def test_a_training_with_hardly_any_lines_is_still_drawn(lines: list[dict[str, Any]]) -> None:
+    assert svg_texts(loss_curve({"reptile": lines}))
+
+
+def test_the_running_mean_is_the_mean_of_the_neighbours() -> None:
+    values = np.array([1.0, 5.0, 2.0, 8.0, 3.0])
+    naive = [np.mean([values[i] for i in range(5) if abs(i - place) <= 1]) for place in range(5)]
+    np.testing.assert_allclose(running_mean(values, 1), naive)
+
+
+def test_names_in_any_script_or_markup_are_drawn_as_they_are() -> None:
+    names = ("$x_1$ & <b>", "한글 이름", "a name that goes on and on, past any bar", "\x07bell", "%d{}\\")
+    methods = {"метод 1": evaluation(names=names), "_$m$": evaluation(names=names, seed=1)}
+    texts = svg_texts(task_bars(methods, regime="closed", shots="0"))
+    assert "_$m$" in [text.strip() for text in texts]
+    assert "$x_1$ & <b>" in texts
+    assert "한글 이름" in texts
+    assert "bell" in texts
+    assert any(text.endswith("…") for text in texts)
+    assert "метод 1" in texts
+
+
+def test_fifty_tasks_make_a_taller_figure() -> None:
+    few = task_bars({"a": evaluation()}, regime="closed", shots="0").get_figheight()
+    many = {"a": evaluation(names=tuple(f"d{i}" for i in range(50)))}
+    assert task_bars(many, regime="closed", shots="0").get_figheight() > 3 * few
+
+
+def test_absent_numbers_leave_gaps_in_the_figures() -> None:
+    partial = evaluation()
+    del partial["held_out"]["closed"]["5"]
+    methods = {"full": evaluation(), "partial": partial, "empty": {}}
+    assert "empty" not in " ".join(svg_texts(accuracy_over_shots(methods, regime="closed")))
+    assert svg_texts(accuracy_over_shots({"empty": {}}, regime="closed"))
+    assert svg_texts(task_bars({"empty": {}}, regime="closed", shots="0"))
+    assert svg_texts(similarity_histograms([]))
+    assert svg_texts(accuracy_over_steps([Curve("a", [], [])]))
+    assert svg_texts(roc([]))
+    assert svg_texts(sweep([]))
+
+
+def test_only_thresholds_inside_the_histogram_are_named() -> None:
+    drawn = histogram("a")
+    texts = svg_texts(similarity_histograms([drawn]))
+    assert "fixed 0.20" in texts
+    assert "per task 0.26" in texts
+    wide = type(drawn)("a", drawn.edges, drawn.same, drawn.different, {"fixed": 5.0})
+    assert not any("fixed" in text for text in svg_texts(similarity_histograms([wide])))
+
+
+def test_labels_are_spread_apart_in_their_order_and_no_further_than_needed() -> None:
+    assert spread([0.0, 1.0, 100.0], 10) == pytest.approx([-4.5, 5.5, 100.0])
+    assert spread([0.0, 50.0], 10) == [0.0, 50.0]
+    many = spread([5.0] * 6, 10)
+    assert all(b - a >= 10 - 1e-9 for a, b in pairwise(many))
+    assert np.mean(many) == pytest.approx(5.0)
+
+
+def test_ids_of_two_inline_figures_never_meet() -> None:
+    first = inline_svg(loss_curve({"a": history(0.1)}), "one", "x")
+    second = inline_svg(loss_curve({"a": history(0.1)}), "two", "x")
+
+    def ids(svg: str) -> set[str]:
+        return {node.attrib["id"] for node in ElementTree.fromstring(svg).iter() if "id" in node.attrib}
+
+    assert ids(first)
+    assert not ids(first) & ids(second)
+
+
+def test_the_constant_answer_beats_the_published_few_shot_figures() -> None:
+    assert constant_answer(10) == pytest.approx(90.0)
+    assert constant_answer(90) == pytest.approx(98.9, abs=0.05)
+    assert constant_answer(0) is None
+    for seen, split in CLASSIC.items():
+        constant = constant_answer(100 - seen)
+        assert split.few_shot is None or (constant is not None and constant > split.few_shot)
