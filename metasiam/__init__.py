@@ -1,0 +1,70 @@
+"""MetaSiam: is this the same kind of thing? Meta-learned and classic Siamese embedders, compared honestly.
+
+The public names below are imported when first used, so that ``import metasiam`` and ``metasiam --help`` stay fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from metasiam.data.domains import DomainSet, Pool, Split, split_domains
+    from metasiam.data.sources import load_domains
+    from metasiam.data.tasks import draw_episodes, draw_pairs, draw_triplets
+    from metasiam.errors import MetaSiamError
+    from metasiam.models import build_embedder
+    from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+    from metasiam.runs import Run, open_run
+    from metasiam.session import train
+
+_HOMES = {
+    "DomainSet": "metasiam.data.domains",
+    "EmbedderInfo": "metasiam.models.files",
+    "MetaSiamError": "metasiam.errors",
+    "Pool": "metasiam.data.domains",
+    "Run": "metasiam.runs",
+    "Split": "metasiam.data.domains",
+    "build_embedder": "metasiam.models",
+    "draw_episodes": "metasiam.data.tasks",
+    "draw_pairs": "metasiam.data.tasks",
+    "draw_triplets": "metasiam.data.tasks",
+    "load_domains": "metasiam.data.sources",
+    "load_embedder": "metasiam.models.files",
+    "open_run": "metasiam.runs",
+    "save_embedder": "metasiam.models.files",
+    "split_domains": "metasiam.data.domains",
+    "train": "metasiam.session",
+}
+
+__all__ = [
+    "DomainSet",
+    "EmbedderInfo",
+    "MetaSiamError",
+    "Pool",
+    "Run",
+    "Split",
+    "__version__",
+    "build_embedder",
+    "draw_episodes",
+    "draw_pairs",
+    "draw_triplets",
+    "load_domains",
+    "load_embedder",
+    "open_run",
+    "save_embedder",
+    "split_domains",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'metasiam' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,235 @@
+"""Options that several commands share. None means "not given": a preset or the method's default holds then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
+
+
+def _option(*names: str, text: str, panel: str, default: object = None, **more: Any) -> Any:
+    shown = str(default) if default is not None else False
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=shown, **more)
+
+
+_DATA, _TRAIN, _META, _RUN, _MEASURE = "Data", "Training", "Meta-learning", "Run", "Evaluation"
+
+# Data
+Data = Annotated[
+    str | None,
+    _option(
+        "--data",
+        text="glyphs, cifar100, mnist, omniglot, folder:PATH or npz:PATH.",
+        panel=_DATA,
+        default="glyphs",
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    _option("--data-dir", text="Where downloads live.", panel=_DATA, default="$METASIAM_DATA or the user cache"),
+]
+ImageSize = Annotated[int | None, _option("--image-size", text="Resize images to this many pixels.", panel=_DATA)]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave unreadable images out.", rich_help_panel=_DATA)
+]
+HeldOut = Annotated[
+    int | None,
+    _option("--held-out", text="Hold out the last N domains.", panel=_DATA, default=10),
+]
+SplitName = Annotated[
+    str | None, _option("--split", text="cifar-fs, fc100 or a JSON file, instead of --held-out.", panel=_DATA)
+]
+Validation = Annotated[
+    int | None,
+    _option(
+        "--validation",
+        text="Keep back N seen-side domains for choosing thresholds and adaptation.",
+        panel=_DATA,
+        default=0,
+    ),
+]
+
+# Training
+Arch = Annotated[
+    str | None,
+    _option(
+        "--arch",
+        text="Embedder: resnet8 … resnet110, conv4, resnet12, resnet18.",
+        panel=_TRAIN,
+        default=TrainingConfig.arch,
+    ),
+]
+Loss = Annotated[
+    str | None,
+    _option(
+        "--loss",
+        text="cosine, euclidean, contrastive, softmax (proxies), mined-hard or mined-semihard.",
+        panel=_TRAIN,
+        default=TrainingConfig.loss,
+    ),
+]
+Margin = Annotated[
+    float | None,
+    _option("--margin", text="The loss's margin.", panel=_TRAIN, default="0.3 cosine, 1.0 squared Euclidean"),
+]
+LearningRate = Annotated[
+    float | None, _option("--lr", text="Learning rate (inner, for Reptile).", panel=_TRAIN, default=TrainingConfig.lr)
+]
+BatchSize = Annotated[
+    int | None, _option("--batch-size", text="Triplets in a batch.", panel=_TRAIN, default=TrainingConfig.batch_size)
+]
+Flip = Annotated[
+    bool | None,
+    typer.Option("--flip/--no-flip", help="Mirror images at random.", rich_help_panel=_TRAIN, show_default="flip"),
+]
+Shift = Annotated[
+    int | None,
+    _option("--shift", text="Random crop after padding by N pixels.", panel=_TRAIN, default=TrainingConfig.shift),
+]
+Init = Annotated[str | None, _option("--init", text="Start from this run or these weights.", panel=_TRAIN)]
+Epochs = Annotated[
+    int | None, _option("--epochs", text="Passes over the seen images.", panel=_TRAIN, default=TripletConfig.epochs)
+]
+Steps = Annotated[int | None, _option("--iterations", text="Gradient steps, instead of --epochs.", panel=_TRAIN)]
+Optimizer = Annotated[
+    str | None, _option("--optimizer", text="adam or sgd.", panel=_TRAIN, default=TripletConfig.optimizer)
+]
+WeightDecay = Annotated[
+    float | None, _option("--weight-decay", text="L2 penalty.", panel=_TRAIN, default=TripletConfig.weight_decay)
+]
+Schedule = Annotated[
+    str | None,
+    _option(
+        "--schedule",
+        text="Learning rate: constant, linear, cosine or onecycle.",
+        panel=_TRAIN,
+        default=TripletConfig.schedule,
+    ),
+]
+
+# Meta-learning
+Iterations = Annotated[
+    int | None, _option("--iterations", text="Outer steps.", panel=_META, default=ReptileConfig.iterations)
+]
+InnerEpochs = Annotated[
+    int | None,
+    _option(
+        "--inner-epochs",
+        text="Gradient steps on a task in an iteration.",
+        panel=_META,
+        default=ReptileConfig.inner_epochs,
+    ),
+]
+MetaStep = Annotated[
+    float | None,
+    _option("--meta-step", text="Interpolation coefficient ε.", panel=_META, default=ReptileConfig.meta_step),
+]
+MetaSchedule = Annotated[
+    str | None,
+    _option(
+        "--meta-schedule",
+        text="ε over the run: linear, cosine or constant.",
+        panel=_META,
+        default=ReptileConfig.meta_schedule,
+    ),
+]
+MetaBatch = Annotated[
+    int | None,
+    _option(
+        "--meta-batch",
+        text="Tasks averaged in an iteration (per process).",
+        panel=_META,
+        default=ReptileConfig.meta_batch,
+    ),
+]
+MetaOptimizer = Annotated[
+    str | None,
+    _option(
+        "--meta-optimizer",
+        text="sgd, nesterov or adam on the averaged change.",
+        panel=_META,
+        default=ReptileConfig.meta_optimizer,
+    ),
+]
+MetaMomentum = Annotated[
+    float | None,
+    _option(
+        "--meta-momentum", text="Momentum of nesterov, β1 of adam.", panel=_META, default=ReptileConfig.meta_momentum
+    ),
+]
+TaskShots = Annotated[
+    int | None, _option("--task-shots", text="A task sees only K images a domain.", panel=_META, default="all")
+]
+Ways = Annotated[int | None, _option("--ways", text="Domains in a task.", panel=_META, default=ReptileConfig.ways)]
+InnerOptimizer = Annotated[
+    str | None, _option("--inner-optimizer", text="adam or sgd.", panel=_META, default=ReptileConfig.inner_optimizer)
+]
+Beta1 = Annotated[
+    float | None,
+    _option(
+        "--beta1", text="Adam's β1 (Reptile's inventors: 0), SGD's momentum.", panel=_META, default="0.9; 0 with sgd"
+    ),
+]
+OptimizerState = Annotated[
+    str | None,
+    _option(
+        "--optimizer-state",
+        text="keep across tasks, or reset for each.",
+        panel=_META,
+        default=ReptileConfig.optimizer_state,
+    ),
+]
+BatchNorm = Annotated[
+    str | None,
+    _option(
+        "--batch-norm",
+        text="Running statistics: interpolate, task (dropped after each) or frozen.",
+        panel=_META,
+        default=ReptileConfig.batch_norm,
+    ),
+]
+
+# Run
+Seed = Annotated[int | None, _option("--seed", text="Everything random follows from it.", panel=_RUN, default=0)]
+Device = Annotated[str | None, _option("--device", text="auto, cpu, cuda or mps.", panel=_RUN, default="auto")]
+Precision = Annotated[str | None, _option("--precision", text="auto, fp32 or bf16.", panel=_RUN, default="auto")]
+Compile = Annotated[
+    str | None,
+    _option("--compile", text="torch.compile: auto (if it pays back), on or off.", panel=_RUN, default="auto"),
+]
+Out = Annotated[Path | None, _option("--out", text="Run folder.", panel=_RUN, default="runs/<method>-<time>")]
+Resume = Annotated[Path | None, _option("--resume", text="Go on with this run, exactly.", panel=_RUN)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=_RUN)]
+CheckpointEvery = Annotated[
+    float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", rich_help_panel=_RUN)
+]
+Preset = Annotated[
+    str | None,
+    _option("--preset", text="quick, seed or best: a whole group of options; those given explicitly win.", panel=_RUN),
+]
+
+# Evaluation
+Pairs = Annotated[
+    int | None, _option("--pairs", text="Test pairs a task, half of them same.", panel=_MEASURE, default=2000)
+]
+AdaptShots = Annotated[
+    str | None,
+    _option("--adapt-shots", text="Images to adapt with, e.g. 0,1,5,20,all.", panel=_MEASURE, default="0,all"),
+]
+AdaptSteps = Annotated[
+    int | None,
+    _option(
+        "--adapt-steps",
+        text="Inner epochs of adaptation with all images.",
+        panel=_MEASURE,
+        default="chosen on validation domains, else 30",
+    ),
+]
+
+
+def given(**values: object) -> dict[str, Any]:
+    """Return the options that were given (not None)."""
+    return {name: value for name, value in values.items() if value is not None}

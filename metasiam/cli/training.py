@@ -1,0 +1,182 @@
+"""What every training command does: load, say what will happen, train, evaluate, write."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+
+from metasiam.cli.presets import preset_options
+from metasiam.cli.progress import Lines, in_words, lines
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.data.domains import DomainSet, Split
+    from metasiam.runs import Run
+    from metasiam.training.loop import Progress
+
+#: A CPU run that needs longer than this is told what an hour would do instead.
+_LONG = 2 * 3600.0
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data, and how its domains are split; None means not given."""
+
+    data: str | None = None
+    data_dir: Path | None = None
+    image_size: int | None = None
+    skip_unreadable: bool = False
+    held_out: int | None = None
+    split: str | None = None
+    validation: int | None = None
+
+    def with_defaults(self, preset: dict[str, Any]) -> DataOptions:
+        """Fill what was not given from a preset, then from the defaults."""
+        values = {"data": "glyphs", "held_out": 10, "validation": 0} | preset
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
+
+    def load(self, shown: Lines) -> tuple[DomainSet, Split]:
+        """Load the domain set and split its domains."""
+        from metasiam.data.domains import split_domains
+        from metasiam.data.sources import load_domains
+
+        assert self.data is not None
+        assert self.held_out is not None
+        assert self.validation is not None
+        domains = load_domains(
+            self.data,
+            data_dir=self.data_dir,
+            image_size=self.image_size,
+            skip_unreadable=self.skip_unreadable,
+            report=shown.update,
+        )
+        split = split_domains(domains, held_out=self.held_out, validation=self.validation, split=self.split)
+        return domains, split
+
+    def saved(self) -> dict[str, Any]:
+        """Return the options as they are kept in ``config.json``, to load the same data again."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    @staticmethod
+    def of_run(run: Run) -> DataOptions:
+        """Return the options that a run's data was loaded with."""
+        stored = dict(run.config["data"]["options"])
+        if not stored:
+            raise MetaSiamError(f"{run.path} was trained from Python: it does not say how its data was loaded.")
+        if stored.get("data_dir") is not None:
+            stored["data_dir"] = Path(stored["data_dir"])
+        return DataOptions(**stored)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run goes and how it is measured; None means not given."""
+
+    out: Path | None = None
+    resume: Path | None = None
+    overwrite: bool = False
+    checkpoint_every: float = 60.0
+    preset: str | None = None
+    pairs: int | None = None
+    adapt_shots: str | None = None
+    adapt_steps: int | None = None
+
+
+def run_training(method: str, given: dict[str, Any], data: DataOptions, run: RunOptions) -> None:
+    """Train with a method, evaluate, print the per-task table, and say what was written."""
+    from metasiam.cli.evaluating import evaluate_run, print_evaluation, settings_from, write_evaluation
+    from metasiam.runs import check_out, open_run
+    from metasiam.session import TrainingStopped, train
+
+    console = Console()
+    preset_data, preset_method = preset_options(run.preset, method)
+    settings = settings_from(run, given.get("seed", 0))
+    if run.resume is not None:
+        if any(value not in (None, False) for value in (data.data, data.image_size, data.held_out, data.split)):
+            raise MetaSiamError("--resume takes the data and the split of the run. Leave --data and --held-out out.")
+        options, data = dict(given), DataOptions.of_run(open_run(run.resume))
+    else:
+        options, data = preset_method | given, data.with_defaults(preset_data)
+        if run.out is not None:
+            check_out(run.out, overwrite=run.overwrite)
+    speaks = _is_first_process()
+    with lines(console if speaks else Console(quiet=True)) as shown:
+        domains, split = data.load(shown)
+        talk = _Talk(method, shown)
+        try:
+            trained = train(
+                method,
+                domains,
+                split,
+                out=run.out,
+                resume=run.resume,
+                overwrite=run.overwrite,
+                checkpoint_every=run.checkpoint_every,
+                report=talk.report,
+                note=talk.note,
+                started=talk.announce,
+                data_options=data.saved(),
+                **options,
+            )
+        except TrainingStopped as stopped:
+            shown.say(
+                f"saved at iteration {stopped.iteration} in {stopped.run.path}\n"
+                f"next: metasiam {method} --resume {stopped.run.path}"
+            )
+            raise typer.Exit(130) from stopped
+        if not speaks:
+            return
+        evaluation = evaluate_run(trained, domains, split, settings, shown)
+    written = write_evaluation(trained, evaluation)
+    print_evaluation(console, evaluation, written)
+
+
+def _is_first_process() -> bool:
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+class _Talk:
+    """Says what a training is about to do, how it goes, and what else one could do in an hour."""
+
+    def __init__(self, method: str, shown: Lines) -> None:
+        self.method = method
+        self.shown = shown
+        self._warned = False
+        self._config: dict[str, Any] = {}
+
+    def note(self, text: str) -> None:
+        self.shown.say(text)
+
+    def announce(self, config: dict[str, Any]) -> None:
+        """Say what the run will do, from its ``config.json``."""
+        self._config = config
+        options, data, split = config["options"], config["data"], config["split"]
+        images = config["total_iterations"] * config["images_per_iteration"]
+        size = "×".join(str(side) for side in data["image_size"])
+        parts = f"{len(split['seen'])} seen, {len(split['validation'])} validation, {len(split['held_out'])} held out"
+        precision = config["resolved"]["precision"]
+        self.shown.say(
+            f"{self.method}: {data['source']}, {data['images']:,} images of {size} in {data['domains']} domains "
+            f"({parts})\n"
+            f"{options['arch']}, {config['parameters']:,} parameters, {options['loss']} loss, on "
+            f"{config['machine']['device']} in {precision}; {config['total_iterations']:,} iterations, "
+            f"{images:,} images in all"
+        )
+
+    def report(self, progress: Progress) -> None:
+        self.shown.training(self.method, progress)
+        left = progress.seconds_left
+        if self._warned or left is None or left < _LONG or self._config["machine"]["device"] != "cpu":
+            return
+        self._warned = True
+        per_iteration = left / (progress.total - progress.iteration)
+        self.shown.say(
+            f"on this CPU the whole run takes about {in_words(left)}; in an hour it would do "
+            f"--iterations {max(int(3600 / per_iteration), 1)}, or try --preset best. Ctrl-C saves, --resume goes on."
+        )

@@ -1,0 +1,178 @@
+"""Every option of a training, as frozen dataclasses that are saved with the run. No torch here: the CLI reads it.
+
+The defaults are the seeds'. Values are checked where they are used, and all of a config's own rules on creation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from metasiam.errors import MetaSiamError
+
+Config = TypeVar("Config", bound="TrainingConfig")
+
+
+def require(condition: bool, text: str) -> None:
+    """Raise ``MetaSiamError(text)`` unless ``condition`` holds."""
+    if not condition:
+        raise MetaSiamError(text)
+
+
+def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise ``MetaSiamError`` unless ``value`` is one of ``allowed``."""
+    require(value in allowed, f"{option} {value} is unknown. Use one of: {', '.join(allowed)}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Options that every method has.
+
+    Attributes:
+        arch: embedder name.
+        loss: objective name (``metasiam.losses.OBJECTIVES``).
+        margin: the loss's margin in its own units; None takes the source's.
+        lr: learning rate of the (inner) optimizer.
+        batch_size: triplets in a batch; three images each.
+        flip: mirror each image with probability ½, drawn afresh for every batch.
+        shift: random crop after padding by this many pixels; 0 does not.
+        init: run folder or weights to start from.
+        seed: everything random follows from it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        precision: ``auto``, ``fp32`` or ``bf16`` (autocast; weights and loss stay fp32).
+        compile: ``auto``, ``on`` or ``off``: whether torch.compile builds the training step.
+    """
+
+    method = "training"
+
+    arch: str = "resnet56"
+    loss: str = "cosine"
+    margin: float | None = None
+    lr: float = 0.001
+    batch_size: int = 128
+    flip: bool = True
+    shift: int = 0
+    init: str | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    compile: str = "auto"
+
+    def __post_init__(self) -> None:
+        require(
+            math.isfinite(self.lr) and self.lr > 0, f"--lr must be a positive number, not {self.lr}. Try --lr 0.001."
+        )
+        require(self.batch_size >= 1, f"--batch-size must be at least 1, not {self.batch_size}.")
+        require(self.margin is None or self.margin >= 0, f"--margin must not be negative, not {self.margin}.")
+        require(0 <= self.shift <= 16, f"--shift must be from 0 to 16 pixels, not {self.shift}.")
+        require(0 <= self.seed < 2**63, f"--seed must be from 0 to 2^63 - 1, not {self.seed}.")
+        one_of("--device", self.device, ("auto", "cpu", "cuda", "mps"))
+        one_of("--precision", self.precision, ("auto", "fp32", "bf16"))
+        one_of("--compile", self.compile, ("auto", "on", "off"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every option, with the method's name, as JSON-ready values."""
+        return {"method": self.method, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReptileConfig(TrainingConfig):
+    """Options of ``metasiam reptile``; the defaults are the seeds'.
+
+    Attributes:
+        iterations: outer steps.
+        inner_epochs: gradient steps on one task in an iteration, one batch each.
+        meta_step: interpolation coefficient ε at the start.
+        meta_schedule: how ε goes to its end: ``linear`` to 0, ``cosine`` to 0, or ``constant``.
+        meta_batch: tasks whose weight changes are averaged in an iteration (per process).
+        meta_optimizer: what is done with the averaged change: ``sgd`` (plain interpolation), ``nesterov`` or ``adam``.
+        meta_momentum: momentum of ``nesterov``, β1 of ``adam``.
+        task_shots: images of each of its domains that a task sees; None: all.
+        ways: domains in a task.
+        inner_optimizer: ``adam`` or ``sgd``.
+        beta1: Adam's β1 (the inventors used 0), or SGD's momentum when given; None: 0.9 and 0.
+        optimizer_state: ``keep`` across tasks (seeds) or ``reset`` for each task (inventors).
+        batch_norm: running statistics: ``interpolate`` with the weights (seeds), ``task`` (each task's are dropped;
+            estimated on seen images at the end) or ``frozen`` (inner epochs in evaluation mode).
+    """
+
+    method = "reptile"
+
+    iterations: int = 10000
+    inner_epochs: int = 30
+    meta_step: float = 0.01
+    meta_schedule: str = "linear"
+    meta_batch: int = 1
+    meta_optimizer: str = "sgd"
+    meta_momentum: float = 0.9
+    task_shots: int | None = None
+    ways: int = 1
+    inner_optimizer: str = "adam"
+    beta1: float | None = None
+    optimizer_state: str = "keep"
+    batch_norm: str = "interpolate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.iterations >= 1, f"--iterations must be at least 1, not {self.iterations}.")
+        require(self.inner_epochs >= 1, f"--inner-epochs must be at least 1, not {self.inner_epochs}.")
+        require(0 < self.meta_step <= 10, f"--meta-step must be above 0 and at most 10, not {self.meta_step}.")
+        require(self.meta_batch >= 1, f"--meta-batch must be at least 1, not {self.meta_batch}.")
+        require(
+            self.task_shots is None or self.task_shots >= 2,
+            f"--task-shots must be at least 2 (a positive is another image), not {self.task_shots}.",
+        )
+        require(self.ways >= 1, f"--ways must be at least 1, not {self.ways}.")
+        require(self.beta1 is None or 0 <= self.beta1 < 1, f"--beta1 must be from 0 to below 1, not {self.beta1}.")
+        require(0 <= self.meta_momentum < 1, f"--meta-momentum must be from 0 to below 1, not {self.meta_momentum}.")
+        one_of("--meta-schedule", self.meta_schedule, ("linear", "cosine", "constant"))
+        one_of("--meta-optimizer", self.meta_optimizer, ("sgd", "nesterov", "adam"))
+        one_of("--inner-optimizer", self.inner_optimizer, ("adam", "sgd"))
+        one_of("--optimizer-state", self.optimizer_state, ("keep", "reset"))
+        one_of("--batch-norm", self.batch_norm, ("interpolate", "task", "frozen"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TripletConfig(TrainingConfig):
+    """Options of ``metasiam triplet``; the defaults are the seeds'.
+
+    Attributes:
+        epochs: passes in which every seen training image is an anchor once.
+        iterations: gradient steps; overrides ``epochs`` when given.
+        optimizer: ``adam`` or ``sgd`` (momentum 0.9, Nesterov).
+        weight_decay: L2 penalty (decoupled with ``adam``).
+        schedule: learning rate over the run: ``constant``, ``linear`` or ``cosine`` to 0, or ``onecycle`` (warm-up over
+            the first fifth, then linearly to 0).
+    """
+
+    method = "triplet"
+
+    epochs: int = 150
+    iterations: int | None = None
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.epochs >= 1, f"--epochs must be at least 1, not {self.epochs}.")
+        require(
+            self.iterations is None or self.iterations >= 1, f"--iterations must be at least 1, not {self.iterations}."
+        )
+        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
+        one_of("--optimizer", self.optimizer, ("adam", "sgd"))
+        one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
+
+
+def config_from(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """Make a config of ``kind`` from saved or given values.
+
+    Raises:
+        MetaSiamError: for an option that it does not have, or a value that it does not take.
+    """
+    known = {f.name for f in fields(kind)}
+    unknown = [key for key in values if key not in known and key != "method"]
+    require(not unknown, f"{kind.method} has no option '{', '.join(unknown)}'. It has: {', '.join(sorted(known))}.")
+    return kind(**{key: value for key, value in values.items() if key in known})

@@ -1,0 +1,31 @@
+"""The methods, one file each, behind one small Protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
+from metasiam.errors import MetaSiamError
+from metasiam.learners.context import TrainingContext
+from metasiam.learners.reptile import Reptile
+from metasiam.learners.triplet import Triplet
+from metasiam.training.distributed import Processes
+from metasiam.training.learner import Learner
+
+#: Name → (options, learner).
+METHODS: dict[str, tuple[type[TrainingConfig], Callable[[Any, TrainingContext, Processes], Learner]]] = {
+    "reptile": (ReptileConfig, Reptile),
+    "triplet": (TripletConfig, Triplet),
+}
+
+
+def config_class(method: str) -> type[TrainingConfig]:
+    """Return the options' class of a method.
+
+    Raises:
+        MetaSiamError: for an unknown method.
+    """
+    if method not in METHODS:
+        raise MetaSiamError(f"method {method} is unknown. Use one of: {', '.join(METHODS)}.")
+    return METHODS[method][0]

@@ -1,0 +1,172 @@
+"""What every learner starts from: data on the device, the embedder, the objective, the step's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from metasiam.config import TrainingConfig
+from metasiam.data.augment import Augmentation
+from metasiam.data.domains import DomainSet, Pool, Split
+from metasiam.errors import MetaSiamError
+from metasiam.losses import build_objective
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
+from metasiam.training.step import CompileDecision, GraphedStep, Step, TrainingStep, decide_compile
+
+
+@dataclass
+class TrainingContext:
+    """Everything that a learner needs besides its own options.
+
+    Attributes:
+        config: the run's options.
+        domains: images and labels, on ``device``.
+        split: seen, validation and held-out domains.
+        seen: training images of the seen domains.
+        embedder: what is trained, on ``device``, channels last.
+        objective: the loss, with its own parameters on ``device``.
+        info: normalisation and distance, saved beside the weights.
+        device: where training runs.
+        precision: autocast type.
+        compiled: whether steps are compiled; None: to be decided by ``decide``.
+        note: says one thing to the person who waits.
+    """
+
+    config: TrainingConfig
+    domains: DomainSet
+    split: Split
+    seen: Pool
+    embedder: nn.Module
+    objective: nn.Module
+    info: EmbedderInfo
+    device: torch.device
+    precision: torch.dtype
+    compiled: bool | None
+    note: Callable[[str], None]
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The training augmentation that the options ask for."""
+        return Augmentation(flip=self.config.flip, shift=self.config.shift)
+
+    def generator(self, *stream: int | str) -> torch.Generator:
+        """Return the generator of a named random stream, on the device."""
+        return generator_for(self.device, self.config.seed, *stream)
+
+    def step(self, optimizer: torch.optim.Optimizer, steps: int) -> Step:
+        """Return the fastest step for this device: eager, compiled, or a CUDA graph.
+
+        Args:
+            optimizer: over the parameters of embedder and objective.
+            steps: how many steps will be made, which decides whether compiling pays.
+        """
+        batch = self.config.batch_size
+        generator = self.generator("example")
+        choice = torch.randint(len(self.seen.images), (3, batch), generator=generator, device=self.device)
+        index = self.seen.images[choice]
+        parameters = self.augmentation.draw((3, batch), generator)
+        step = self._training_step(optimizer, compiled=False)
+        if self.compiled is None:
+            decision = decide_compile(self.config.compile, step, index, parameters, steps)
+            self.compiled = decision.compiled
+            self.note(_in_words(decision))
+        if self.compiled:
+            step = self._training_step(optimizer, compiled=True)
+        if self.device.type == "cuda" and not self.config.loss.startswith("mined"):  # miners ask the host
+            return GraphedStep(step, index, parameters)
+        return step
+
+    def _training_step(self, optimizer: torch.optim.Optimizer, *, compiled: bool) -> TrainingStep:
+        return TrainingStep(
+            self.embedder,
+            self.objective,
+            optimizer,
+            self.domains,
+            self.augmentation,
+            self.info.mean,
+            self.info.std,
+            precision=self.precision,
+            compiled=compiled,
+        )
+
+
+def _in_words(decision: CompileDecision) -> str:
+    return f"{'compiled' if decision.compiled else 'not compiled'}: {decision.reason}"
+
+
+def prepare(
+    config: TrainingConfig,
+    domains: DomainSet,
+    split: Split,
+    *,
+    resolved: dict[str, Any] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> TrainingContext:
+    """Build embedder and objective, and bring the data to the device.
+
+    Args:
+        config: the run's options.
+        domains: the data.
+        split: which domains are trained on.
+        resolved: what an earlier start of the same run decided (``TrainingContext`` fields ``precision`` and
+            ``compiled``), so that a resumed run computes the same bits.
+        note: says one thing to the person who waits.
+
+    Raises:
+        MetaSiamError: for options that do not fit this machine, the data or the initial weights.
+    """
+    device = choose_device(config.device)
+    precision = choose_precision((resolved or {}).get("precision", config.precision), device)
+    seen = domains.pool(split.seen, "train")
+    lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
+    if lonely:
+        raise MetaSiamError(
+            f"domain '{lonely[0]}' of {domains.source} has a single training image, and a positive needs another. "
+            "Add images to it or remove it."
+        )
+    mean, std = domains.channel_statistics(seen)
+    # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        embedder = build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
+    if config.init is not None:
+        embedder, stored = load_embedder(
+            config.init, arch=config.arch, channels=domains.channels, image_size=domains.image_size
+        )
+        mean, std = stored.mean, stored.std
+    objective = build_objective(
+        config.loss,
+        margin=config.margin,
+        domain_count=len(domains.names),
+        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
+        generator=generator_for("cpu", config.seed, "objective"),
+    )
+    info = EmbedderInfo(
+        arch=config.arch,
+        channels=domains.channels,
+        image_size=domains.image_size,
+        mean=mean,
+        std=std,
+        distance=str(objective.distance),
+        trained_on=domains.source,
+    )
+    domains = domains.to(device)
+    return TrainingContext(
+        config=config,
+        domains=domains,
+        split=split,
+        seen=domains.pool(split.seen, "train"),
+        embedder=embedder.to(device, memory_format=torch.channels_last),
+        objective=objective.to(device),
+        info=info,
+        device=device,
+        precision=precision,
+        compiled=(resolved or {}).get("compiled"),
+        note=note,
+    )

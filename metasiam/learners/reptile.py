@@ -1,0 +1,212 @@
+"""Reptile: learn a task from the current weights, then move the weights part of the way.
+
+Source: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms" (2018), with the seeds' defaults: a task
+is one domain, its loss is a triplet loss against antidomain negatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metasiam.config import ReptileConfig
+from metasiam.data.domains import Pool
+from metasiam.data.tasks import draw_triplets
+from metasiam.errors import MetaSiamError
+from metasiam.learners.context import TrainingContext
+from metasiam.training.distributed import Processes
+from metasiam.training.learner import StopRequested
+from metasiam.training.state import (
+    add_difference_,
+    counters,
+    move_,
+    prime,
+    restore_,
+    running_statistics,
+    snapshot,
+    trainable,
+    zero_,
+)
+
+
+class Reptile:
+    """The outer loop: ``w ← w + ε · mean over tasks of (w_task − w)``.
+
+    The embedder holds the slow weights between iterations; during one it is the clone that learns the tasks. The
+    inner optimizer's state, when it is kept, is averaged over an iteration's tasks as the weights are, so that
+    tasks spread over processes give the same result as tasks run in turn.
+
+    Args:
+        config: the method's options.
+        context: data, embedder, objective.
+        processes: this process's place among those that share the iteration's tasks.
+    """
+
+    def __init__(self, config: ReptileConfig, context: TrainingContext, processes: Processes) -> None:
+        self.config = config
+        self.context = context
+        self.processes = processes
+        self.total = config.iterations
+        self.tasks_per_iteration = config.meta_batch * processes.count
+        self.images_per_iteration = 3 * config.batch_size * config.inner_epochs * self.tasks_per_iteration
+        if config.ways > len(context.split.seen):
+            raise MetaSiamError(
+                f"--ways {config.ways} needs as many seen domains, there are {len(context.split.seen)}."
+            )
+        if len(context.split.seen) < 2:
+            raise MetaSiamError("Reptile needs at least two seen domains, for antidomain negatives.")
+        smallest = int(context.seen.counts.min())
+        if config.task_shots is not None and config.task_shots > smallest:
+            raise MetaSiamError(f"--task-shots {config.task_shots}: a seen domain has only {smallest} training images.")
+
+        modules = (context.embedder, context.objective)
+        context.embedder.train(config.batch_norm != "frozen")
+        self._weights = trainable(modules)
+        self._statistics = running_statistics(modules)
+        self._counters = counters(modules)
+        self.optimizer = _inner_optimizer(config, self._weights, context.device)
+        self._momenta = prime(self.optimizer)
+        # What the outer loop carries from iteration to iteration: the slow copies of all three.
+        self._slow = {name: snapshot(tensors) for name, tensors in self._fast().items()}
+        self._change = {name: [torch.zeros_like(t) for t in tensors] for name, tensors in self._slow.items()}
+        self._meta_optimizer = _meta_optimizer(config, self._slow["weights"])
+        self._step = context.step(self.optimizer, steps=config.iterations * config.inner_epochs * config.meta_batch)
+
+    def _fast(self) -> dict[str, list[Tensor]]:
+        return {"weights": self._weights, "statistics": self._statistics, "momenta": self._momenta}
+
+    def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
+        """Learn this iteration's tasks from the slow weights, then interpolate; return the mean inner loss."""
+        for tensors in self._change.values():
+            zero_(tensors)
+        losses = []
+        first = self.processes.rank * self.config.meta_batch
+        for slot in range(first, first + self.config.meta_batch):
+            self._restore_slow()
+            losses += self._learn_task(iteration, slot, stop)
+            for name, tensors in self._fast().items():
+                add_difference_(self._change[name], tensors, self._slow[name])
+        self._interpolate(iteration)
+        return torch.stack(losses).mean()
+
+    def _learn_task(self, iteration: int, slot: int, stop: Callable[[], bool]) -> list[Tensor]:
+        """Run the inner epochs on the task that belongs to (iteration, slot)."""
+        config = self.config
+        generator = self.context.generator("task", iteration, slot)
+        index = self.draw_task(generator)
+        parameters = self.context.augmentation.draw((config.inner_epochs, 3, config.batch_size), generator)
+        losses = []
+        for epoch in range(config.inner_epochs):
+            if stop():
+                self._restore_slow()
+                raise StopRequested
+            losses.append(self._step(index[epoch], parameters[epoch]))
+        return losses
+
+    def draw_task(self, generator: torch.Generator) -> Tensor:
+        """Draw a task's batches: int64 [inner_epochs, 3, batch]."""
+        config, seen = self.config, self.context.seen
+        order = torch.randperm(len(seen.domains), generator=generator, device=seen.device)
+        task: Pool = seen.only(seen.domains[order[: config.ways]].tolist())
+        if config.task_shots is not None:
+            task = task.shots(config.task_shots, generator)
+        index = draw_triplets(task, seen, (config.inner_epochs, config.batch_size), generator)
+        return index.transpose(0, 1).contiguous()
+
+    @torch.no_grad()
+    def _interpolate(self, iteration: int) -> None:
+        change = self._change
+        self.processes.sum_(*change.values())
+        for tensors in change.values():
+            torch._foreach_div_(tensors, float(self.tasks_per_iteration)) if tensors else None
+        step = self.rate(iteration)
+        for group in self._meta_optimizer.param_groups:
+            group["lr"] = step
+        for slow, difference in zip(self._slow["weights"], change["weights"], strict=True):
+            slow.grad = -difference  # the pseudo-gradient
+        self._meta_optimizer.step()
+        self._meta_optimizer.zero_grad(set_to_none=True)
+        if self.config.batch_norm == "interpolate":
+            move_(self._slow["statistics"], change["statistics"], step)
+        if self.config.optimizer_state == "keep":
+            move_(self._slow["momenta"], change["momenta"], 1.0)
+        self._restore_slow()
+
+    def _restore_slow(self) -> None:
+        for name, tensors in self._fast().items():
+            restore_([tensor.detach() for tensor in tensors], self._slow[name])
+
+    def rate(self, iteration: int) -> float:
+        """Return the meta-step ε of an iteration."""
+        done = iteration / self.total
+        scale = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
+        return self.config.meta_step * scale[self.config.meta_schedule]
+
+    def state(self) -> dict[str, Any]:
+        """Return the slow weights, statistics and momenta, and the meta-optimizer's state."""
+        return {
+            "slow": {name: snapshot(tensors) for name, tensors in self._slow.items()},
+            "counters": snapshot(self._counters),
+            "meta_optimizer": self._meta_optimizer.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a state that ``state`` returned."""
+        for name, tensors in self._slow.items():
+            restore_(tensors, state["slow"][name])
+        restore_(self._counters, state["counters"])
+        self._meta_optimizer.load_state_dict(state["meta_optimizer"])
+        self._restore_slow()
+
+    def finish(self) -> None:
+        """Leave the slow weights in the embedder; estimate running statistics that the tasks did not keep."""
+        self._restore_slow()
+        if self.config.batch_norm == "task":
+            batches = self._seen_batches()
+            torch.optim.swa_utils.update_bn(batches, self.context.embedder)
+        self.context.embedder.eval()
+
+    def _seen_batches(self) -> list[Tensor]:
+        """Normalised seen training images for estimating statistics: at most 20 batches of 512."""
+        from metasiam.data.augment import normalise
+
+        context = self.context
+        order = torch.randperm(
+            len(context.seen.images), generator=context.generator("statistics"), device=context.device
+        )
+        chosen = context.seen.images[order[: 20 * 512]].split(512)
+        return [normalise(context.domains.gather(block), context.info.mean, context.info.std) for block in chosen]
+
+
+def _inner_optimizer(config: ReptileConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
+    if config.inner_optimizer == "sgd":
+        return torch.optim.SGD(weights, lr=config.lr, momentum=config.beta1 or 0.0, foreach=True)
+    beta1 = 0.9 if config.beta1 is None else config.beta1
+    return adam(weights, config.lr, (beta1, 0.999), device)
+
+
+def adam(
+    weights: list[Tensor], lr: float, betas: tuple[float, float], device: torch.device, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
+    """Return Adam (decoupled weight decay) in its fastest form for the device, ready for a CUDA graph."""
+    cuda = device.type == "cuda"
+    return torch.optim.AdamW(
+        weights,
+        lr=torch.tensor(lr, device=device) if cuda else lr,
+        betas=betas,
+        weight_decay=weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+        capturable=cuda,
+    )
+
+
+def _meta_optimizer(config: ReptileConfig, slow: list[Tensor]) -> torch.optim.Optimizer:
+    if config.meta_optimizer == "adam":
+        return torch.optim.Adam(slow, lr=config.meta_step, betas=(config.meta_momentum, 0.999))
+    nesterov = config.meta_optimizer == "nesterov"
+    momentum = config.meta_momentum if nesterov else 0.0
+    return torch.optim.SGD(slow, lr=config.meta_step, momentum=momentum, nesterov=nesterov)

@@ -1,0 +1,143 @@
+"""Run folders: everything about one training in one place (DESIGN's names)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metasiam.errors import MetaSiamError
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+#: What a run folder may hold; ``--overwrite`` removes these and nothing else.
+RUN_FILES = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    "checkpoint.pt",
+    "embedder.safetensors",
+    "evaluation.json",
+    "tasks.csv",
+    "report.html",
+    "report.md",
+)
+RUN_FOLDERS = ("figures", "tensorboard")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder.
+
+    Attributes:
+        path: the folder.
+        config: what ``config.json`` says.
+    """
+
+    path: Path
+    config: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        """The method that trained it."""
+        return str(self.config["options"]["method"])
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the logged steps, oldest first."""
+        file = self.path / METRICS_FILE
+        if not file.is_file():
+            return []
+        return [row for line in file.read_text(encoding="utf-8").splitlines() if (row := _whole_row(line)) is not None]
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add one logged step."""
+        with open(self.path / METRICS_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep_metrics_to(self, step: int) -> None:
+        """Drop logged steps beyond ``step``: a resumed run makes them again."""
+        kept = [json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step]
+        write_text(self.path / METRICS_FILE, "".join(kept))
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a JSON file into the folder, atomically."""
+        return write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _whole_row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:  # the last line of a killed run
+        return None
+    return row if isinstance(row, dict) and "step" in row else None
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def check_out(path: Path, *, overwrite: bool) -> None:
+    """Raise unless a run may be written at ``path``; changes nothing.
+
+    Raises:
+        MetaSiamError: if it is a file, is not empty without ``overwrite``, or cannot be written.
+    """
+    if path.exists() and not path.is_dir():
+        raise MetaSiamError(f"--out {path} is a file. Give a folder.")
+    if path.is_dir() and any(path.iterdir()) and not overwrite:
+        finished = (path / "embedder.safetensors").is_file()
+        if not (path / CONFIG_FILE).is_file():
+            raise MetaSiamError(f"{path} is not empty and holds no run. Give another --out.")
+        what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "go on with it")
+        raise MetaSiamError(
+            f"{path} holds {what}. Use --resume {path} to {again}, --overwrite to start over, or another --out."
+        )
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    try:  # permission bits do not tell everything (read-only mounts, full disks)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+    except OSError as error:
+        raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Give another folder.") from error
+
+
+def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -> Run:
+    """Make a run folder with its ``config.json``; with ``overwrite`` an earlier run's files are removed first.
+
+    Raises:
+        MetaSiamError: as ``check_out``.
+    """
+    check_out(path, overwrite=overwrite)
+    path.mkdir(parents=True, exist_ok=True)
+    for name in RUN_FILES:
+        (path / name).unlink(missing_ok=True)
+    for name in RUN_FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
+    run = Run(path, config)
+    run.write_json(CONFIG_FILE, config)
+    return run
+
+
+def open_run(path: str | Path) -> Run:
+    """Open a run folder.
+
+    Raises:
+        MetaSiamError: if there is none, or its ``config.json`` is damaged.
+    """
+    path = Path(path)
+    file = path / CONFIG_FILE
+    if not file.is_file():
+        raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Give the --out of an earlier run.")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(config["options"]["method"], str):
+            raise TypeError("method is not a name")
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
+    return Run(path, config)

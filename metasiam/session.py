@@ -1,0 +1,178 @@
+"""Training as one call: options and data in, a run folder out."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metasiam.config import config_from
+from metasiam.data.domains import DomainSet, Split
+from metasiam.errors import MetaSiamError
+from metasiam.learners import METHODS, config_class
+from metasiam.learners.context import TrainingContext, prepare
+from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
+from metasiam.runs import Run, check_out, create_run, open_run
+from metasiam.training.distributed import Processes, join
+from metasiam.training.learner import Learner
+from metasiam.training.loop import Progress, TrainingLoop
+from metasiam.training.machine import describe_machine, tune_allocator
+
+
+class TrainingStopped(Exception):
+    """The user stopped the training; the run folder holds everything needed to go on."""
+
+    def __init__(self, run: Run, iteration: int) -> None:
+        super().__init__(f"stopped at iteration {iteration}; go on with --resume {run.path}")
+        self.run = run
+        self.iteration = iteration
+
+
+@dataclass(frozen=True)
+class _Hooks:
+    """The caller's part in a training."""
+
+    checkpoint_every: float
+    report: Callable[[Progress], None]
+    note: Callable[[str], None]
+    started: Callable[[dict[str, Any]], None]
+
+    def loop(self, learner: Learner, run: Run, processes: Processes) -> TrainingLoop:
+        self.started(run.config)
+        return TrainingLoop(learner, run, processes, checkpoint_every=self.checkpoint_every, report=self.report)
+
+
+def train(
+    method: str,
+    domains: DomainSet,
+    split: Split,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    overwrite: bool = False,
+    checkpoint_every: float = 60.0,
+    report: Callable[[Progress], None] = lambda progress: None,
+    note: Callable[[str], None] = lambda text: None,
+    started: Callable[[dict[str, Any]], None] = lambda config: None,
+    data_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> Run:
+    """Train an embedder and leave it in a run folder.
+
+    Args:
+        method: a key of ``metasiam.learners.METHODS``.
+        domains: the data.
+        split: which domains are trained on.
+        out: run folder; default ``runs/<method>-<time>``.
+        resume: continue this run instead (exactly: the same weights as if it had never stopped); its saved
+            options hold, and giving different ones is an error.
+        overwrite: replace a run that is in ``out``.
+        checkpoint_every: seconds between checkpoints.
+        report: called about once a second with the progress.
+        note: called with things to tell the person who waits.
+        started: called once with the run's ``config.json`` before the first iteration.
+        data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
+        options: fields of the method's config (``metasiam.config``).
+
+    Raises:
+        MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
+        TrainingStopped: when the user pressed Ctrl-C; everything is saved.
+    """
+    tune_allocator()
+    hooks = _Hooks(checkpoint_every, report, note, started)
+    if resume is not None:
+        return _resume(open_run(resume), method, domains, split, options, hooks)
+    if options.get("init") is not None and "arch" not in options:
+        options["arch"] = _arch_of(options["init"])
+    config = config_from(config_class(method), options)
+    path = Path(out) if out is not None else _default_out(method)
+    processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
+    if processes.writes:
+        check_out(path, overwrite=overwrite)
+    context = prepare(config, domains, split, note=note)
+    learner = METHODS[method][1](config, context, processes)
+    saved = {
+        "schema": 1,
+        "options": config.as_dict(),
+        "resolved": _resolved(context),
+        "total_iterations": learner.total,
+        "images_per_iteration": learner.images_per_iteration,
+        "parameters": sum(p.numel() for p in context.embedder.parameters()),
+        "data": {
+            "source": domains.source,
+            "options": data_options or {},
+            "fingerprint": domains.fingerprint,
+            "domains": len(domains.names),
+            "images": len(domains.images),
+            "channels": domains.channels,
+            "image_size": list(domains.image_size),
+        },
+        "split": split.as_dict(),
+        "machine": describe_machine(context.device),
+        "processes": processes.count,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+    run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
+    return _train(hooks.loop(learner, run, processes), context)
+
+
+def _resume(
+    run: Run,
+    method: str,
+    domains: DomainSet,
+    split: Split,
+    options: dict[str, Any],
+    hooks: _Hooks,
+) -> Run:
+    if run.method != method:
+        raise MetaSiamError(f"{run.path} was trained with {run.method}. Use metasiam {run.method} --resume {run.path}.")
+    saved = run.config["options"]
+    for name, value in options.items():
+        if saved.get(name) != value:
+            raise MetaSiamError(
+                f"--{name.replace('_', '-')} is {saved.get(name)} in {run.path} and cannot become {value} on the way. "
+                "Leave it out, or start a new run."
+            )
+    if run.config["data"]["fingerprint"] != domains.fingerprint:
+        raise MetaSiamError(f"{run.path} was trained on other images than {domains.source} holds now. Restore them.")
+    if run.config["split"] != split.as_dict():
+        raise MetaSiamError(f"{run.path} was trained with another split ({run.config['split']['name']}). Use that one.")
+    config = config_from(config_class(method), saved)
+    processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
+    context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note)
+    learner = METHODS[method][1](config, context, processes)
+    loop = hooks.loop(learner, run, processes)
+    loop.resume()
+    return _train(loop, context)
+
+
+def _train(loop: TrainingLoop, context: TrainingContext) -> Run:
+    run = loop.run
+    if not loop.go():
+        raise TrainingStopped(run, loop.iteration)
+    loop.learner.finish()
+    if loop.processes.writes:
+        save_embedder(run.path / EMBEDDER_FILE, context.embedder, context.info)
+    return run
+
+
+def _resolved(context: TrainingContext) -> dict[str, Any]:
+    precision = "bf16" if context.precision == torch.bfloat16 else "fp32"
+    return {"precision": precision, "compiled": bool(context.compiled)}
+
+
+def _arch_of(init: str | Path) -> str:
+    try:
+        return load_embedder(init)[1].arch
+    except MetaSiamError as error:
+        if "does not say its architecture" in str(error):
+            raise MetaSiamError(f"--init {init} does not say its architecture. Add --arch.") from error
+        raise
+
+
+def _default_out(method: str) -> Path:
+    return Path("runs") / f"{method}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

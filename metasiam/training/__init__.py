@@ -1,0 +1,1 @@
+"""State, step, loop and checkpoints: what every method trains with."""

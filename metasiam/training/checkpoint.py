@@ -1,0 +1,47 @@
+"""Checkpoints that survive a kill at any moment, and cannot run code when they are read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from metasiam.errors import MetaSiamError
+
+CHECKPOINT_FILE = "checkpoint.pt"
+_SCHEMA = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is always a whole file."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        torch.save({"schema": _SCHEMA, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU, with ``weights_only=True``.
+
+    Raises:
+        MetaSiamError: if it is missing, truncated, not a checkpoint of ours, or holds code.
+    """
+    if not path.is_file():
+        raise MetaSiamError(f"{path} does not exist: nothing was saved yet. Start the run again with --overwrite.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MetaSiamError(
+            f"{path} is damaged, or a pickle with code in it, which is never run. Start again with --overwrite."
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise MetaSiamError(f"{path} is truncated or damaged. Start again with --overwrite.") from error
+    if not isinstance(state, dict) or state.get("schema") != _SCHEMA or "learner" not in state:
+        raise MetaSiamError(f"{path} is not a checkpoint of this metasiam. Give a run folder made by it.")
+    return state

@@ -1,0 +1,220 @@
+"""The training loop: iterations, progress, logging, checkpoints, stopping."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metasiam.errors import MetaSiamError
+from metasiam.runs import Run
+from metasiam.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from metasiam.training.distributed import Processes
+from metasiam.training.learner import Learner, StopRequested
+
+#: Losses are fetched from the device, logged and shown about this often (seconds).
+LOG_EVERY = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        iteration: iterations done.
+        total: iterations of the whole run.
+        loss: mean loss since the last report.
+        images: images through the network so far.
+        images_per_second: over the last iterations, without the first one's compiling.
+        seconds: of training so far, earlier starts included.
+        seconds_left: at that rate; None before it can be told.
+    """
+
+    iteration: int
+    total: int
+    loss: float
+    images: int
+    images_per_second: float
+    seconds: float
+    seconds_left: float | None
+
+
+class _StopFlag:
+    """Turned on by the first Ctrl-C (or SIGTERM); the second Ctrl-C interrupts at once."""
+
+    def __init__(self) -> None:
+        self.on = False
+
+    def __call__(self) -> bool:
+        return self.on
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        if self.on and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.on = True
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[_StopFlag]:
+    flag = _StopFlag()
+    try:
+        previous = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: the caller's own handlers stay
+        previous = {}
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class TrainingLoop:
+    """Runs a learner from its last checkpoint to its end.
+
+    Args:
+        learner: what is trained.
+        run: where metrics and checkpoints go.
+        processes: only the writing process writes and reports.
+        checkpoint_every: seconds between checkpoints.
+        report: called about once a second.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        run: Run,
+        processes: Processes,
+        *,
+        checkpoint_every: float = 60.0,
+        report: Callable[[Progress], None] = lambda progress: None,
+    ) -> None:
+        self.learner = learner
+        self.run = run
+        self.processes = processes
+        self.checkpoint_every = checkpoint_every
+        self.report = report
+        self.iteration = 0
+        self.seconds = 0.0
+
+    def resume(self) -> None:
+        """Take up the run's checkpoint."""
+        state = load_checkpoint(self.run.path / CHECKPOINT_FILE)
+        self.iteration, self.seconds = int(state["iteration"]), float(state["seconds"])
+        if self.iteration > self.learner.total:
+            raise MetaSiamError(f"{self.run.path} is at iteration {self.iteration}, beyond {self.learner.total}.")
+        try:
+            self.learner.load(state["learner"])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise MetaSiamError(f"{self.run.path / CHECKPOINT_FILE} does not fit this run ({error}).") from error
+        if self.processes.writes:
+            self.run.keep_metrics_to(self.iteration)
+
+    def go(self) -> bool:
+        """Train to the end; return False if the user stopped it (everything is saved then).
+
+        Raises:
+            MetaSiamError: if the loss is no longer a number; the last good checkpoint is kept.
+        """
+        with _stop_on_signals() as stop, _Logger(self) as logger:
+            saved = time.monotonic()
+            while self.iteration < self.learner.total:
+                try:
+                    loss = self.learner.iterate(self.iteration, stop)
+                except StopRequested:
+                    logger.fetch()
+                    self._save()
+                    return False
+                self.iteration += 1
+                logger.add(loss)
+                if logger.due() or self.iteration == self.learner.total:
+                    logger.fetch()
+                    if time.monotonic() - saved > self.checkpoint_every:
+                        self._save()
+                        saved = time.monotonic()
+            self._save()
+        return True
+
+    def _save(self) -> None:
+        if self.processes.writes:
+            state = {"iteration": self.iteration, "seconds": self.seconds, "learner": self.learner.state()}
+            save_checkpoint(self.run.path / CHECKPOINT_FILE, state)
+
+
+class _Logger:
+    """Collects losses on the device and fetches them rarely."""
+
+    def __init__(self, loop: TrainingLoop) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.loop = loop
+        self.waiting: list[Tensor] = []
+        self.last = self.started = time.monotonic()
+        self.recent: deque[tuple[float, int]] = deque(maxlen=30)
+        self.writer: Any = None
+        if loop.processes.writes:
+            self.writer = SummaryWriter(str(loop.run.path / "tensorboard"), purge_step=loop.iteration)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> _Logger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def add(self, loss: Tensor) -> None:
+        self.waiting.append(loss)
+
+    def due(self) -> bool:
+        return time.monotonic() - self.last >= LOG_EVERY
+
+    def fetch(self) -> None:
+        """Fetch the waiting losses, log and report their mean."""
+        if not self.waiting:
+            return
+        loop = self.loop
+        loss = float(torch.stack(self.waiting).mean())
+        now = time.monotonic()
+        loop.seconds += now - self.last
+        if not math.isfinite(loss):
+            raise MetaSiamError(
+                f"the loss is {loss} at iteration {loop.iteration}. The last good checkpoint is kept in "
+                f"{loop.run.path}. Lower --lr or --meta-step, or use --precision fp32."
+            )
+        self.last = now
+        self.waiting = []
+        self.recent.append((now, loop.iteration))
+        progress = self._progress(loss)
+        if self.writer is not None:
+            row = {
+                "step": progress.iteration,
+                "loss": round(loss, 6),
+                "images": progress.images,
+                "seconds": round(progress.seconds, 3),
+                "images_per_second": round(progress.images_per_second, 1),
+                "rate": loop.learner.rate(loop.iteration - 1),
+            }
+            loop.run.append_metrics(row)
+            for key in ("loss", "images_per_second", "rate"):
+                self.writer.add_scalar(f"train/{key}", row[key], loop.iteration)
+            loop.report(progress)
+
+    def _progress(self, loss: float) -> Progress:
+        loop, learner = self.loop, self.loop.learner
+        first_time, first_iteration = self.recent[0]
+        elapsed, done = self.last - first_time, loop.iteration - first_iteration
+        left = (learner.total - loop.iteration) * elapsed / done if done else None
+        if done:
+            rate = done * learner.images_per_iteration / elapsed
+        else:  # the first report: compiling and warm-up are in it
+            rate = loop.iteration * learner.images_per_iteration / max(self.last - self.started, 1e-9)
+        images = loop.iteration * learner.images_per_iteration
+        return Progress(loop.iteration, learner.total, loss, images, rate, loop.seconds, left)

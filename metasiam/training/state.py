@@ -1,0 +1,90 @@
+"""Snapshots and interpolation of everything that training changes: weights, buffers, optimizer state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def trainable(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the parameters of the modules, in order."""
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
+def running_statistics(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the floating-point buffers of the modules (BatchNorm's running statistics), in order."""
+    return [buffer for module in modules for buffer in module.buffers() if buffer.is_floating_point()]
+
+
+def counters(modules: Iterable[nn.Module]) -> list[Tensor]:
+    """Return the integer buffers of the modules (BatchNorm's batch counts), in order."""
+    return [buffer for module in modules for buffer in module.buffers() if not buffer.is_floating_point()]
+
+
+def prime(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Create the optimizer's state without changing a parameter, zero it, and return its tensors.
+
+    PyTorch's optimizers make their state at the first step; Reptile carries that state from task to task and
+    therefore needs it from the start. A step with zero gradients and zero rates makes it.
+    """
+    rates = [(group["lr"], group.get("weight_decay", 0)) for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = torch.zeros_like(group["lr"]) if isinstance(group["lr"], Tensor) else 0.0
+        group["weight_decay"] = 0
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for group, (rate, decay) in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"], group["weight_decay"] = rate, decay
+    optimizer.zero_grad(set_to_none=True)
+    tensors = optimizer_tensors(optimizer)
+    zero_(tensors)
+    return tensors
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return the tensors of an optimizer's state, in the order of its parameters."""
+    return [
+        value
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        for value in optimizer.state[parameter].values()
+        if isinstance(value, Tensor)
+    ]
+
+
+@torch.no_grad()
+def zero_(tensors: Sequence[Tensor]) -> None:
+    """Set every tensor to zero, in place."""
+    for tensor in tensors:
+        tensor.zero_()
+
+
+@torch.no_grad()
+def snapshot(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return detached copies."""
+    return [tensor.detach().clone() for tensor in tensors]
+
+
+@torch.no_grad()
+def restore_(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    """Copy ``saved`` into ``tensors``, in place."""
+    if tensors:
+        torch._foreach_copy_(list(tensors), list(saved))
+
+
+@torch.no_grad()
+def add_difference_(total: Sequence[Tensor], end: Sequence[Tensor], start: Sequence[Tensor]) -> None:
+    """Add ``end − start`` to ``total``, in place."""
+    if total:
+        change = torch._foreach_sub([tensor.detach() for tensor in end], list(start))
+        torch._foreach_add_(list(total), change)
+
+
+@torch.no_grad()
+def move_(tensors: Sequence[Tensor], change: Sequence[Tensor], step: float) -> None:
+    """Interpolate: ``w ← w + step · change``, in place."""
+    if tensors:
+        torch._foreach_add_(list(tensors), list(change), alpha=step)

@@ -1,0 +1,177 @@
+"""The training step: from index tensors to one update of the weights, without a host synchronisation."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from metasiam.data.augment import Augmentation
+from metasiam.data.domains import DomainSet
+from metasiam.errors import MetaSiamError
+from metasiam.training.state import optimizer_tensors, restore_, running_statistics, snapshot, trainable
+
+
+class Step(Protocol):
+    """One gradient step on one batch of triplets."""
+
+    def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
+        """Take int64 [3, B] images and their augmentation parameters; return the loss, a detached scalar."""
+        ...
+
+
+class TrainingStep:
+    """Gather, augment, one stacked forward pass of 3B images, backward, optimizer.
+
+    Embeddings are computed under autocast in ``precision``; the loss, the weights and the optimizer stay fp32.
+
+    Args:
+        embedder: trained in place; its train/eval mode is the caller's choice.
+        objective: called as ``objective(embeddings [3B, D] fp32, labels [3B])``.
+        optimizer: updates the parameters of both.
+        domains: images and labels, on the device where the step runs.
+        augmentation: turns uint8 images and drawn parameters into normalised input.
+        mean: per channel, as fractions of 255.
+        std: per channel, as fractions of 255.
+        precision: autocast type; float32 means no autocast.
+        compiled: build augmentation and embedder with torch.compile (static shapes).
+    """
+
+    def __init__(
+        self,
+        embedder: nn.Module,
+        objective: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        domains: DomainSet,
+        augmentation: Augmentation,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        precision: torch.dtype = torch.float32,
+        compiled: bool = False,
+    ) -> None:
+        self.embedder = embedder
+        self.objective = objective
+        self.optimizer = optimizer
+        self.domains = domains
+        self.augmentation = augmentation
+        self.mean = mean
+        self.std = std
+        self.precision = precision
+        self.compiled = compiled
+        self._embed = torch.compile(self._augment_and_embed, dynamic=False) if compiled else self._augment_and_embed
+
+    def _augment_and_embed(self, images: Tensor, parameters: Tensor) -> Tensor:
+        inputs = self.augmentation.apply(images, parameters, self.mean, self.std, self.precision)
+        with torch.autocast(images.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            embeddings: Tensor = self.embedder(inputs)
+        return embeddings.float()
+
+    def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
+        """Take int64 [3, B] images and [3, B, P] augmentation parameters; return the loss, a detached scalar."""
+        flat = index.reshape(-1)
+        embeddings = self._embed(self.domains.gather(flat), parameters.flatten(0, 1))
+        loss: Tensor = self.objective(embeddings, self.domains.labels[flat])
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return everything that a call changes: weights, running statistics, optimizer state."""
+        modules = (self.embedder, self.objective)
+        return [*trainable(modules), *running_statistics(modules), *optimizer_tensors(self.optimizer)]
+
+
+class GraphedStep:
+    """A ``TrainingStep`` captured as a CUDA graph: one launch a step, no Python between kernels.
+
+    The optimizer must be made with ``capturable=True``. Warm-up and capture leave no trace in the weights.
+
+    Args:
+        step: the step to capture, on a CUDA device.
+        index: an example of the call's first argument.
+        parameters: an example of its second.
+    """
+
+    def __init__(self, step: TrainingStep, index: Tensor, parameters: Tensor) -> None:
+        self._index = index.clone()
+        self._parameters = parameters.clone()
+        saved = snapshot(step.state_tensors())
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                step(self._index, self._parameters)
+        torch.cuda.current_stream().wait_stream(side)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._loss = step(self._index, self._parameters)
+        restore_(step.state_tensors(), saved)
+
+    def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
+        """Replay the graph on int64 [3, B] images and [3, B, P] parameters; return the loss, a detached scalar."""
+        self._index.copy_(index)
+        self._parameters.copy_(parameters)
+        self._graph.replay()
+        return self._loss.clone()
+
+
+@dataclass(frozen=True)
+class CompileDecision:
+    """Whether the step is compiled, and why, in words for people."""
+
+    compiled: bool
+    reason: str
+
+
+#: Measured on two CPU cores and rounded against compiling: seconds to compile a convolution's forward and backward,
+#: and the part of an eager step that compiling saves.
+COMPILE_SECONDS_PER_CONVOLUTION = 2.0
+COMPILE_SAVES = 0.25
+
+
+def decide_compile(mode: str, step: TrainingStep, index: Tensor, parameters: Tensor, steps: int) -> CompileDecision:
+    """Decide whether compiling pays back within ``steps`` steps; times a few eager steps and undoes them.
+
+    Args:
+        mode: ``on``, ``off`` or ``auto``.
+        step: an eager step.
+        index: int64 [3, B], a batch to time.
+        parameters: its augmentation parameters.
+        steps: steps still to be made.
+
+    Raises:
+        MetaSiamError: for ``on`` where no C++ compiler is installed.
+    """
+    if mode == "off":
+        return CompileDecision(False, "--compile off")
+    device = step.domains.device
+    if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+        if mode == "on":
+            raise MetaSiamError(
+                "--compile on needs a C++ compiler (g++ or clang++). Install one, or use --compile auto."
+            )
+        return CompileDecision(False, "no C++ compiler here")
+    if mode == "on":
+        return CompileDecision(True, "--compile on")
+    if device.type == "mps":
+        return CompileDecision(False, "not on mps")
+    saved = snapshot(step.state_tensors())
+    seconds = min(_time_step(step, index, parameters) for _ in range(3))
+    restore_(step.state_tensors(), saved)
+    convolutions = sum(isinstance(module, nn.Conv2d) for module in step.embedder.modules())
+    cost = COMPILE_SECONDS_PER_CONVOLUTION * convolutions
+    gain = COMPILE_SAVES * seconds * steps
+    compared = f"compiling takes about {cost:.0f} s and would save about {gain:.0f} s of {seconds * steps:.0f} s"
+    return CompileDecision(gain > 1.5 * cost, compared)
+
+
+def _time_step(step: TrainingStep, index: Tensor, parameters: Tensor) -> float:
+    start = time.perf_counter()
+    float(step(index, parameters))  # waits for the device
+    return time.perf_counter() - start
