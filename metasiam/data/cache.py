@@ -61,7 +61,7 @@ def cached(
 
 def _read(path: Path, key: str, source: str) -> DomainSet | None:
     try:
-        with safe_open(str(path), framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("key") != key or about.get("layout") != str(_LAYOUT):
                 return None

@@ -74,8 +74,8 @@ def scan(root: Path) -> list[Picture]:
     if parts and not found:
         other = "test" if parts[0] == "train" else "train"
         raise MetaSiamError(
-            f"{root} has {parts[0]}/ but no {other}/ with domains in it. Add it, or use --data folder:{root / parts[0]} "
-            "and let a fixed fraction become test."
+            f"{root} has {parts[0]}/ but no {other}/ with domains in it. Add it, or use "
+            f"--data folder:{root / parts[0]} and let a fixed fraction become test."
         )
     return sorted(found, key=lambda picture: (picture.domain, picture.path))
 
@@ -97,8 +97,8 @@ def _images(folder: Path, domain: str, part: str) -> list[Picture]:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            if entry.name.startswith(".") or suffix not in suffixes or _is_folder(entry):
+            name = entry.name
+            if name[name.rfind(".") :].lower() not in suffixes or name[0] == "." or _is_folder(entry):
                 continue
             try:
                 about = entry.stat()

@@ -163,13 +163,13 @@ def _draw_images(templates: Templates, labels: Tensor, generator: torch.Generato
     beside = _sample(other, grid + away) * (uniform(0, 1, 1, 1, 1) < 0.6)
     ink = torch.maximum(ink, beside)
 
-    # Ink and ground differ in brightness by at least a fifth; their colours and slopes are free.
-    middle, contrast = uniform(0.3, 0.7, 1, 1, 1), uniform(0.1, 0.3, 1, 1, 1)
+    # Ink and ground differ in brightness by at least a quarter; their colours and slopes are free.
+    middle, contrast = uniform(0.3, 0.7, 1, 1, 1), uniform(0.13, 0.35, 1, 1, 1)
     contrast = contrast * (uniform(0, 1, 1, 1, 1) < 0.5).float().mul(2).sub(1)
-    ground = middle - contrast + _smooth(uniform(-0.15, 0.15, 3, 1, 1) + uniform(-0.2, 0.2, 3, 4, 4), _SIZE)
+    ground = middle - contrast + _smooth(uniform(-0.12, 0.12, 3, 1, 1) + uniform(-0.15, 0.15, 3, 4, 4), _SIZE)
     colour = middle + contrast + uniform(-0.15, 0.15, 3, 1, 1)
     image = ground + (colour - ground) * ink
-    grain = torch.randn(image.shape, generator=generator) * uniform(0.01, 0.09, 1, 1, 1)
+    grain = torch.randn(image.shape, generator=generator) * uniform(0.01, 0.06, 1, 1, 1)
     return (image + grain).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
@@ -186,7 +186,7 @@ def _sampling_grid(uniform: Callable[..., Tensor]) -> Tensor:
     """Draw where each pixel of the distorted canvas comes from: float32 [B, 64, 64, 2], in -1 … 1.
 
     Rotation up to 20°, scale 0.75 … 1.25 in each direction, shear up to 0.25, a shift of up to 4 pixels,
-    and an elastic field of up to 3 pixels that changes slowly over the image.
+    and an elastic field of up to 2 pixels that changes slowly over the image.
     """
     angle = uniform(-20, 20) * torch.pi / 180
     shear = uniform(-0.25, 0.25)
@@ -199,7 +199,7 @@ def _sampling_grid(uniform: Callable[..., Tensor]) -> Tensor:
     )
     matrix = torch.stack(rows, dim=1)
     grid = functional.affine_grid(matrix, [len(matrix), 1, _CANVAS, _CANVAS], align_corners=False)
-    return grid + _smooth(uniform(-0.2, 0.2, 2, 5, 5), _CANVAS).permute(0, 2, 3, 1)
+    return grid + _smooth(uniform(-0.13, 0.13, 2, 5, 5), _CANVAS).permute(0, 2, 3, 1)
 
 
 SOURCE = Source("100 domains of rendered characters, 14,000 colour images of 32x32; nothing to download", load)

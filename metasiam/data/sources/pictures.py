@@ -144,7 +144,7 @@ def decode_picture(
         with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit} that are safe to decode")
+                return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit} that are safe")
             if image_size is not None:
                 image.draft(None, (2 * image_size, 2 * image_size))  # JPEG: decode at a fraction of the size
             upright = _plain(ImageOps.exif_transpose(image))

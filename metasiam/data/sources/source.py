@@ -64,7 +64,7 @@ def resized(domains: DomainSet, size: int | None) -> DomainSet:
     """Return the domain set with images of ``size`` pixels square (itself when it is None or has them)."""
     if size is None or domains.image_size == (size, size):
         return domains
-    blocks = [_resized(block, size) for block in domains.images.split(4096)]
+    blocks = [_resized(block, size) for block in torch.split(domains.images, 4096)]
     return replace(domains, images=torch.cat(blocks), _fingerprint=None)
 
 
