@@ -34,6 +34,7 @@ class TrainingConfig:
         arch: embedder name.
         loss: objective name (``metasiam.losses.OBJECTIVES``).
         margin: the loss's margin in its own units; None takes the source's.
+        temperature: divides the cosines of the ``softmax`` loss.
         lr: learning rate of the (inner) optimizer.
         batch_size: triplets in a batch; three images each.
         flip: mirror each image with probability ½, drawn afresh for every batch.
@@ -50,6 +51,7 @@ class TrainingConfig:
     arch: str = "resnet56"
     loss: str = "cosine"
     margin: float | None = None
+    temperature: float = 0.05
     lr: float = 0.001
     batch_size: int = 128
     flip: bool = True
@@ -66,6 +68,7 @@ class TrainingConfig:
         )
         require(self.batch_size >= 1, f"--batch-size must be at least 1, not {self.batch_size}.")
         require(self.margin is None or self.margin >= 0, f"--margin must not be negative, not {self.margin}.")
+        require(self.temperature > 0, f"--temperature must be positive, not {self.temperature}. Try 0.05.")
         require(0 <= self.shift <= 16, f"--shift must be from 0 to 16 pixels, not {self.shift}.")
         require(0 <= self.seed < 2**63, f"--seed must be from 0 to 2^63 - 1, not {self.seed}.")
         one_of("--device", self.device, ("auto", "cpu", "cuda", "mps"))

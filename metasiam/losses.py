@@ -133,7 +133,7 @@ class NormalisedSoftmax(nn.Module):
     Args:
         domain_count: number of domains in the domain set (labels are indices into it).
         embedding_size: dimensions of an embedding.
-        temperature: 0.05 as in the source's code; chosen again on validation domains by ``benchmarks``.
+        temperature: divides the cosines; 0.05 as in the source's code.
         generator: draws the first proxies.
     """
 
@@ -189,14 +189,14 @@ class MinedTriplets(nn.Module):
         return cast(Tensor, self._loss(embeddings, labels, self._miner(embeddings, labels)))
 
 
-#: Name → builder(margin or None, number of domains, embedding size, generator).
-OBJECTIVES: dict[str, Callable[[float | None, int, int, torch.Generator], nn.Module]] = {
-    "cosine": lambda margin, n, size, g: TripletCosine(0.3 if margin is None else margin),
-    "euclidean": lambda margin, n, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
-    "contrastive": lambda margin, n, size, g: Contrastive(1.0 if margin is None else margin),
-    "softmax": lambda margin, n, size, g: NormalisedSoftmax(n, size, generator=g),
-    "mined-hard": lambda margin, n, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
-    "mined-semihard": lambda margin, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
+#: Name → builder(margin or None, temperature, number of domains, embedding size, generator).
+OBJECTIVES: dict[str, Callable[[float | None, float, int, int, torch.Generator], nn.Module]] = {
+    "cosine": lambda margin, t, n, size, g: TripletCosine(0.3 if margin is None else margin),
+    "euclidean": lambda margin, t, n, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
+    "contrastive": lambda margin, t, n, size, g: Contrastive(1.0 if margin is None else margin),
+    "softmax": lambda margin, t, n, size, g: NormalisedSoftmax(n, size, t, generator=g),
+    "mined-hard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
+    "mined-semihard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
 }
 
 
@@ -204,6 +204,7 @@ def build_objective(
     name: str,
     *,
     margin: float | None = None,
+    temperature: float = 0.05,
     domain_count: int,
     embedding_size: int,
     generator: torch.Generator,
@@ -213,6 +214,7 @@ def build_objective(
     Args:
         name: a key of ``OBJECTIVES``.
         margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
+        temperature: of the normalised softmax.
         domain_count: number of domains in the domain set.
         embedding_size: dimensions of an embedding.
         generator: draws the objective's own first parameters, if it has any.
@@ -222,4 +224,4 @@ def build_objective(
     """
     if name not in OBJECTIVES:
         raise MetaSiamError(f"--loss {name} is unknown. Use one of: {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name](margin, domain_count, embedding_size, generator)
+    return OBJECTIVES[name](margin, temperature, domain_count, embedding_size, generator)

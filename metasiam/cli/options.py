@@ -75,6 +75,10 @@ Margin = Annotated[
     float | None,
     _option("--margin", text="The loss's margin.", panel=_TRAIN, default="0.3 cosine, 1.0 squared Euclidean"),
 ]
+Temperature = Annotated[
+    float | None,
+    _option("--temperature", text="Of the softmax loss.", panel=_TRAIN, default=TrainingConfig.temperature),
+]
 LearningRate = Annotated[
     float | None, _option("--lr", text="Learning rate (inner, for Reptile).", panel=_TRAIN, default=TrainingConfig.lr)
 ]

@@ -143,6 +143,7 @@ def prepare(
     objective = build_objective(
         config.loss,
         margin=config.margin,
+        temperature=config.temperature,
         domain_count=len(domains.names),
         embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
         generator=generator_for("cpu", config.seed, "objective"),
