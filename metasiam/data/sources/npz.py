@@ -50,8 +50,9 @@ def load(request: Request) -> DomainSet:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     wanted = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with open(path, "rb") as handle:
+            file = np.load(handle, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise MetaSiamError(f"{path} holds a single array. {_LAYOUT}, saved with numpy.savez.")
             return {name: file[name] for name in wanted if name in file.files}
     except FileNotFoundError as error:

@@ -1,0 +1,453 @@
+"""Sources of images: folders of files, npz files and glyphs, and the packed cache."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metasiam.data.domains import DomainSet
+from metasiam.data.sources import default_data_dir, load_domains
+from metasiam.data.sources import glyphs as glyphs_module
+from metasiam.errors import MetaSiamError
+
+Pixels = np.ndarray
+
+
+def pixels(seed: int, height: int = 6, width: int = 5) -> Pixels:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def save(path: Path, image: Pixels | Image.Image, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """PATH/<domain>/<image> with two domains of ten images."""
+    root = tmp_path / "photos"
+    for d, domain in enumerate(("cat", "dog")):
+        for i in range(10):
+            save(root / domain / f"{i}.png", pixels(10 * d + i))
+    return root
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def load(root: Path, data_dir: Path, **options: object) -> DomainSet:
+    return load_domains(f"folder:{root}", data_dir=data_dir, **options)  # type: ignore[arg-type]
+
+
+def same(a: DomainSet, b: DomainSet) -> bool:
+    return a.fingerprint == b.fingerprint
+
+
+# --- folder: layouts -------------------------------------------------------------------------------------------
+
+
+def test_every_pixel_of_every_file_arrives_in_order(photos: Path, data_dir: Path) -> None:
+    domains = load(photos, data_dir)
+    assert domains.names == ("cat", "dog")
+    assert domains.source == f"folder:{photos}"
+    assert domains.labels.tolist() == [0] * 10 + [1] * 10
+    for index, image in enumerate(domains.images):
+        assert np.array_equal(image.permute(1, 2, 0).numpy(), pixels(index))
+
+
+def test_a_fixed_fifth_of_each_domain_is_test(photos: Path, data_dir: Path) -> None:
+    domains = load(photos, data_dir)
+    assert domains.counts("test").tolist() == [2, 2]
+    assert torch.equal(domains.is_test[:10], domains.is_test[10:]), "equal names are chosen equally"
+    assert load(photos, data_dir, test_fraction=0.5).counts("test").tolist() == [5, 5]
+    assert load(photos, data_dir, test_fraction=0.01).counts("test").tolist() == [1, 1]
+    assert load(photos, data_dir, test_fraction=0.99).counts("train").tolist() == [1, 1]
+    assert load(photos, data_dir, test_fraction=0).counts("test").tolist() == [0, 0]
+
+
+def test_train_and_test_folders_are_kept(tmp_path: Path, data_dir: Path) -> None:
+    root = tmp_path / "parts"
+    for seed, (part, domain) in enumerate((p, d) for p in ("train", "test") for d in ("train", "ámbar", "北")):
+        for i in range(2):
+            save(root / part / domain / f"{i}.png", pixels(10 * seed + i))
+    domains = load(root, data_dir)
+    assert domains.names == ("train", "ámbar", "北")
+    assert domains.is_test.tolist() == [False, False, True, True] * 3
+    assert np.array_equal(domains.images[2].permute(1, 2, 0).numpy(), pixels(30))
+
+
+def test_a_domain_may_be_called_train(photos: Path, data_dir: Path) -> None:
+    (photos / "cat").rename(photos / "train")
+    (photos / "dog").rename(photos / "test")
+    assert load(photos, data_dir).names == ("test", "train")
+
+
+def test_what_is_no_image_is_ignored(photos: Path, data_dir: Path) -> None:
+    before = load(photos, data_dir)
+    save(photos / ".thumbnails" / "0.png", pixels(0))
+    save(photos / "cat" / ".hidden.png", pixels(0))
+    (photos / "cat" / "notes.txt").write_text("cats")
+    (photos / "Thumbs.db").write_text("x")
+    (photos / "empty").mkdir()
+    (photos / "cat" / "folder.png").mkdir()
+    (photos / "loop").symlink_to(photos, target_is_directory=True)
+    (photos / "self").symlink_to(photos / "self")
+    assert same(load(photos, data_dir), before)
+
+
+# --- folder: formats -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "webp", "tiff", "gif", "PNG"])
+def test_lossless_formats_arrive_unchanged(tmp_path: Path, data_dir: Path, suffix: str) -> None:
+    image = pixels(3)
+    if suffix == "gif":  # 256 colours are enough for 30 pixels
+        saved: Pixels | Image.Image = Image.fromarray(image).quantize(64)
+        image = np.asarray(saved.convert("RGB"))  # type: ignore[union-attr]
+    else:
+        saved = image
+    options = {"lossless": True} if suffix == "webp" else {}
+    for name in "ab":
+        save(tmp_path / "x" / f"{name}.{suffix}", saved, **options)
+    assert np.array_equal(load(tmp_path, data_dir).images[0].permute(1, 2, 0).numpy(), image)
+
+
+def as_mode(mode: str) -> tuple[Image.Image, Pixels]:
+    """An image of this mode, and what it should be read as: [H, W] or [H, W, 3]."""
+    colour = pixels(1)
+    grey = colour[..., 0]
+    alpha = np.where(np.arange(5) < 2, 255, 0).astype(np.uint8) * np.ones((6, 1), np.uint8)
+    on_white = np.where(alpha[..., None] > 0, colour, 255).astype(np.uint8)
+    if mode == "RGBA":
+        return Image.fromarray(np.dstack((colour, alpha))), on_white
+    if mode == "LA":
+        return Image.merge("LA", (Image.fromarray(grey), Image.fromarray(alpha))), np.where(alpha > 0, grey, 255)
+    if mode == "I;16":
+        return Image.fromarray(grey.astype(np.uint16) * 257), grey
+    if mode == "1":
+        return Image.fromarray(grey > 127), (grey > 127) * np.uint8(255)
+    if mode == "L":
+        return Image.fromarray(grey), grey
+    if mode == "P":
+        image = Image.fromarray(colour).quantize(16)
+        return image, np.asarray(image.convert("RGB"))
+    assert mode == "CMYK"
+    return Image.fromarray(colour).convert("CMYK"), colour
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "I;16", "1", "L", "P", "CMYK"])
+def test_other_pixel_formats_become_grey_or_colour(tmp_path: Path, data_dir: Path, mode: str) -> None:
+    image, expected = as_mode(mode)
+    suffix = "tiff" if mode == "CMYK" else "png"
+    for name in "ab":
+        save(tmp_path / "x" / f"{name}.{suffix}", image)
+    domains = load(tmp_path, data_dir)
+    assert domains.channels == (1 if expected.ndim == 2 else 3)
+    got = domains.images[0].permute(1, 2, 0).numpy()
+    assert np.abs(got.astype(int) - expected.reshape(got.shape)).max() <= (1 if mode == "CMYK" else 0)
+
+
+def test_one_colour_image_among_grey_ones_makes_all_rgb(tmp_path: Path, data_dir: Path) -> None:
+    save(tmp_path / "x" / "grey.png", pixels(0)[..., 0])
+    save(tmp_path / "x" / "colour.png", pixels(1))
+    domains = load(tmp_path, data_dir)
+    assert domains.channels == 3
+    assert np.array_equal(domains.images[1].numpy(), np.stack([pixels(0)[..., 0]] * 3))
+
+
+def test_orientation_tags_are_followed(tmp_path: Path, data_dir: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was turned: show it turned by 90° clockwise
+    for name in "ab":
+        save(tmp_path / "x" / f"{name}.png", pixels(1), exif=turned)
+    domains = load(tmp_path, data_dir)
+    assert np.array_equal(domains.images[0].permute(1, 2, 0).numpy(), np.rot90(pixels(1), -1))
+
+
+# --- folder: sizes and bad files -------------------------------------------------------------------------------
+
+
+def test_mixed_sizes_are_refused_by_name_and_resized_only_when_asked(photos: Path, data_dir: Path) -> None:
+    save(photos / "dog" / "wide.png", pixels(1, height=6, width=12))
+    with pytest.raises(MetaSiamError, match=r"wide\.png is 12x6 but .*0\.png is 5x6 .*--image-size"):
+        load(photos, data_dir)
+    domains = load(photos, data_dir, image_size=6)
+    assert domains.image_size == (6, 6)
+    # The shorter side already fits: the middle square is cut out as it is.
+    assert np.array_equal(domains.images[-1].permute(1, 2, 0).numpy(), pixels(1, height=6, width=12)[:, 3:9])
+
+
+def test_unreadable_images_are_named_or_skipped(photos: Path, data_dir: Path) -> None:
+    damaged = photos / "cat" / "3.png"
+    damaged.write_bytes(damaged.read_bytes()[:40])
+    (photos / "dog" / "broken.png").symlink_to(photos / "nowhere.png")
+    with pytest.raises(MetaSiamError, match=r"cat/3\.png cannot be read \(.+\)\. Remove it, or pass --skip-unreadable"):
+        load(photos, data_dir)
+    domains = load(photos, data_dir, skip_unreadable=True)
+    assert (domains.counts("train") + domains.counts("test")).tolist() == [9, 10]
+    assert np.array_equal(domains.images[3].permute(1, 2, 0).numpy(), pixels(4))
+
+
+def test_truncated_jpegs_and_files_that_only_pretend_are_unreadable(tmp_path: Path, data_dir: Path) -> None:
+    for name in "ab":
+        save(tmp_path / "x" / f"{name}.jpg", pixels(1, 64, 64), quality=95)
+    path = tmp_path / "x" / "b.jpg"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(MetaSiamError, match=r"b\.jpg cannot be read \(.*truncated"):
+        load(tmp_path, data_dir)
+    path.write_text("not an image")
+    with pytest.raises(MetaSiamError, match="not an image, or a damaged one"):
+        load(tmp_path, data_dir)
+
+
+def test_decompression_bombs_are_refused(photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    assert len(load(photos, data_dir).images) == 20
+    save(photos / "cat" / "4.png", pixels(1, 9, 5))
+    with pytest.raises(MetaSiamError, match=r"4\.png cannot be read \(.*more than the 30"):
+        load(photos, data_dir)
+
+
+def test_a_domain_with_one_image_is_refused(photos: Path, data_dir: Path) -> None:
+    save(photos / "owl" / "0.png", pixels(0))
+    with pytest.raises(MetaSiamError, match="'owl' .* fewer than two images"):
+        load(photos, data_dir)
+
+
+@pytest.mark.parametrize(("make", "complaint"), [
+    (lambda root: None, "is not a folder"),
+    (lambda root: root.write_text(""), "is not a folder"),
+    (lambda root: root.mkdir(), "has no images"),
+    (lambda root: save(root / "train" / "cat" / "0.png", pixels(0)), "train/ but no test/"),
+    (lambda root: save(root / "0.png", pixels(0)), "has no images"),
+])
+def test_folders_without_domains_are_refused(tmp_path: Path, data_dir: Path, make: object, complaint: str) -> None:
+    root = tmp_path / "root"
+    make(root)  # type: ignore[operator]
+    with pytest.raises(MetaSiamError, match=complaint):
+        load(root, data_dir)
+
+
+# --- the packed cache ------------------------------------------------------------------------------------------
+
+
+def packed(data_dir: Path) -> list[Path]:
+    return sorted((data_dir / "cache").iterdir())
+
+
+def loads_without_decoding(root: Path, data_dir: Path) -> bool:
+    told: list[str] = []
+    load(root, data_dir, report=lambda what, done, total: told.append(what))
+    return "decoding images" not in told
+
+
+def test_the_second_load_comes_from_the_cache_and_equals_the_first(photos: Path, data_dir: Path) -> None:
+    first = load(photos, data_dir)
+    assert loads_without_decoding(photos, data_dir)
+    second = load(photos, data_dir)
+    assert same(first, second)
+    assert second.names == first.names
+    assert second.source == first.source
+    index = torch.tensor([3, 17])
+    assert torch.equal(second.gather(index), first.images[index])
+    assert len(packed(data_dir)) == 1, "one file, nothing left over"
+
+
+def test_a_changed_file_makes_the_cache_stale(photos: Path, data_dir: Path) -> None:
+    load(photos, data_dir)
+    changed = save(photos / "cat" / "0.png", pixels(99))
+    os.utime(changed, ns=(1, 1))
+    assert np.array_equal(load(photos, data_dir).images[0].permute(1, 2, 0).numpy(), pixels(99))
+    (photos / "cat" / "1.png").unlink()
+    assert len(load(photos, data_dir).images) == 19
+    assert len(packed(data_dir)) == 1, "the stale file is replaced"
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "foreign", "empty"])
+def test_a_damaged_cache_is_built_anew(photos: Path, data_dir: Path, damage: str) -> None:
+    expected = load(photos, data_dir)
+    (path,) = packed(data_dir)
+    raw = bytearray(path.read_bytes())
+    raw[-40] ^= 1
+    path.write_bytes(
+        {"truncated": raw[:-100], "flipped bit": raw, "foreign": b"PK\x03\x04 not mine" * 9, "empty": b""}[damage]
+    )
+    assert not loads_without_decoding(photos, data_dir)
+    assert same(load(photos, data_dir), expected)
+    assert loads_without_decoding(photos, data_dir)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(photos: Path, data_dir: Path) -> None:
+    data_dir.mkdir()
+    (data_dir / "cache").write_text("a file in the way")
+    told: list[str] = []
+    domains = load(photos, data_dir, report=lambda what, done, total: told.append(what))
+    assert len(domains.images) == 20
+    assert any("decoded images are not kept" in what for what in told)
+
+
+def test_progress_is_reported_up_to_the_end(photos: Path, data_dir: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    load(photos, data_dir, report=lambda *event: told.append(event))
+    assert told[0] == ("decoding images", 0, 20)
+    assert told[-1] == ("decoding images", 20, 20)
+
+
+# --- npz -------------------------------------------------------------------------------------------------------
+
+
+def arrays(**changes: object) -> dict[str, object]:
+    generator = np.random.default_rng(0)
+    whole: dict[str, object] = {
+        "train_images": generator.integers(0, 256, (8, 4, 5, 3), dtype=np.uint8),
+        "train_labels": np.array([[0], [1], [5], [0], [1], [5], [0], [1]], dtype=np.uint8),
+        "test_images": generator.integers(0, 256, (3, 4, 5, 3), dtype=np.uint8),
+        "test_labels": np.array([[5], [1], [0]], dtype=np.uint8),
+    }
+    whole.update(changes)
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def test_medmnist_files_are_read(tmp_path: Path) -> None:
+    content = arrays()
+    np.savez(tmp_path / "x.npz", **content)  # type: ignore[arg-type]
+    domains = load_domains(f"npz:{tmp_path / 'x.npz'}")
+    assert domains.names == ("0", "1", "5")
+    assert domains.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 1, 0]
+    assert domains.is_test.tolist() == [False] * 8 + [True] * 3
+    assert np.array_equal(domains.images[9].permute(1, 2, 0).numpy(), content["test_images"][1])  # type: ignore[index]
+
+
+def test_flat_labels_grey_images_and_class_names_are_read(tmp_path: Path) -> None:
+    content = arrays(
+        train_images=np.zeros((4, 4, 4), np.uint8), train_labels=np.array([0, 1, 0, 1]),
+        test_images=np.zeros((2, 4, 4), np.uint8), test_labels=np.array([0, 1]), class_names=np.array(["cat", "dog"]),
+    )
+    np.savez(tmp_path / "x.npz", **content)  # type: ignore[arg-type]
+    domains = load_domains(f"npz:{tmp_path / 'x.npz'}", image_size=8)
+    assert domains.names == ("cat", "dog")
+    assert domains.images.shape == (6, 1, 8, 8)
+
+
+@pytest.mark.parametrize(("changes", "complaint"), [
+    ({"test_labels": None}, "has no array test_labels"),
+    ({"train_images": np.zeros((8, 4, 5, 3))}, "train_images are float64"),
+    ({"train_images": np.zeros((8, 4, 5, 2), np.uint8)}, r"train_images are uint8 \[8, 4, 5, 2\]"),
+    ({"train_labels": np.zeros((8, 3), np.uint8)}, "several labels"),
+    ({"train_labels": np.zeros(8)}, "must be integers"),
+    ({"train_labels": np.zeros(7, np.uint8)}, "for 8 images"),
+    ({"test_images": np.zeros((3, 4, 4, 3), np.uint8)}, "Give both one size"),
+    ({"class_names": np.array(["a", "b"])}, "has the label 5"),
+    ({"class_names": np.array(["a", None])}, "pickled objects, which are never run"),
+])
+def test_npz_files_of_another_layout_are_refused(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:
+    np.savez(tmp_path / "x.npz", **arrays(**changes))  # type: ignore[arg-type]
+    with pytest.raises(MetaSiamError, match=complaint):
+        load_domains(f"npz:{tmp_path / 'x.npz'}")
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    (tmp_path / "text.npz").write_text("hello")
+    for name, complaint in (("one.npy", "single array"), ("text.npz", "cannot be read"), ("no.npz", "does not exist")):
+        with pytest.raises(MetaSiamError, match=complaint):
+            load_domains(f"npz:{tmp_path / name}")
+
+
+# --- glyphs ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def glyph_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("glyphs")
+
+
+@pytest.fixture(scope="module")
+def glyphs(glyph_dir: Path) -> DomainSet:
+    return load_domains("glyphs", data_dir=glyph_dir)
+
+
+def test_glyphs_are_a_hundred_domains_of_colour_images(glyphs: DomainSet) -> None:
+    assert glyphs.images.shape == (14000, 3, 32, 32)
+    assert glyphs.counts("train").tolist() == [100] * 100
+    assert glyphs.counts("test").tolist() == [40] * 100
+    assert len(set(glyphs.names)) == 100
+    assert glyphs.names[90] == "GREEK CAPITAL LETTER PSI"
+    scripts = {name.split()[0] for name in glyphs.names[-10:]}
+    assert {"GREEK", "CYRILLIC", "GEORGIAN", "HEBREW", "ARABIC", "ARMENIAN", "LATIN"} <= scripts
+
+
+def test_glyphs_are_bitwise_equal_in_another_process(glyphs: DomainSet, tmp_path: Path) -> None:
+    code = "import sys; from pathlib import Path; from metasiam.data.sources import load_domains; "
+    code += "print(load_domains('glyphs', data_dir=Path(sys.argv[1])).fingerprint)"
+    answer = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == glyphs.fingerprint
+
+
+def test_no_two_glyphs_look_alike() -> None:
+    letters = glyphs_module.characters()
+    templates = glyphs_module.draw_templates(letters)
+    assert len(set(letters)) == len(letters) == 100
+    assert int(templates.counts.min()) >= 4, "every character is there in at least four faces"
+    ink = torch.nn.functional.avg_pool2d(templates.ink, 2).flatten(1)
+    assert float(ink.sum(1).min()) > 20, "no face draws nothing"
+    ink = ink - ink.mean(1, keepdim=True)
+    ink = torch.nn.functional.normalize(ink, dim=1)
+    owner = torch.repeat_interleave(torch.arange(100), templates.counts)
+    alike = (ink @ ink.t()).masked_fill(owner[:, None] == owner[None, :], -1)
+    worst = int(alike.argmax())
+    pair = letters[owner[worst // len(owner)]] + letters[owner[worst % len(owner)]]
+    assert float(alike.max()) < 0.95, f"{pair} correlate by {float(alike.max()):.3f}"
+
+
+def test_a_character_that_a_face_lacks_is_not_drawn_as_a_box() -> None:
+    templates = glyphs_module.draw_templates("KאK")
+    assert templates.counts.tolist() == [21, 4, 21], "Hebrew is in DejaVu Sans only"
+    assert torch.equal(templates.ink[:21], templates.ink[25:])
+
+
+# --- names and folders -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "complaint"), [
+    ("cifar10", "cifar10 is not known. Use one of glyphs, cifar100"),
+    ("folder", "should be folder:PATH"),
+    ("npz:", "should be npz:PATH"),
+    ("mnist:here", "should be mnist"),
+])
+def test_unknown_names_say_what_there_is(name: str, complaint: str) -> None:
+    with pytest.raises(MetaSiamError, match=complaint):
+        load_domains(name)
+
+
+def test_the_data_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METASIAM_DATA", "/somewhere")
+    assert default_data_dir() == Path("/somewhere")
+    monkeypatch.delenv("METASIAM_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert default_data_dir() == Path("/caches/metasiam")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() == Path.home() / ".cache" / "metasiam"
+
+
+@pytest.mark.slow
+def test_the_second_load_of_the_real_cifar100_takes_less_than_two_seconds(
+    cifar100: DomainSet, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    kept = os.environ.get("METASIAM_TEST_DATA")
+    data_dir = Path(kept) if kept else next(tmp_path_factory.getbasetemp().glob("packed*"))
+    start = time.perf_counter()
+    again = load_domains(cifar100.source, data_dir=data_dir)
+    assert time.perf_counter() - start < 2
+    assert same(again, cifar100)
