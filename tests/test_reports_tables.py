@@ -13,7 +13,6 @@ from rich.console import Console
 from metasiam.reports.numbers import clean, counted, interval, plus_minus, shots_order, signed
 from metasiam.reports.rendering import Column, Table, to_html, to_markdown, to_rich
 from metasiam.reports.tables import (
-    evaluation_markdown,
     methods_csv,
     summary_table,
     task_table,
@@ -91,7 +90,6 @@ def test_absent_keys_leave_gaps_and_never_fail(data: dict[str, Any]) -> None:
     assert printed(task_table(data))
     assert printed(summary_table(data))
     assert tasks_csv(data).startswith("task,name,regime,shots")
-    assert evaluation_markdown(data)
     assert "nan" not in printed(summary_table(data))
 
 

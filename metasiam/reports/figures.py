@@ -21,6 +21,7 @@ from metasiam.reports.numbers import (
     metric_words,
     metrics_of,
     shots_order,
+    sweep_reading,
     task_rows,
 )
 from metasiam.reports.published import CLASSIC, constant_answer
@@ -176,8 +177,9 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published:
     ends: dict[str, list[tuple[float, float, str, str]]] = {"above": [], "below": []}
     for method in dict.fromkeys(point.method for point in points):
         own = sorted((point for point in points if point.method == method), key=lambda point: point.seen)
-        for name, axes, read in (("above", above, _sweep_pairs), ("below", below, sweep_few_shot)):
-            found = [(point.seen, value) for point in own if (value := read(point)) is not None]
+        for name, axes, read in (("above", above, "pairs"), ("below", below, "few_shot")):
+            readings = [(point.seen, sweep_reading(point.evaluation, read)) for point in own]
+            found = [(seen, value) for seen, value in readings if value is not None]
             bounded = all(value.low is not None and value.high is not None for _, value in found)
             curve = Curve(
                 method,
@@ -212,14 +214,3 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published:
     label_ends(figure, above, ends["above"])
     label_ends(figure, below, ends["below"])
     return figure
-
-
-def _sweep_pairs(point: SweepPoint) -> Interval | None:
-    """Return the unadapted held-out pair accuracy at the threshold chosen on validation domains."""
-    metrics = metrics_of(point.evaluation, "closed", "0") or metrics_of(point.evaluation, "antidomain", "0")
-    return metric(metrics, "pair_accuracy_global") or metric(metrics, "pair_accuracy_fixed")
-
-
-def sweep_few_shot(point: SweepPoint) -> Interval | None:
-    """Return the mean of the seeds' "few-shot" figure over support draws, from the reference protocol."""
-    return interval((point.evaluation.get("reference_protocol") or {}).get("few_shot"))

@@ -42,10 +42,10 @@ class Metric(NamedTuple):
 #: Metrics by the names that ``compare.json`` uses in "paired", in the order of the reports.
 METRICS: dict[str, Metric] = {
     "triplet_accuracy": Metric("triplet accuracy"),
-    "pair_accuracy_per_task": Metric("pairs, threshold per task"),
-    "pair_accuracy_global": Metric("pairs, global threshold"),
-    "pair_accuracy_fixed": Metric("pairs, fixed threshold"),
-    "pair_accuracy_oracle": Metric("pairs, best possible threshold (oracle)"),
+    "pair_accuracy_per_task": Metric("pair accuracy, calibrated threshold"),
+    "pair_accuracy_global": Metric("pair accuracy, global threshold"),
+    "pair_accuracy_fixed": Metric("pair accuracy, fixed threshold"),
+    "pair_accuracy_oracle": Metric("pair accuracy, best possible threshold (oracle)"),
     "auc": Metric("ROC AUC", percent=False),
     "eer": Metric("equal error rate", lower_is_better=True),
     "tar_at_far_1pct": Metric("same found at 1 % false alarms"),
@@ -193,9 +193,32 @@ def regime_words(regime: str) -> str:
     }.get(regime, regime)
 
 
+def regimes_note(mentions: Iterable[str]) -> str:
+    """Say what the regimes are, as far as a table mentions them."""
+    text = " ".join(mentions)
+    notes = [
+        f"{regime.capitalize()}: held-out domains, pairs {regime_words(regime)}."
+        for regime in REGIMES
+        if regime in text
+    ]
+    return " ".join(notes)
+
+
 def metric_words(name: str) -> str:
     """Word a metric's name."""
     return METRICS[name].label if name in METRICS else name.replace("_", " ")
+
+
+def sweep_reading(evaluation: Json, name: str) -> Interval | None:
+    """Return one number of a sweep: ``triplet``, ``pairs`` (balanced, held out, unadapted), or one of the reference
+    protocol's ``seen_triplet``, ``seen_pairs``, ``few_shot`` (the mean over support draws).
+    """
+    if name in ("triplet", "pairs"):
+        metrics = metrics_of(evaluation, "closed", "0") or metrics_of(evaluation, "antidomain", "0")
+        if name == "triplet":
+            return metric(metrics, "triplet_accuracy")
+        return metric(metrics, "pair_accuracy_global") or metric(metrics, "pair_accuracy_fixed")
+    return interval((evaluation.get("reference_protocol") or {}).get(name))
 
 
 def best_condition(found: list[tuple[str, str]], shots: str | None = None) -> tuple[str, str] | None:
@@ -207,7 +230,7 @@ def best_condition(found: list[tuple[str, str]], shots: str | None = None) -> tu
     return next(key for key in wanted if shots_order(key[1]) == most)
 
 
-def clean(text: object, limit: int = 200) -> str:
+def clean(text: object, limit: int = 2000) -> str:
     """Return a name as one printable line: no control characters (a folder's name may hold any), at most ``limit``."""
     line = "".join(
         " " if letter in "\t\n\r" else letter

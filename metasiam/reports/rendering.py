@@ -125,12 +125,13 @@ def to_html(table: Table, *, css_class: str = "") -> str:
             cells.append(f"<{tag}{side[column]}{scope}>{inner}</{tag}>")
         return "<tr>" + "".join(cells) + "</tr>"
 
-    caption = f"<caption>{html.escape(table.title)}</caption>" if table.title else ""
+    title = f'<p class="caption">{html.escape(table.title)}</p>' if table.title else ""
+    label = f' role="region" aria-label="{html.escape(table.title)}"' if table.title else ""
     head = line(tuple(column.title for column in table.columns), "th")
     body = "".join(line(row, place=place) for place, row in enumerate(table.rows))
     foot = "".join(line(row) for row in table.footer)
     return (
-        f'<figure class="table {html.escape(css_class)}"><div class="scroll" tabindex="0"><table>{caption}'
+        f'<figure class="table {html.escape(css_class)}">{title}<div class="scroll" tabindex="0"{label}><table>'
         f"<thead>{head}</thead><tbody>{body}</tbody>{f'<tfoot>{foot}</tfoot>' if foot else ''}</table></div>"
         + (f"<figcaption>{html.escape(table.note)}</figcaption>" if table.note else "")
         + "</figure>"

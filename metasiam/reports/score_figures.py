@@ -28,7 +28,7 @@ from metasiam.reports.style import (
 def roc(curves: Sequence[RocCurve], *, order: Sequence[str] = ()) -> Figure:
     """Draw the ROC curve of each method, with the diagonal of guessing."""
     styles = method_styles(order, [curve.method for curve in curves])
-    figure, (axes,) = new_figure(4.6, 4.4)
+    figure, (axes,) = new_figure(5.6, 4.8)
     axes.plot([0, 100], [0, 100], color=RULE, linewidth=1.2)
     axes.text(62, 59, "guessing", color=FAINT, fontsize=8.5, rotation=45, rotation_mode="anchor", va="top")
     for curve in curves:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from metasiam.reports.numbers import (
     MISSING,
-    REGIMES,
     Interval,
     Json,
     best_condition,
@@ -23,13 +22,13 @@ from metasiam.reports.numbers import (
     number,
     plus_minus,
     readings,
-    regime_words,
+    regimes_note,
     shots_order,
     shots_words,
     task_conditions,
     task_rows,
 )
-from metasiam.reports.rendering import Column, Row, Table, to_csv, to_markdown
+from metasiam.reports.rendering import Column, Row, Table, to_csv
 
 #: Columns of tasks.csv and of the rows in ``evaluation.json``.
 TASK_COLUMNS = (
@@ -68,7 +67,7 @@ def task_table(evaluation: Json, regime: str | None = None, shots: str | None = 
     body = tuple(
         (
             str(row.get("task", MISSING)),
-            clean(row.get("name", MISSING)),
+            clean(row.get("name", MISSING), 60),
             *(plus_minus(interval(row.get(name)), TASK_METRICS[name]) for name in list(TASK_METRICS)[:3]),
             _threshold(row.get("threshold")),
             number(interval(row.get("auc")), "auc"),
@@ -147,19 +146,10 @@ def summary_table(evaluation: Json) -> Table:
         ]
         rows.append(("seen" if part == "seen" else regime, shots, *cells))
     columns = (Column("domains", "left"), Column("images"), *(Column(title) for title in short.values()))
-    title = "Accuracy in % (± half the 95 % interval), by images adapted to"
-    return Table(title, columns, tuple(rows), note=regimes_note(row[0] for row in rows) if rows else "")
-
-
-def regimes_note(mentions: Iterable[str]) -> str:
-    """Say what the regimes and the oracle threshold are, as far as a table mentions them."""
-    text = " ".join(mentions)
-    notes = [
-        f"{regime.capitalize()}: held-out domains, pairs {regime_words(regime)}."
-        for regime in REGIMES
-        if regime in text
-    ]
-    return " ".join([*notes, "Oracle: the best threshold in hindsight, an upper bound and not a result."])
+    note = regimes_note(row[0] for row in rows)
+    note += " Oracle: the best threshold in hindsight, an upper bound and not a result."
+    title = "Accuracy in % (± half the 95 % interval), by images seen of each domain"
+    return Table(title, columns, tuple(rows), note=note if rows else "")
 
 
 def episode_table(evaluations: Mapping[str, Json]) -> Table:
@@ -186,7 +176,7 @@ def method_task_table(methods: Mapping[str, Json], regime: str | None = None, sh
     body = tuple(
         (
             task,
-            clean(names[task]),
+            clean(names[task], 60),
             *(
                 plus_minus(interval(rows_of[method].get(task, {}).get(column)))
                 for column in kinds.values()
@@ -240,13 +230,3 @@ def _flat_task_rows(evaluation: Json) -> tuple[list[dict[str, object]], list[str
                 bounds |= {f"{column}_low": None, f"{column}_high": None}
         rows.append(flat)
     return rows, list(bounds)
-
-
-def evaluation_markdown(evaluation: Json) -> str:
-    """Return a single run's tables as Markdown: all readings, the held-out tasks, the episodes."""
-    parts = [summary_table(evaluation)]
-    if task_rows(evaluation):
-        parts.append(task_table(evaluation))
-    if episodes_of([evaluation]):
-        parts.append(episode_table({"accuracy": evaluation}))
-    return "\n".join(to_markdown(table, heading="### ") for table in parts)

@@ -1,0 +1,234 @@
+"""Who is better at what: the rows of ``compare.json`` read into verdicts, and the tables made from them.
+
+A winner is named only where the paired 95 % interval excludes zero against every other method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from metasiam.reports.inputs import SweepPoint
+from metasiam.reports.numbers import (
+    METRICS,
+    MISSING,
+    NO_CLEAR_WINNER,
+    REGIMES,
+    Interval,
+    Json,
+    clean,
+    conditions,
+    episode,
+    episodes_of,
+    interval,
+    metric,
+    metrics_of,
+    number,
+    regimes_note,
+    signed,
+    sweep_reading,
+)
+from metasiam.reports.published import CLASSIC, REPTILE, constant_answer
+from metasiam.reports.rendering import Column, Row, Table
+
+#: Short names of the metrics, for the first column of a comparison.
+SHORT = {
+    "triplet_accuracy": "triplet",
+    "pair_accuracy_per_task": "pairs, calibrated",
+    "pair_accuracy_global": "pairs, global",
+    "pair_accuracy_fixed": "pairs, fixed",
+    "pair_accuracy_oracle": "pairs, oracle",
+    "auc": "AUC",
+    "eer": "EER (less is better)",
+    "tar_at_far_1pct": "TAR at FAR 1 %",
+    "ece": "ECE (less is better)",
+}
+#: What a comparison shows unless asked for more.
+MAIN = ("triplet_accuracy", "pair_accuracy_per_task", "pair_accuracy_global")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One measured quantity, and which method is better at it.
+
+    Attributes:
+        name: the metric as in ``METRICS``, or the kind of episode.
+        regime: ``closed``, ``antidomain`` or ``episodes``.
+        shots: images adapted to, as in the JSON; empty for episodes.
+        values: each method's value.
+        winner: the method that is better than every other beyond doubt; None where there is none.
+        compared: whether the JSON compares the methods here at all.
+        first, second: the two methods that ``difference`` is about: both, or the best two of several.
+        difference: first minus second with its paired interval, in the units of the metric.
+    """
+
+    name: str
+    regime: str
+    shots: str
+    values: Mapping[str, Interval | None]
+    winner: str | None
+    compared: bool
+    first: str = ""
+    second: str = ""
+    difference: Interval | None = None
+
+    @property
+    def words(self) -> str:
+        """The winner's name, ``no clear winner``, or a dash where nothing was compared."""
+        return MISSING if not self.compared else clean(self.winner) if self.winner is not None else NO_CLEAR_WINNER
+
+
+def verdict(compare: Json, regime: str, shots: str, name: str) -> Verdict:
+    """Read one quantity of ``compare.json``; for episodes, ``shots`` is empty and ``name`` their kind."""
+    methods: Mapping[str, Json] = compare.get("methods") or {}
+    episodes = regime == "episodes"
+    values = {
+        method: episode(data, name) if episodes else metric(metrics_of(data, regime, shots), name)
+        for method, data in methods.items()
+    }
+    lower = not episodes and name in METRICS and METRICS[name].lower_is_better
+    gaps = _gaps(compare, regime, shots, name)
+    present = [method for method, value in values.items() if value is not None]
+    rivals = {method: [other for other in present if other != method] for method in present}
+    compared = len(present) > 1 and all((a, b) in gaps for a in present for b in rivals[a])
+    winner = next(
+        (a for a in present if compared and all(_better(gaps[a, b], lower) for b in rivals[a])),
+        None,
+    )
+    first, second = "", ""
+    if len(present) >= 2:
+        means = {method: value.mean for method, value in values.items() if value is not None}
+        ranked = sorted(present, key=lambda method: means[method], reverse=not lower)
+        first, second = present if len(present) == 2 else ranked[:2]
+    return Verdict(name, regime, shots, values, winner, compared, first, second, gaps.get((first, second)))
+
+
+def _gaps(compare: Json, regime: str, shots: str, name: str) -> dict[tuple[str, str], Interval]:
+    """Return a − b with its paired interval for every ordered pair of methods that was compared here."""
+    gaps = {}
+    for row in compare.get("paired") or []:
+        if regime == "episodes":
+            matches = (row.get("regime"), str(row.get("shots"))) == ("episodes", name)
+            matches = matches or row.get("metric") == f"episodes {name}"
+        else:
+            matches = (row.get("regime"), str(row.get("shots")), row.get("metric")) == (regime, shots, name)
+        gap = interval({"mean": row.get("difference"), "ci95": row.get("ci95"), "n": row.get("n")})
+        if matches and gap is not None:
+            gaps[str(row.get("a")), str(row.get("b"))] = gap
+            gaps[str(row.get("b")), str(row.get("a"))] = Interval(
+                -gap.mean, None if gap.high is None else -gap.high, None if gap.low is None else -gap.low, gap.n
+            )
+    return gaps
+
+
+def _better(gap: Interval, lower: bool) -> bool:
+    """Tell whether a difference is in favour of its first method with an interval that excludes zero."""
+    bound = gap.high if lower else gap.low
+    return bound is not None and (bound < 0 if lower else bound > 0)
+
+
+def verdicts(compare: Json, names: Sequence[str] = MAIN, regimes: Sequence[str] = REGIMES) -> list[Verdict]:
+    """Return everything compared: the named metrics in each regime, by growing numbers of images; then the episodes."""
+    methods = list((compare.get("methods") or {}).values())
+    rows = [
+        verdict(compare, regime, shots, name)
+        for regime in regimes
+        for name in names
+        for kind, shots in conditions(methods)
+        if kind == regime
+    ]
+    rows += [verdict(compare, "episodes", "", name) for name in episodes_of(methods)]
+    return [row for row in rows if any(value is not None for value in row.values.values())]
+
+
+def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequence[str] = REGIMES) -> Table:
+    """Return a row for each metric, regime and number of images: every method, the difference, the winner.
+
+    Args:
+        compare: a parsed ``compare.json``.
+        names: metrics to show, as in ``METRICS``; episodes are always shown.
+        regimes: regimes to show.
+    """
+    methods = list(compare.get("methods") or {})
+    rows = verdicts(compare, names, regimes)
+    two = len(methods) == 2
+    gap_title = f"{clean(methods[0], 20)} − {clean(methods[1], 20)} (95 %)" if two else "best two (95 %)"
+    many = len(methods) > 1
+    columns = (
+        Column("measured", "left"),
+        Column("images"),
+        *(Column(clean(method, 24)) for method in methods),
+        *((Column(gap_title), Column("winner", "left")) if many else ()),
+    )
+    body: list[Row] = []
+    strong = set()
+    for place, row in enumerate(rows):
+        label = clean(row.name) if row.regime == "episodes" else f"{SHORT.get(row.name, row.name)}, {row.regime}"
+        repeated = place > 0 and (row.name, row.regime) == (rows[place - 1].name, rows[place - 1].regime)
+        gap = _gap_words(row, two)
+        body.append(
+            (
+                "" if repeated else label,
+                row.shots,
+                *(number(row.values.get(method), row.name) for method in methods),
+                *((gap, row.words) if many else ()),
+            )
+        )
+        if row.winner is not None:
+            strong |= {(place, 2 + methods.index(row.winner)), (place, len(columns) - 1)}
+    title = "Accuracy in % on held-out domains, by images seen of each"
+    note = ""
+    if many:
+        note = (
+            "A winner is named only where the paired 95 % interval of the difference excludes zero; "
+            "intervals are for each row by itself. "
+        )
+    note += regimes_note(row.regime for row in rows) if rows else ""
+    return Table(title, columns, tuple(body), note=note.strip(), strong=frozenset(strong))
+
+
+def _gap_words(row: Verdict, two: bool) -> str:
+    gap = row.difference
+    if gap is None:
+        return MISSING
+    text = signed(gap.mean, row.name)
+    if gap.low is not None and gap.high is not None:
+        text += f" [{signed(gap.low, row.name)}, {signed(gap.high, row.name)}]"
+    return text if two else f"{clean(row.first, 16)} − {clean(row.second, 16)}: {text}"
+
+
+def sweep_table(points: Sequence[SweepPoint]) -> Table:
+    """Return a sweep beside the published figures: the balanced protocol first, then the seeds' own.
+
+    The published figures are about CIFAR-100 with ResNet-56 (see ``published``), so a split is matched by its
+    number of seen domains, and only where seen and held-out domains are 100 in all.
+    """
+    titles = (
+        "held-out triplet", "held-out pairs", "seen triplet", "published",
+        "seen pairs", "published", "few-shot", "published", "always “different”",
+    )  # fmt: skip
+    rows: list[Row] = []
+    for point in sorted(points, key=lambda point: (point.seen, point.method)):
+        table = REPTILE if point.method == "reptile" else CLASSIC if point.method == "triplet" else {}
+        published = table.get(point.seen) if point.seen + point.held_out == 100 else None
+        rows.append(
+            (
+                f"{point.seen}-{point.held_out}",
+                clean(point.method),
+                *(number(sweep_reading(point.evaluation, name)) for name in ("triplet", "pairs")),
+                number(sweep_reading(point.evaluation, "seen_triplet")),
+                number(published.seen_triplet if published else None),
+                number(sweep_reading(point.evaluation, "seen_pairs")),
+                number(published.seen_pairs if published else None),
+                number(sweep_reading(point.evaluation, "few_shot")),
+                number(published.few_shot if published else None),
+                number(constant_answer(point.held_out)),
+            )
+        )
+    columns = (Column("seen-held-out"), Column("method", "left"), *(Column(title) for title in titles))
+    note = (
+        "Held-out triplet and pairs: balanced protocol, not adapted, half of the pairs same. Few-shot: the seeds' own "
+        "figure, where one pair in N is same; always answering “different” scores the last column there. "
+        "Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 (reptile)."
+    )
+    return Table("Accuracy in % over class splits", columns, tuple(rows), note=note if rows else "")

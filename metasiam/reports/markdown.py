@@ -1,0 +1,66 @@
+"""Reports as Markdown: ``compare.md``, and the tables of a single run and of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from metasiam.reports.comparison import comparison_table, sweep_table
+from metasiam.reports.inputs import SweepPoint
+from metasiam.reports.numbers import Json, clean, episodes_of, task_rows
+from metasiam.reports.rendering import Table, markdown_text, to_markdown
+from metasiam.reports.settings import settings_table
+from metasiam.reports.tables import episode_table, method_task_table, summary_table, task_table
+from metasiam.reports.wording import budget_words, headline
+
+
+def evaluation_markdown(evaluation: Json, name: str = "This embedder", *, settings: Json | None = None) -> str:
+    """Return a single run as Markdown: the answer, all readings, the held-out tasks, the episodes, the settings.
+
+    Args:
+        evaluation: a parsed ``evaluation.json``.
+        name: what to call the run.
+        settings: the run's parsed ``config.json``, if it is to be listed.
+    """
+    tables = [summary_table(evaluation)]
+    if task_rows(evaluation):
+        tables.append(task_table(evaluation))
+    if episodes_of([evaluation]):
+        tables.append(episode_table({"accuracy": evaluation}))
+    answer = headline({"methods": {name: evaluation}}, (settings or {}).get("data"))
+    return _document(f"{name}: evaluation", [str(answer)], tables, {name: evaluation}, {name: settings or {}})
+
+
+def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = None) -> str:
+    """Return ``compare.md``: the answer, the comparison, the held-out tasks side by side, the settings.
+
+    Args:
+        compare: a parsed ``compare.json``.
+        settings: each method's parsed ``config.json``, if they are to be listed.
+    """
+    methods = compare.get("methods") or {}
+    tables = [comparison_table(compare)]
+    if any(task_rows(evaluation) for evaluation in methods.values()):
+        tables.append(method_task_table(methods))
+    if episodes_of(methods.values()):
+        tables.append(episode_table(methods))
+    data = next((own.get("data") for own in (settings or {}).values() if own.get("data")), None)
+    words = [str(headline(compare, data)), budget_words(compare.get("budget"))]
+    title = "Comparison: " + ", ".join(clean(name, 40) for name in methods)
+    return _document(title, words, tables, methods, settings or {})
+
+
+def sweep_markdown(points: Sequence[SweepPoint]) -> str:
+    """Return a sweep's table as Markdown."""
+    return to_markdown(sweep_table(points), heading="## ")
+
+
+def _document(
+    title: str, words: Sequence[str], tables: Sequence[Table], methods: Json, settings: dict[str, Json]
+) -> str:
+    parts = [f"# {markdown_text(title)}\n"]
+    parts += [f"{markdown_text(sentence)}\n" for sentence in words if sentence]
+    parts += [to_markdown(table, heading="## ") for table in tables]
+    listed = settings_table(methods, settings)
+    if listed.rows:
+        parts.append(to_markdown(listed, heading="## "))
+    return "\n".join(parts)

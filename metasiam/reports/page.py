@@ -1,0 +1,169 @@
+"""The self-contained page: ``report.html`` of a single run or of a comparison.
+
+Everything is inside the one file (style, figures as SVG, pictures as PNG), nothing is fetched and nothing is run:
+it opens offline, prints, and follows the reader's light or dark setting. Every text that comes from data
+(domain names are folder names) is escaped.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from string import Template
+
+from matplotlib.figure import Figure
+
+from metasiam.reports.comparison import SHORT, comparison_table
+from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, task_bars
+from metasiam.reports.inputs import Extras
+from metasiam.reports.numbers import REGIMES, Json, clean, conditions, episodes_of, regime_words, shots_words, task_rows
+from metasiam.reports.pictures import picture_groups
+from metasiam.reports.rendering import to_html
+from metasiam.reports.score_figures import roc, similarity_histograms
+from metasiam.reports.settings import settings_table
+from metasiam.reports.style import inline_svg
+from metasiam.reports.tables import chosen_condition, episode_table, method_task_table, summary_table, task_table
+from metasiam.reports.training_figures import accuracy_over_training, loss_curve
+from metasiam.reports.wording import HOW_TO_READ, budget_words, headline, leading_condition
+
+_NOTHING = Extras()
+
+
+def evaluation_page(
+    evaluation: Json, name: str = "this embedder", *, settings: Json | None = None, extras: Extras = _NOTHING
+) -> str:
+    """Return the page of a single run.
+
+    Args:
+        evaluation: a parsed ``evaluation.json``.
+        name: what to call the run's method, as in ``extras``.
+        settings: the run's parsed ``config.json``.
+        extras: pictures and curves to show beside the numbers.
+    """
+    return comparison_page(
+        {"methods": {name: evaluation}}, settings={name: settings} if settings else {}, extras=extras
+    )
+
+
+def comparison_page(
+    compare: Json, *, settings: Mapping[str, Json] | None = None, extras: Extras = _NOTHING
+) -> str:
+    """Return the page of a comparison; of a single run if the comparison has one method only.
+
+    Args:
+        compare: a parsed ``compare.json``.
+        settings: each method's parsed ``config.json``.
+        extras: pictures and curves to show beside the numbers, by the same names of methods.
+    """
+    methods: Mapping[str, Json] = compare.get("methods") or {}
+    settings = settings or {}
+    data = next((own["data"] for own in settings.values() if own.get("data")), None)
+    names = ", ".join(clean(name, 60) for name in methods)
+    title = f"Comparison of {names}" if len(methods) > 1 else f"Evaluation of {names or 'nothing'}"
+    body = [_header(title, compare, data), _tables(compare), _figures(methods, extras)]
+    if extras.pictures:
+        words = "The pairs that each method was most sure about. What it gets wrong says most about what it looks at."
+        body.append(_section("Right and wrong answers", picture_groups(extras.pictures), words))
+    terms = "".join(f"<div><dt>{_text(term)}</dt><dd>{_text(text)}</dd></div>" for term, text in HOW_TO_READ)
+    body.append(_section("How to read this", f"<dl>{terms}</dl>"))
+    body.append(_all_numbers(compare))
+    listed = settings_table(methods, settings)
+    if listed.rows:
+        words = "Every setting behind these numbers. The same settings and seed give the same pairs, images and tasks."
+        body.append(_section("Settings to repeat this", to_html(replace(listed, title=""), css_class="settings"), words))
+    return Template(_own("page.html")).substitute(
+        title=html.escape(title),
+        style=_own("page.css"),
+        body="\n".join(part for part in body if part),
+        footer="Made by MetaSiam. This file holds all it shows; it loads nothing from elsewhere.",
+    )
+
+
+def _own(name: str) -> str:
+    return resources.files("metasiam.reports").joinpath(name).read_text(encoding="utf-8")
+
+
+def _text(text: str) -> str:
+    """Escape a sentence, and keep numbers together with their per cent sign."""
+    return html.escape(text).replace(" %", "\u00a0%")
+
+
+def _header(title: str, compare: Json, data: object) -> str:
+    answer = headline(compare, data)
+    lines = (answer.certainty, answer.terms, budget_words(compare.get("budget")))
+    leads = "".join(f'<p class="lead">{_text(line)}</p>' for line in lines if line)
+    return f'<header><h1>{_text(title)}</h1><p class="answer">{_text(answer.sentence)}</p>{leads}</header>'
+
+
+def _section(title: str, content: str, words: str = "") -> str:
+    lead = f"<p>{_text(words)}</p>" if words else ""
+    return f"<section><h2>{html.escape(title)}</h2>{lead}{content}</section>"
+
+
+def _tables(compare: Json) -> str:
+    """Return the tables that answer the question; the others stand at the end."""
+    methods: Mapping[str, Json] = compare.get("methods") or {}
+    parts = []
+    if len(methods) > 1:
+        leading = leading_condition(compare)
+        regimes = REGIMES if leading is None else (leading[0],)
+        names = ("triplet_accuracy", "pair_accuracy_per_task")
+        parts.append(_section("Who is better at what", to_html(comparison_table(compare, names, regimes))))
+    if any(task_rows(evaluation) for evaluation in methods.values()):
+        table = method_task_table(methods) if len(methods) > 1 else task_table(next(iter(methods.values())))
+        parts.append(_section("Each held-out class", to_html(table)))
+    return "".join(parts)
+
+
+def _all_numbers(compare: Json) -> str:
+    methods: Mapping[str, Json] = compare.get("methods") or {}
+    parts = []
+    for name, evaluation in methods.items():
+        table = summary_table(evaluation)
+        if table.rows:
+            heading = f"<h3>{html.escape(clean(name, 60))}</h3>" if len(methods) > 1 else ""
+            parts.append(heading + to_html(table))
+    if episodes_of(methods.values()):
+        parts.append(to_html(episode_table(methods)))
+    if len(methods) > 1:
+        parts.append(to_html(comparison_table(compare, tuple(SHORT))))
+    return _section("All numbers", "".join(parts)) if parts else ""
+
+
+def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
+    order = list(methods)
+    found: list[tuple[str, Figure, str]] = []
+    regime, shots = chosen_condition(methods.values())
+    if any(task_rows(evaluation, regime, shots) for evaluation in methods.values()):
+        caption = f"Share of right answers for each class, {regime}, {shots_words(shots)}, calibrated threshold."
+        found.append(("tasks", task_bars(methods, regime=regime, shots=shots, order=order), caption))
+    for kind in ("closed", "antidomain"):
+        if len({key[1] for key in conditions(methods.values()) if key[0] == kind}) > 1:
+            caption = f"What seeing images of a held-out class is worth; pairs {regime_words(kind)}."
+            found.append((f"shots-{kind}", accuracy_over_shots(methods, regime=kind, order=order), caption))
+    if extras.adaptation:
+        caption = "Accuracy as the model adapts: it can fall, where few images are learned by heart."
+        found.append(("steps", accuracy_over_steps(extras.adaptation, order=order), caption))
+    if extras.roc:
+        found.append(("roc", roc(extras.roc, order=order), "Further up and to the left is better."))
+    if extras.histograms:
+        caption = "The less the two humps overlap, the better. Above the threshold the answer is “same”."
+        found.append(("similarity", similarity_histograms(extras.histograms), caption))
+    if extras.training:
+        caption = "Accuracy against the number of training images used so far."
+        found.append(("training", accuracy_over_training(extras.training, order=order), caption))
+    if any(extras.histories.values()):
+        caption = "Losses of different methods are different quantities: compare their shapes, not their heights."
+        caption = caption if len(extras.histories) > 1 else "The line is a running mean of the faint values."
+        found.append(("loss", loss_curve(extras.histories, order=order), caption))
+    if not found:
+        return ""
+    figures = "".join(
+        f"<figure>{inline_svg(figure, re.sub('[^a-z-]', '', name), caption)}"
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        for name, figure, caption in found
+    )
+    return _section("In pictures", f'<div class="figures">{figures}</div>')

@@ -1,0 +1,60 @@
+"""Every setting needed to repeat what a report shows, as one table with a column for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from metasiam.reports.numbers import Json, clean
+from metasiam.reports.rendering import Column, Row, Table
+
+#: Longest setting that is written out; more is cut (a run's ``config.json`` has it whole).
+LONGEST = 600
+
+
+def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) -> Table:
+    """Return the protocol of each evaluation and the config of each run, one line a setting.
+
+    Where all methods agree the value stands once, in the first column; where they differ, it stands out.
+
+    Args:
+        methods: parsed ``evaluation.json`` by method.
+        settings: parsed ``config.json`` by method; may lack some or all.
+    """
+    names = list(dict.fromkeys((*methods, *settings)))
+    of_each: dict[str, dict[str, str]] = {}
+    for name in names:
+        own = {"protocol": (methods.get(name) or {}).get("protocol") or {}, "run": settings.get(name) or {}}
+        for part, values in own.items():
+            for key, value in _flat(values):
+                of_each.setdefault(f"{part}: {key}", {})[name] = value
+    rows: list[Row] = []
+    strong = set()
+    for place, (key, values) in enumerate(of_each.items()):
+        agree = len(values) == len(names) and len(set(values.values())) == 1
+        if agree:
+            rows.append((key, values[names[0]], *("same" for _ in names[1:])))
+        else:
+            rows.append((key, *(values.get(name, "not set") for name in names)))
+            strong.add((place, 0))
+    columns = (Column("setting", "left"), *(Column(clean(name, 40), "left") for name in names))
+    note = "Settings that differ between methods stand out." if len(names) > 1 and rows else ""
+    return Table("Settings to repeat this", columns, tuple(rows), note=note, strong=frozenset(strong))
+
+
+def _flat(values: object, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every leaf of nested JSON with its dotted name."""
+    if isinstance(values, Mapping) and values:
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    elif prefix:
+        yield clean(prefix), _words(values)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return clean(", ".join(_words(item) for item in value) or "none", LONGEST)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return clean(value if value != {} else "none", LONGEST)

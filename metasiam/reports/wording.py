@@ -1,0 +1,214 @@
+"""The sentences of a report: the answer at its top, and how to read the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, NamedTuple
+
+from metasiam.reports.comparison import Verdict, verdict
+from metasiam.reports.numbers import (
+    NO_CLEAR_WINNER,
+    Interval,
+    Json,
+    best_condition,
+    clean,
+    conditions,
+    counted,
+    metric,
+    metrics_of,
+    number,
+    signed,
+    task_rows,
+)
+
+#: Which pair accuracy to lead with: calibrated if it was measured, never the oracle's.
+LEADING = ("pair_accuracy_per_task", "pair_accuracy_global", "pair_accuracy_fixed")
+_DATA_NAMES = {"cifar100": "CIFAR-100", "mnist": "MNIST", "omniglot": "Omniglot", "glyphs": "glyph", "lfw": "LFW"}
+
+
+def data_name(data: object) -> str:
+    """Word what ``--data`` was: ``CIFAR-100``, or the folder's or file's own name."""
+    text = clean(data, 500)
+    kind, colon, path = text.partition(":")
+    if colon and kind in ("folder", "npz"):
+        return clean(PurePath(path.replace("\\", "/")).stem if kind == "npz" else PurePath(path).name or path, 40)
+    return _DATA_NAMES.get(text, clean(text, 40))
+
+
+def leading_condition(compare: Json) -> tuple[str, str, str] | None:
+    """Return the (regime, shots, metric) that the report leads with: closed, five images, calibrated pairs."""
+    methods = list((compare.get("methods") or {}).values())
+    for name in LEADING:
+        found = [
+            key for key in conditions(methods) if any(metric(metrics_of(data, *key), name) for data in methods)
+        ]
+        chosen = best_condition(found, "5")
+        if chosen is not None:
+            return *chosen, name
+    return None
+
+
+class Answer(NamedTuple):
+    """What a report says first."""
+
+    sentence: str  #: the answer
+    certainty: str = ""  #: how sure it is, with the interval
+    terms: str = ""  #: which pairs and which threshold it is about
+
+    def __str__(self) -> str:
+        return " ".join(part for part in self if part)
+
+
+def headline(compare: Json, data: object = None) -> Answer:
+    """Return the answer in plain words.
+
+    Args:
+        compare: a parsed ``compare.json``; for a single run, one with just that method.
+        data: what ``--data`` was; by default the protocol's own ``data``, if it says so.
+    """
+    leading = leading_condition(compare)
+    if leading is None:
+        return Answer("Nothing was measured on held-out classes.")
+    regime, shots, name = leading
+    row = verdict(compare, regime, shots, name)
+    first = next(iter((compare.get("methods") or {}).values()))
+    where = f"On {_classes(first, regime, shots, data)}, "
+    after = {
+        "0": "without having seen any image of them",
+        "1": "after seeing one image of each",
+        "all": "after seeing all training images of each",
+    }.get(shots, f"after seeing {shots} images of each")
+    present = {method: value for method, value in row.values.items() if value is not None}
+    terms = _terms(regime, shots, name)
+    if len(present) == 1:
+        ((method, value),) = present.items()
+        sentence = (
+            f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}; "
+            "guessing would be right in 50 %."
+        )
+        bounded = value.low is not None and value.high is not None
+        certainty = f"95 % interval: {number(value.low)} to {number(value.high)} %." if bounded else ""
+        return Answer(sentence, certainty, terms)
+    sentence, certainty = (_won if row.winner is not None else _open)(row, present, after)
+    return Answer(where + sentence, certainty, terms)
+
+
+def _classes(evaluation: Json, regime: str, shots: str, data: object) -> str:
+    protocol = evaluation.get("protocol") or {}
+    name = data_name(data or protocol.get("data") or "")
+    rows = task_rows(evaluation, regime, shots) or task_rows(evaluation)
+    count = len({str(row.get("task")) for row in rows}) or protocol.get("held_out")
+    word = counted(count, "class") if isinstance(count, int) and count > 0 else "classes"
+    amount, _, noun = word.rpartition(" ")
+    return " ".join(part for part in (amount, "unseen", name, noun) if part)
+
+
+def _terms(regime: str, shots: str, name: str) -> str:
+    other = "another held-out class" if regime == "closed" else "a class seen in training"
+    # Without images, and from a single one, nothing can be calibrated: the global threshold stands.
+    from_images = name == "pair_accuracy_per_task" and shots not in ("0", "1")
+    threshold = (
+        "was calibrated for each class from the images seen"
+        if from_images
+        else "was set beforehand"
+        if name == "pair_accuracy_fixed"
+        else "was chosen on other classes"
+    )
+    return f"Half of the pairs show one class twice, half show it beside {other}. The threshold {threshold}."
+
+
+def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
+    winner = row.winner or ""
+    rival = max((method for method in present if method != winner), key=lambda method: present[method].mean)
+    gap = row.difference
+    sentence = (
+        f"{clean(winner, 40)} is right about same/different in {number(present[winner])} % of pairs {after}, "
+        f"{number(present[winner].mean - present[rival].mean)} points more than {clean(rival, 40)}."
+    )
+    if gap is None or gap.low is None or gap.high is None:
+        return sentence, ""
+    low, high = (gap.low, gap.high) if row.first == winner else (-gap.high, -gap.low)
+    return sentence, f"95 % interval of the difference, pair by pair: {signed(low)} to {signed(high)} points."
+
+
+def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
+    parts = [f"{clean(method, 40)} in {number(value)} %" for method, value in present.items()]
+    parts[0] = parts[0].replace(" in ", " is right about same/different in ", 1)
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]} of pairs {after}"
+    gap = row.difference
+    if not row.compared:
+        return f"{listed}.", "The methods were not compared pair by pair."
+    sentence = f"{listed}: {NO_CLEAR_WINNER}."
+    if len(present) > 2 or gap is None or gap.low is None or gap.high is None:
+        return sentence, "No method is better than all others beyond chance."
+    return sentence, (
+        f"95 % interval of the difference between {clean(row.first, 40)} and {clean(row.second, 40)}, pair by pair: "
+        f"{signed(gap.low)} to {signed(gap.high)} points, which includes zero."
+    )
+
+
+def budget_words(budget: Mapping[str, Any] | None) -> str:
+    """Say in a sentence what each method was given to train with; empty where that is not known."""
+    if not budget:
+        return ""
+    parts = []
+    for key, value in budget.items():
+        unit = {"images": "training images", "minutes": "minutes"}.get(key, key.replace("_", " "))
+        shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(value)
+        parts.append(f"{shown} {unit}" if key in ("images", "minutes") else f"{unit}: {shown}")
+    return f"Every method was given the same budget: {', '.join(parts)}."
+
+
+#: Terms and what they mean, in plain language, for who has not read the documentation.
+HOW_TO_READ: tuple[tuple[str, str], ...] = (
+    (
+        "What is being tested",
+        "The model looks at two pictures and says whether they show the same kind of thing (the same class). "
+        "It is tested on held-out classes (also called domains): kinds of things that it never met in training.",
+    ),
+    (
+        "Pair accuracy",
+        "The share of right answers over pairs, half of which really are the same class. "
+        "Guessing, or always giving the same answer, is right in 50 %.",
+    ),
+    (
+        "Triplet accuracy",
+        "Given one picture, another of the same class and one of a different class: how often the right one looks "
+        "more similar. It needs no threshold. Guessing is right in 50 %.",
+    ),
+    (
+        "Images seen, adaptation",
+        "How many labelled pictures of each held-out class the model was given before its test, to adapt its weights "
+        "and its threshold. With 0, it has to make do with what it learned from other classes. "
+        "Test pictures are never among them.",
+    ),
+    (
+        "Thresholds",
+        "The model answers “same” when the similarity is above a threshold. Fixed: a number set beforehand. "
+        "Global: chosen once, on validation classes. Calibrated (per task): fitted to each held-out class from "
+        "the images seen. Oracle: the best possible one in hindsight; nobody could have known it, so it is an upper "
+        "bound and no result.",
+    ),
+    (
+        "Closed and antidomain",
+        "Where the different pictures come from. Closed: from the other held-out classes. "
+        "Antidomain: from the classes seen in training.",
+    ),
+    (
+        "95 % intervals and “no clear winner”",
+        "Other pairs and other classes would have given slightly different numbers; the interval (after ± or in "
+        "brackets) says how different. Methods answer the very same pairs, and one is called the winner only where "
+        "the interval of the difference leaves out zero.",
+    ),
+    (
+        "ROC and AUC",
+        "Moving the threshold trades missed pairs against false alarms; the ROC curve shows every such trade. "
+        "The area under it (AUC) is 0.5 for guessing and 1 for never being wrong.",
+    ),
+    (
+        "Episodes",
+        "5-way 1-shot: five held-out classes, one labelled picture of each; which of the five is a new picture? "
+        "Guessing is right in 20 %. All-way: the same over all held-out classes at once.",
+    ),
+)
