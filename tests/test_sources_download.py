@@ -191,7 +191,7 @@ def test_a_data_dir_that_cannot_be_written_is_named(
 ) -> None:
     serve_cifar100(*mirror, monkeypatch)
     (tmp_path / "data").write_text("a file in the way")
-    with pytest.raises(MetaSiamError, match="cannot be written .*another --data-dir"):
+    with pytest.raises(MetaSiamError, match=r"cannot be written .*another --data-dir"):
         load_domains("cifar100", data_dir=tmp_path / "data")
 
 
@@ -218,7 +218,7 @@ def test_mnist_files_are_read_without_a_download(tmp_path: Path) -> None:
     assert domains.is_test.tolist() == [False] * 20 + [True] * 10
     assert load_domains("mnist", data_dir=tmp_path, image_size=32).images.shape == (30, 1, 32, 32)
     (raw / "train-images-idx3-ubyte").write_bytes(b"\x00\x00")
-    with pytest.raises(MetaSiamError, match="damaged .* Remove them"):
+    with pytest.raises(MetaSiamError, match=r"damaged .* Remove them"):
         load_domains("mnist", data_dir=tmp_path)
 
 

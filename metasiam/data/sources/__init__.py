@@ -20,8 +20,6 @@ SOURCES: dict[str, Source] = {
     "npz": npz.SOURCE,
 }
 
-_WITH_PATH = ("folder", "npz")
-
 
 def default_data_dir() -> Path:
     """Return where downloads and the cache live: ``$METASIAM_DATA``, else the user's cache folder."""
@@ -84,11 +82,12 @@ def _data_dir(data_dir: Path | None) -> Path:
 
 def _find(name: str) -> tuple[Source, str]:
     kind, colon, path = name.partition(":")
-    known = ", ".join(f"{key}:PATH" if key in _WITH_PATH else key for key in SOURCES)
+    known = ", ".join(f"{key}:PATH" if source.takes_path else key for key, source in SOURCES.items())
     if kind not in SOURCES:
         raise MetaSiamError(f"--data {name} is not known. Use one of {known}.")
-    if (kind in _WITH_PATH) != bool(colon and path):
-        wanted = f"{kind}:PATH" if kind in _WITH_PATH else kind
+    takes_path = SOURCES[kind].takes_path
+    if (takes_path and not path) or (colon and not takes_path):
+        wanted = f"{kind}:PATH" if takes_path else kind
         raise MetaSiamError(f"--data {name} should be {wanted}. Use one of {known}.")
     return SOURCES[kind], path
 

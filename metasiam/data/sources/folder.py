@@ -176,4 +176,4 @@ def _name_hash(path: str) -> tuple[bytes, str]:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), name
 
 
-SOURCE = Source("your own images: PATH/<domain>/<image>, or PATH/{train,test}/<domain>/<image>", load)
+SOURCE = Source("your own images: PATH/<domain>/<image>, or PATH/{train,test}/<domain>/<image>", load, takes_path=True)

@@ -1,0 +1,197 @@
+"""``metasiam data``: what sources there are, get one, look at it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from metasiam.cli import options as o
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from metasiam.data.domains import DomainSet, Split
+
+app = typer.Typer(help="What sources of images there are, get one, look at it.", no_args_is_help=True)
+
+_TOP, _BOTTOM = 20, 10  # domains listed at either end when there are many
+_TILE = 32  # smallest side of a picture in the grid, in pixels
+_LABEL = 180  # pixels for a domain's name beside its pictures
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+@app.command("list")
+def list_sources(data_dir: o.DataDir = None) -> None:
+    """Show what --data takes, and which data are here already.
+
+    Example: [bold]metasiam data list[/bold]
+    """
+    from rich.table import Table
+
+    from metasiam.data.sources import SOURCES, default_data_dir
+    from metasiam.data.sources.source import shown
+
+    folder = data_dir or default_data_dir()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("--data", "what", "here"):
+        table.add_column(heading)
+    for name, source in SOURCES.items():
+        if source.is_present is None:
+            table.add_row(f"{name}:PATH" if source.takes_path else name, source.about, "")
+        else:
+            table.add_row(name, source.about, "yes" if source.is_present(folder) else "no")
+    console = _console()
+    console.print(table)
+    console.print(f"downloads live in {shown(folder)} (--data-dir)", highlight=False, soft_wrap=True)
+
+
+@app.command("fetch")
+def fetch_source(
+    name: Annotated[str, typer.Argument(help="cifar100, mnist or omniglot.", show_default=False)],
+    data_dir: o.DataDir = None,
+) -> None:
+    """Download a source, unless it is here already.
+
+    Example: [bold]metasiam data fetch cifar100[/bold]
+    """
+    from metasiam.cli.progress import lines
+    from metasiam.data.sources import fetch
+    from metasiam.data.sources.source import shown
+
+    console = _console()
+    with lines(console) as progress:
+        folder = fetch(name, data_dir, progress.update)
+    console.print(f"{name} is in {shown(folder)}", highlight=False, soft_wrap=True)
+
+
+@app.command("show")
+def show_source(
+    source: Annotated[
+        str, typer.Argument(help="What --data takes: glyphs, cifar100, folder:PATH, …", show_default=False)
+    ],
+    data_dir: o.DataDir = None,
+    image_size: o.ImageSize = None,
+    skip_unreadable: o.SkipUnreadable = False,
+    held_out: o.HeldOut = None,
+    split: o.SplitName = None,
+    validation: o.Validation = None,
+    every: Annotated[bool, typer.Option("--all", help="List every domain, however many there are.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write a grid of pictures to this PNG file.", show_default=False)
+    ] = None,
+    columns: Annotated[int, typer.Option("--columns", min=1, max=100, help="Pictures of each domain in it.")] = 12,
+    rows: Annotated[int, typer.Option("--rows", min=1, max=500, help="Domains in it, evenly spread.")] = 20,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
+) -> None:
+    """Show a source's domains, counts, image size and fingerprint, and write a grid of its pictures.
+
+    Example: [bold]metasiam data show glyphs --held-out 10 --out glyphs.png[/bold]
+    """
+    if out is not None and out.exists() and not overwrite:
+        raise MetaSiamError(f"{out} exists. Use --overwrite to replace it, or another --out.")
+    from rich.markup import escape
+
+    from metasiam.cli.progress import lines
+    from metasiam.data.domains import split_domains
+    from metasiam.data.sources import load_domains
+
+    console = _console()
+    with lines(console) as progress:
+        domains = load_domains(
+            source,
+            data_dir=data_dir,
+            image_size=image_size,
+            skip_unreadable=skip_unreadable,
+            report=progress.update,
+        )
+    chosen = None
+    if held_out is not None or split is not None or validation is not None:
+        chosen = split_domains(
+            domains, held_out=10 if held_out is None else held_out, validation=validation or 0, split=split
+        )
+    console.print(_domain_table(domains, chosen, every))
+    height, width = domains.image_size
+    train, test = int(domains.counts("train").sum()), int(domains.counts("test").sum())
+    console.print(
+        f"{escape(domains.source)}: {len(domains.names)} domains, {train:,} train and {test:,} test images, "
+        f"{width} x {height} pixels, "
+        f"{'grey' if domains.channels == 1 else 'colour'}, fingerprint {domains.fingerprint}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if chosen is not None:
+        console.print(
+            f"split {chosen.name}: {len(chosen.seen)} seen, {len(chosen.validation)} validation, "
+            f"{len(chosen.held_out)} held out",
+            highlight=False,
+            soft_wrap=True,
+        )
+    if out is not None:
+        _write_grid(domains, out, rows, columns)
+        console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+
+
+def _domain_table(domains: DomainSet, split: Split | None, every: bool) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task", justify="right")
+    table.add_column("domain")
+    table.add_column("train", justify="right")
+    table.add_column("test", justify="right")
+    if split is not None:
+        table.add_column("part")
+    parts: dict[int, str] = {}
+    if split is not None:
+        for words, members in (("seen", split.seen), ("validation", split.validation), ("held out", split.held_out)):
+            parts.update(dict.fromkeys(members, words))
+    train, test = domains.counts("train").tolist(), domains.counts("test").tolist()
+    total = len(domains.names)
+    for index, name in enumerate(domains.names):
+        if every or total <= _TOP + _BOTTOM or index < _TOP or index >= total - _BOTTOM:
+            last = [parts.get(index, "unused")] if split is not None else []
+            table.add_row(str(index), escape(name), str(train[index]), str(test[index]), *last)
+        elif index == _TOP:
+            table.add_row("…", f"{total - _TOP - _BOTTOM} more (--all lists them)", "", "")
+    return table
+
+
+def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
+    """Write a PNG with a row of pictures for each of some evenly spread domains, its name on the left."""
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    total = len(domains.names)
+    rows = min(rows, total)
+    shown = [row * total // rows for row in range(rows)]
+    height, width = domains.image_size
+    factor = max(1, -(-_TILE // min(height, width)))
+    tile = (width * factor, height * factor)
+    sheet = Image.new("RGB", (_LABEL + columns * (tile[0] + 2), rows * (tile[1] + 2)), "white")
+    pen = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 11)
+    for row, domain in enumerate(shown):
+        top = row * (tile[1] + 2)
+        label = domains.names[domain]
+        while label and pen.textlength(label, font=font) > _LABEL - 8:
+            label = label[:-2].rstrip("…") + "…" if len(label) > 2 else ""
+        pen.text((4, top + tile[1] // 2 - 7), label, fill="black", font=font)
+        index = (domains.labels == domain).nonzero().flatten()[:columns]
+        for column, image in enumerate(domains.gather(index)):
+            pixels = image.permute(1, 2, 0).expand(-1, -1, 3).contiguous().numpy()
+            picture = Image.fromarray(pixels).resize(tile, Image.Resampling.NEAREST)
+            sheet.paste(picture, (_LABEL + column * (tile[0] + 2), top))
+    try:
+        sheet.save(out, format="PNG")
+    except OSError as error:
+        raise MetaSiamError(f"{out} cannot be written ({error.strerror or error}). Use another --out.") from error

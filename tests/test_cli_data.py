@@ -1,0 +1,114 @@
+"""``metasiam data``: list, fetch and show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from metasiam.cli.data import app
+from metasiam.errors import MetaSiamError
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    generator = np.random.default_rng(0)
+    for domain in ("ant", "bee [x]", "cat", "dog"):
+        folder = tmp_path / "photos" / domain
+        folder.mkdir(parents=True)
+        for index in range(5):
+            Image.fromarray(generator.integers(0, 256, (8, 6, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return tmp_path / "photos"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def succeeded(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_list_names_every_source_and_says_which_are_here(tmp_path: Path) -> None:
+    output = succeeded(run("list", "--data-dir", tmp_path))
+    for name in ("glyphs", "cifar100", "mnist", "omniglot", "folder:PATH", "npz:PATH"):
+        assert name in output
+    assert not any(line.rstrip().endswith("yes") for line in output.splitlines())
+    for half in ("images_background", "images_evaluation"):
+        (tmp_path / half).mkdir()
+    lines = succeeded(run("list", "--data-dir", tmp_path)).splitlines()
+    here = [line for line in lines if line.rstrip().endswith("yes")]
+    assert len(here) == 1
+    assert here[0].startswith("omniglot")
+
+
+def test_show_counts_each_domain_and_names_the_split(photos: Path, tmp_path: Path) -> None:
+    output = succeeded(run("show", f"folder:{photos}", "--data-dir", tmp_path, "--held-out", 1, "--validation", 1))
+    lines = [line.split() for line in output.splitlines()]
+    assert ["0", "ant", "4", "1", "seen"] in lines
+    assert ["1", "bee", "[x]", "4", "1", "validation"] in lines
+    assert ["3", "dog", "4", "1", "held", "out"] in lines
+    assert "4 domains, 16 train and 4 test images, 6 x 8 pixels, colour, fingerprint" in output
+    assert "split held-out 1: 2 seen, 1 validation, 1 held out" in output
+
+
+def test_show_writes_a_grid_of_pictures_and_never_over_a_file(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grid.png"
+    arguments = ("show", f"folder:{photos}", "--data-dir", tmp_path, "--out", out, "--rows", 2, "--columns", 3)
+    assert f"wrote {out}" in succeeded(run(*arguments))
+    with Image.open(out) as grid:
+        tiles = np.asarray(grid)[:, 180:]
+    source = np.asarray(Image.open(photos / "cat" / "0.png"))
+    shown = {bytes(tiles[50 * row + 3 : 50 * row + 48 : 6, 38 * column + 3 : 38 * column + 36 : 6])
+             for row in range(2) for column in range(3)}
+    assert source.tobytes() in shown
+    before = out.read_bytes()
+    refused = run(*arguments)
+    assert isinstance(refused.exception, MetaSiamError)
+    assert "--overwrite" in str(refused.exception)
+    assert out.read_bytes() == before
+    succeeded(run(*arguments, "--overwrite"))
+
+
+def test_show_shortens_long_lists_unless_all_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "many.npz"
+    labels = np.repeat(np.arange(50), 2)
+    images = np.zeros((100, 4, 4), np.uint8)
+    np.savez(path, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    short, long = (succeeded(run("show", f"npz:{path}", *more)) for more in ([], ["--all"]))
+    assert "20 more (--all lists them)" in short
+    assert len(long.splitlines()) - len(short.splitlines()) == 19
+
+
+def test_a_grid_that_cannot_be_written_is_an_error(photos: Path, tmp_path: Path) -> None:
+    result = run("show", f"folder:{photos}", "--data-dir", tmp_path, "--out", tmp_path / "nowhere" / "grid.png")
+    assert isinstance(result.exception, MetaSiamError)
+    assert "cannot be written" in str(result.exception)
+
+
+@pytest.mark.parametrize("name", ["glyphs", "folder:somewhere"])
+def test_fetching_what_needs_no_download_says_so(name: str, tmp_path: Path) -> None:
+    result = run("fetch", name, "--data-dir", tmp_path)
+    assert isinstance(result.exception, MetaSiamError)
+    assert f"metasiam data show {name}" in str(result.exception)
+
+
+def test_fetching_what_is_here_says_where(tmp_path: Path) -> None:
+    for half in ("images_background", "images_evaluation"):
+        (tmp_path / half).mkdir()
+    assert f"omniglot is in {tmp_path}" in succeeded(run("fetch", "omniglot", "--data-dir", tmp_path))
+
+
+@pytest.mark.parametrize("command", ["list", "fetch", "show"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    assert f"metasiam data {command}" in succeeded(run(command, "--help"))
