@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import zipfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
+from metasiam.safe_load import UnsafeOrDamaged, load_plain
 
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
 SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -131,15 +129,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        loaded = load_plain(path)
+    except (UnsafeOrDamaged, OSError) as error:
         raise MetaSiamError(
-            f"{path} is a damaged file, or a pickle with code in it, which is never run. Save a plain state dict "
-            "(torch.save(model.state_dict(), …)) or safetensors."
+            f"{path} cannot be read ({error}). Give safetensors, or torch.save(model.state_dict())."
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MetaSiamError(f"{path} is not a whole PyTorch weights file ({reason}). Give another one.") from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from metasiam.errors import MetaSiamError
+from metasiam.safe_load import UnsafeOrDamaged, load_plain
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _SCHEMA = 1
@@ -35,13 +34,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise MetaSiamError(f"{path} does not exist: nothing was saved yet. Start the run again with --overwrite.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise MetaSiamError(
-            f"{path} is damaged, or a pickle with code in it, which is never run. Start again with --overwrite."
-        ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise MetaSiamError(f"{path} is truncated or damaged. Start again with --overwrite.") from error
+        state = load_plain(path)
+    except (UnsafeOrDamaged, OSError) as error:
+        raise MetaSiamError(f"{path} cannot be read ({error}). Start again with --overwrite.") from error
     if not isinstance(state, dict) or state.get("schema") != _SCHEMA or "learner" not in state:
         raise MetaSiamError(f"{path} is not a checkpoint of this metasiam. Give a run folder made by it.")
     return state

@@ -1,0 +1,34 @@
+"""Reading PyTorch files that anyone may have made, without running anything that is in them."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class UnsafeOrDamaged(Exception):
+    """The file is no whole PyTorch file of plain tensors and values; the text says why, in one line."""
+
+
+def load_plain(path: Path) -> Any:
+    """Load a file of tensors, numbers, strings, lists and dicts onto the CPU (``weights_only=True``).
+
+    Raises:
+        UnsafeOrDamaged: if it is truncated, of another format, or a pickle with code in it (which is not run).
+        OSError: if it cannot be read at all.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about files of other versions; what matters is raised
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError as error:
+        raise UnsafeOrDamaged("damaged, or a pickle with code in it, which is never run") from error
+    except Exception as error:  # foreign bytes make the reader fail in any way it likes
+        lines = str(error).splitlines()
+        raise UnsafeOrDamaged(f"not a whole PyTorch file: {lines[0] if lines else type(error).__name__}") from error
