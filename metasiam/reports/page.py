@@ -73,7 +73,8 @@ def comparison_page(
     listed = settings_table(methods, settings)
     if listed.rows:
         words = "Every setting behind these numbers. The same settings and seed give the same pairs, images and tasks."
-        body.append(_section("Settings to repeat this", to_html(replace(listed, title=""), css_class="settings"), words))
+        table = to_html(replace(listed, title=""), css_class="settings")
+        body.append(_section("Settings to repeat this", table, words))
     return Template(_own("page.html")).substitute(
         title=html.escape(title),
         style=_own("page.css"),
@@ -113,9 +114,19 @@ def _tables(compare: Json) -> str:
         names = ("triplet_accuracy", "pair_accuracy_per_task")
         parts.append(_section("Who is better at what", to_html(comparison_table(compare, names, regimes))))
     if any(task_rows(evaluation) for evaluation in methods.values()):
-        table = method_task_table(methods) if len(methods) > 1 else task_table(next(iter(methods.values())))
+        shown = _task_condition(methods)
+        several = len(methods) > 1
+        table = method_task_table(methods, *shown) if several else task_table(next(iter(methods.values())), *shown)
         parts.append(_section("Each held-out class", to_html(table)))
     return "".join(parts)
+
+
+def _task_condition(methods: Mapping[str, Json]) -> tuple[str, str]:
+    """Return the regime and images that tasks are shown for: those of the answer, if tasks were measured so."""
+    leading = leading_condition({"methods": methods})
+    if leading is not None and any(task_rows(evaluation, *leading[:2]) for evaluation in methods.values()):
+        return leading[:2]
+    return chosen_condition(methods.values())
 
 
 def _all_numbers(compare: Json) -> str:
@@ -136,7 +147,7 @@ def _all_numbers(compare: Json) -> str:
 def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
     order = list(methods)
     found: list[tuple[str, Figure, str]] = []
-    regime, shots = chosen_condition(methods.values())
+    regime, shots = _task_condition(methods)
     if any(task_rows(evaluation, regime, shots) for evaluation in methods.values()):
         caption = f"Share of right answers for each class, {regime}, {shots_words(shots)}, calibrated threshold."
         found.append(("tasks", task_bars(methods, regime=regime, shots=shots, order=order), caption))

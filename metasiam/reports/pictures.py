@@ -86,7 +86,7 @@ def _card(example: PictureExample) -> str:
     mark = "✓" if example.right else "✗"
     return (
         f'<li><div class="pair">{images}</div><p><span class="mark" aria-hidden="true">{mark}</span> '
-        f'said “{answer}”, {sure}</p><p class="truth">{html.escape(truth)}</p></li>'
+        f'“{answer}”, {sure}</p><p class="truth">{html.escape(truth)}</p></li>'
     )
 
 

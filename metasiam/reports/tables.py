@@ -170,9 +170,9 @@ def method_task_table(methods: Mapping[str, Json], regime: str | None = None, sh
         for name, evaluation in methods.items()
     }
     names = {task: row.get("name", MISSING) for rows in rows_of.values() for task, row in rows.items()}
-    kinds = {"triplet": "triplet_accuracy", "pairs": "pair_accuracy_calibrated"}
+    kinds = {"triplets": "triplet_accuracy", "pairs": "pair_accuracy_calibrated"}
     columns = [Column("task"), Column("domain", "left")]
-    columns += [Column(f"{kind}, {clean(method, 24)}") for kind in kinds for method in methods]
+    columns += [Column(f"{kind} ({clean(method, 24)})") for kind in kinds for method in methods]
     body = tuple(
         (
             task,

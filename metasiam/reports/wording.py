@@ -32,7 +32,8 @@ def data_name(data: object) -> str:
     text = clean(data, 500)
     kind, colon, path = text.partition(":")
     if colon and kind in ("folder", "npz"):
-        return clean(PurePath(path.replace("\\", "/")).stem if kind == "npz" else PurePath(path).name or path, 40)
+        place = PurePath(path.replace("\\", "/"))
+        return clean((place.stem if kind == "npz" else place.name) or path, 40)
     return _DATA_NAMES.get(text, clean(text, 40))
 
 
