@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from metasiam.data.cache import Report, quiet
 from metasiam.data.domains import DomainSet
-from metasiam.data.sources import cifar100, folder, glyphs, mnist, npz, omniglot
+from metasiam.data.pairs import PairSet
+from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omniglot, pair_list
+from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 
@@ -16,9 +19,13 @@ SOURCES: dict[str, Source] = {
     "cifar100": cifar100.SOURCE,
     "mnist": mnist.SOURCE,
     "omniglot": omniglot.SOURCE,
+    "lfw": lfw.SOURCE,
     "folder": folder.SOURCE,
     "npz": npz.SOURCE,
 }
+
+#: Data that come as labelled pairs: name → loader. ``pairs`` takes a path.
+PAIR_SOURCES: dict[str, Callable[[PairRequest], PairSet]] = {"lfw": lfw.load_pairs, "pairs": pair_list.load}
 
 
 def default_data_dir() -> Path:
@@ -62,6 +69,38 @@ def load_domains(
     return source.load(request)
 
 
+def load_pairs(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    image_size: int | None = None,
+    crop: int | None = None,
+    grey: bool = False,
+    report: Report | None = None,
+) -> PairSet:
+    """Load labelled pairs of images.
+
+    Args:
+        name: ``lfw`` (development pairs), ``lfw:10-folds`` or ``pairs:FILE.csv``.
+        data_dir: where downloads and the cache of decoded images live; the default is ``$METASIAM_DATA``,
+            else the user's cache folder.
+        image_size: resize to this many pixels square; None keeps their size.
+        crop: cut this many pixels square out of the middle first; None keeps all.
+        grey: make every image grey; LFW's always are.
+        report: called as ``report(what, done, total)`` while downloading and decoding.
+
+    Raises:
+        MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
+    """
+    for option, value in (("--image-size", image_size), ("--crop", crop)):
+        if value is not None and not 4 <= value <= 1024:
+            raise MetaSiamError(f"{option} {value} is not between 4 and 1024 pixels. Choose one that is.")
+    kind, _, path = name.partition(":")
+    if kind not in PAIR_SOURCES or (kind == "pairs" and not path):
+        raise MetaSiamError(f"--data {name} has no labelled pairs. Use lfw, lfw:10-folds or pairs:FILE.csv.")
+    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, crop, grey, report or quiet))
+
+
 def fetch(name: str, data_dir: Path | None = None, report: Report | None = None) -> Path:
     """Make sure that a source's data are in the data dir, downloading what is missing; return that folder.
 
@@ -92,4 +131,4 @@ def _find(name: str) -> tuple[Source, str]:
     return SOURCES[kind], path
 
 
-__all__ = ["SOURCES", "Request", "Source", "default_data_dir", "fetch", "load_domains"]
+__all__ = ["PAIR_SOURCES", "SOURCES", "Request", "Source", "default_data_dir", "fetch", "load_domains", "load_pairs"]
