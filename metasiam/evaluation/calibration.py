@@ -112,13 +112,14 @@ class ProbabilityCalibrator:
         # Scores that rank pairs the wrong way round say nothing: an even chance, not a falling probability.
         return torch.sigmoid(scores.double() * max(self.slope, 0.0) + (self.intercept if self.slope > 0 else 0.0))
 
-    def centred_at(self, threshold: float) -> ProbabilityCalibrator:
-        """Return a Platt curve of the same slope that gives 0.5 at ``threshold``: it agrees with that threshold."""
-        if self.kind != "platt":
-            raise ValueError("only a Platt curve can be moved")
-        moved = ProbabilityCalibrator("platt")
-        moved.slope, moved.intercept = self.slope, -self.slope * threshold
-        return moved
+    def blended(self, other: ProbabilityCalibrator, weight: float) -> ProbabilityCalibrator:
+        """Return the Platt curve whose log-odds are (1 − weight) times these plus weight times the other's."""
+        if self.kind != "platt" or other.kind != "platt":
+            raise ValueError("only Platt curves can be blended")
+        mixed = ProbabilityCalibrator("platt")
+        mixed.slope = (1 - weight) * self.slope + weight * other.slope
+        mixed.intercept = (1 - weight) * self.intercept + weight * other.intercept
+        return mixed
 
 
 def shrink(threshold_task: float, threshold_global: float, k: int, strength: float) -> float:

@@ -28,7 +28,7 @@ def episode_accuracy(embeddings: Tensor, episodes: Episodes, distance: str, *, c
     """
     rows = F.normalize(embeddings, dim=1) if distance == "cosine" else embeddings
     shares = []
-    for support, query in zip(episodes.support.split(chunk), episodes.query.split(chunk), strict=True):
+    for support, query in zip(torch.split(episodes.support, chunk), torch.split(episodes.query, chunk), strict=True):
         ways = support.shape[1]
         centroids = rows[support].mean(2)  # [E, ways, D]
         scores = similarity_matrix(rows[query].flatten(1, 2), centroids, distance)  # [E, ways · queries, ways]

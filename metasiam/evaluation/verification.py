@@ -32,7 +32,7 @@ def similarity(embeddings: Tensor, first: Tensor, second: Tensor, distance: str,
     """
     rows = _comparable(embeddings, distance)
     blocks = []
-    for a, b in zip(first.split(block), second.split(block), strict=True):
+    for a, b in zip(torch.split(first, block), torch.split(second, block), strict=True):
         left, right = rows[a], rows[b]
         blocks.append((left * right).sum(1) if distance == "cosine" else -(left - right).square().sum(1))
     return torch.cat(blocks) if blocks else rows.new_empty(0)
@@ -72,6 +72,23 @@ def triplets_right(embeddings: Tensor, triplets: Tensor, distance: str) -> Tenso
     """
     anchor, positive, negative = triplets
     return similarity(embeddings, anchor, positive, distance) > similarity(embeddings, anchor, negative, distance)
+
+
+def all_triplets_accuracy(own: Tensor, negatives: Tensor, distance: str) -> float:
+    """Return the triplet accuracy over every anchor, every other own image and every negative there is.
+
+    No draw, so no noise of drawing: what plans are chosen by.
+
+    Args:
+        own: float [m, D], one domain's embeddings, m ≥ 2.
+        negatives: float [n, D], other domains' embeddings.
+        distance: as in ``similarity``.
+    """
+    near = similarity_matrix(own, own, distance)
+    far = similarity_matrix(own, negatives, distance).sort(dim=1).values
+    below = torch.searchsorted(far, near).double() / len(negatives)  # per anchor and positive
+    others = ~torch.eye(len(own), dtype=torch.bool, device=own.device)
+    return float(below[others].mean())
 
 
 def pairs_right(scores: Tensor, same: Tensor, threshold: float) -> Tensor:

@@ -1,0 +1,98 @@
+"""Two evaluations of the same draws, compared task by task and pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.result import METRIC_NAMES, Evaluation, TaskResult
+from metasiam.evaluation.statistics import mcnemar, paired_difference
+from metasiam.training.machine import generator_for
+
+
+def compare_evaluations(
+    evaluations: Mapping[str, Evaluation], *, resamples: int = 1000, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Compare every two methods: the rows of ``compare.json``'s ``paired``.
+
+    Differences are a − b in the units of ``evaluation.json`` (percentage points; the AUC a fraction), over the
+    held-out tasks; episodes are compared episode by episode. Rows of answers also carry ``mcnemar_p_value``, which
+    speaks of these very pairs and not of new domains.
+
+    Args:
+        evaluations: by method, all made from the same domain set, split and settings.
+        resamples: bootstrap samples.
+        seed: names the bootstrap's random stream.
+
+    Raises:
+        MetaSiamError: if they were not made from the same draws.
+    """
+    rows: list[dict[str, Any]] = []
+    for (a, first), (b, second) in combinations(evaluations.items(), 2):
+        for regime, shots in _shared_conditions(first, second):
+            left = first.select("held_out", regime, shots)
+            right = second.select("held_out", regime, shots)
+            check_same_draws(left, right, a, b)
+            for metric in METRIC_NAMES:
+                rows.append(
+                    {"a": a, "b": b, "regime": regime, "shots": shots, "metric": metric}
+                    | _difference(left, right, metric, resamples, seed)
+                )
+        for name in first.episodes:
+            if name not in second.episodes:
+                continue
+            generator = generator_for("cpu", seed, "paired", name)
+            found = paired_difference([first.episodes[name]], [second.episodes[name]], generator, resamples=resamples)
+            named = {"a": a, "b": b, "regime": "episodes", "shots": name, "metric": "accuracy"}
+            rows.append(named | _scaled(found, 100))
+    return rows
+
+
+def _shared_conditions(first: Evaluation, second: Evaluation) -> list[tuple[str, str]]:
+    def conditions(evaluation: Evaluation) -> list[tuple[str, str]]:
+        return list(dict.fromkeys((r.regime, r.shots) for r in evaluation.results if r.part == "held_out"))
+
+    there = conditions(second)
+    return [condition for condition in conditions(first) if condition in there]
+
+
+def check_same_draws(first: list[TaskResult], second: list[TaskResult], a: str, b: str) -> None:
+    """Raise unless both methods were asked the very same pairs and triplets.
+
+    Raises:
+        MetaSiamError: naming the two methods.
+    """
+    same = len(first) == len(second) and all(
+        x.domain == y.domain
+        and torch.equal(x.pair_images, y.pair_images)
+        and torch.equal(x.triplet_images, y.triplet_images)
+        for x, y in zip(first, second, strict=True)
+    )
+    if not same:
+        raise MetaSiamError(
+            f"{a} and {b} were not tested on the same pairs. Evaluate both on the same data, split, seed and settings."
+        )
+
+
+def _difference(
+    first: list[TaskResult], second: list[TaskResult], metric: str, resamples: int, seed: int
+) -> dict[str, Any]:
+    left, right = [task.values(metric) for task in first], [task.values(metric) for task in second]
+    generator = generator_for("cpu", seed, "paired", metric)
+    found = _scaled(paired_difference(left, right, generator, resamples=resamples), 1 if metric == "auc" else 100)
+    if len(left[0]) > 1:
+        found["mcnemar_p_value"] = mcnemar(torch.cat(left) > 0.5, torch.cat(right) > 0.5)
+    return found
+
+
+def _scaled(found: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    return {
+        "difference": found["difference"] * factor,
+        "ci95": [bound * factor for bound in found["ci95"]],
+        "p_value": found["p_value"],
+        "n": found["n"],
+    }

@@ -1,0 +1,78 @@
+"""Accuracy over adaptation steps: does adapting help, from which step on does it hurt?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from metasiam.data.domains import DomainSet
+from metasiam.evaluation.adaptation import adaptation_path, averaged
+from metasiam.evaluation.draws import Draws
+from metasiam.evaluation.embedded import embed_all
+from metasiam.evaluation.plans import ChosenPlan
+from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.evaluation.statistics import as_percent, bootstrap_mean
+from metasiam.models.files import EmbedderInfo
+from metasiam.training.machine import generator_for
+
+
+def accuracy_over_steps(
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    domains: DomainSet,
+    draws: Draws,
+    plans: Mapping[str, ChosenPlan],
+    settings: ProtocolSettings,
+    *,
+    report: Callable[[str, int, int], None] | None = None,
+) -> dict[str, list[dict[str, Any]]]:
+    """Return held-out triplet accuracy after each of ``settings.curve_steps``, for every number of images.
+
+    What is shown is chosen nowhere: it is measured on test images, after the plans were chosen.
+
+    Args:
+        embedder: unadapted, on the domain set's device.
+        info: normalisation and distance.
+        domains: the images.
+        draws: the same as the rest of the evaluation's; its triplets of the last regime asked for are used.
+        plans: rate, trained part and average, by number of images; the steps are those of the curve.
+        settings: seed, steps and bootstrap samples.
+        report: progress.
+
+    Returns:
+        By key of ``evaluation.json`` (``"5"``, ``"all"``): ``[{"steps", "triplet_accuracy": mean}, …]``.
+    """
+    steps_shown = sorted(set(settings.curve_steps))
+    held_out = {task.domain: task for task in draws.tasks if task.part == "held_out"}
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for shots, images in draws.shots.items():
+        plan = plans[shots].plan
+        found: dict[int, list[float]] = {steps: [] for steps in steps_shown}
+        for number, (domain, own) in enumerate(images.items()):
+            if report is not None:
+                report(f"accuracy over steps, {shots} images", number, len(images))
+            triplets = held_out[domain].triplets
+            # The same stream as the adaptation that was scored, so the curve passes through its result.
+            generator = generator_for("cpu", settings.seed, "adaptation", domain, shots)
+            negatives = draws.adaptation_negatives
+            path = adaptation_path(
+                embedder, info, domains, own, negatives, plan, generator, at=steps_shown
+            )
+            for steps, module in path:
+                part_way = averaged(embedder, module, plan.average)
+                embedded = embed_all(part_way, info, domains, [triplets], mirror=settings.mirror)
+                found[steps].append(float(embedded.triplets_right(triplets).double().mean()))
+        generator = generator_for("cpu", settings.seed, "bootstrap", "curve", shots)
+        curves[shots] = [
+            {
+                "steps": steps,
+                "triplet_accuracy": as_percent(
+                    bootstrap_mean(torch.tensor(values), generator, resamples=settings.bootstrap)
+                ),
+            }
+            for steps, values in found.items()
+        ]
+    return curves

@@ -1,0 +1,281 @@
+"""The balanced protocol: one call that tests an embedder on its split, and returns ``evaluation.json``'s dict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metasiam.data.domains import DomainSet, Split
+from metasiam.evaluation.adaptation import HeadedEmbedder, adapt
+from metasiam.evaluation.calibration import crossfit_folds
+from metasiam.evaluation.curves import accuracy_over_steps
+from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
+from metasiam.evaluation.embedded import EmbeddedImages, embed_all
+from metasiam.evaluation.episodes import all_way_accuracy, episode_accuracy
+from metasiam.evaluation.plans import ChosenPlan, Report, choose_plan
+from metasiam.evaluation.reference import reference_protocol
+from metasiam.evaluation.result import Evaluation, TaskResult, assemble
+from metasiam.evaluation.settings import ProtocolSettings, Shots
+from metasiam.evaluation.thresholds import (
+    DEFAULT_STRENGTH,
+    Calibration,
+    ScoredPairs,
+    TaskCalibration,
+    calibrate_globally,
+    join,
+    learn_strength,
+    score_images,
+)
+from metasiam.evaluation.verification import best_threshold
+from metasiam.models.files import EmbedderInfo
+from metasiam.training.machine import generator_for
+
+#: The threshold of the classic seed, for embedders that bring none of their own.
+SEED_THRESHOLD = 0.2
+
+
+def evaluate(
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    domains: DomainSet,
+    split: Split,
+    settings: ProtocolSettings | None = None,
+    *,
+    draws: Draws | None = None,
+    report: Report | None = None,
+) -> Evaluation:
+    """Test an embedder by the balanced protocol (PROTOCOL: seen and held-out domains, adaptation, calibration).
+
+    The embedder is left exactly as it was. Everything random is drawn on the CPU from ``settings.seed``, so
+    every embedder meets the same images.
+
+    Args:
+        embedder: any module that maps normalised float [B, C, H, W] to [B, D], on the device to compute on.
+        info: how its images are normalised and its embeddings compared.
+        domains: all images, of the size that the embedder takes.
+        split: seen, validation and held-out domains.
+        settings: what to measure; default ``ProtocolSettings()``.
+        draws: from ``draw_protocol`` with the same domains, split and settings, to share between methods.
+        report: called as ``report(what, done, total)``.
+
+    Raises:
+        MetaSiamError: if a domain has too few images for what was asked.
+    """
+    settings = settings if settings is not None else ProtocolSettings()
+    drawn = draws if draws is not None else draw_protocol(domains, split, settings)
+    domains = domains.to(next(embedder.parameters()).device)
+    return _Evaluator(embedder, info, domains, split, settings, drawn, report).run()
+
+
+@dataclass
+class _Evaluator:
+    """One evaluation under way."""
+
+    embedder: nn.Module
+    info: EmbedderInfo
+    domains: DomainSet
+    split: Split
+    settings: ProtocolSettings
+    draws: Draws
+    report: Report | None
+    base: EmbeddedImages = field(init=False)  #: embeddings by the weights as they came
+    calibration: Calibration = field(init=False)  #: of the weights as they came
+    plans: dict[str, ChosenPlan] = field(init=False)  #: by number of images
+
+    def run(self) -> Evaluation:
+        if "balanced" not in self.settings.protocols:
+            return Evaluation({"schema": 1, "protocol": self._settings(), "reference_protocol": self._reference()})
+        self._say("embedding", 0, 1)
+        self.base = self._embed(self.embedder, self._unadapted_images())
+        self.calibration = self._calibrate()
+        self.plans = {str(shots): self._plan(shots) for shots in self.settings.shots} if self.split.held_out else {}
+        results = [self._score(draw, "0", self.base, self._known_nothing()) for draw in self._tasks("seen")]
+        for shots, chosen in self.plans.items():
+            results += self._unadapted(shots, chosen) if chosen.plan.leaves_unadapted else self._adapted(shots, chosen)
+        episodes = self._episodes()
+        data = assemble(self._protocol(), results, episodes, self.settings)
+        if self.settings.curve_steps and self.draws.shots:
+            data["held_out"]["adaptation_steps"] = accuracy_over_steps(
+                self.embedder, self.info, self.domains, self.draws, self.plans, self.settings, report=self.report
+            )
+        if "reference" in self.settings.protocols:
+            data["reference_protocol"] = self._reference()
+        return Evaluation(data, tuple(results), episodes)
+
+    def _reference(self) -> dict[str, Any]:
+        return reference_protocol(
+            self.embedder, self.info, self.domains, self.split, self.settings, report=self.report
+        )
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        if self.report is not None:
+            self.report(what, done, total)
+
+    def _embed(self, embedder: nn.Module, indices: list[Tensor]) -> EmbeddedImages:
+        return embed_all(embedder, self.info, self.domains, indices, mirror=self.settings.mirror)
+
+    def _tasks(self, part: str) -> list[TaskDraw]:
+        return [draw for draw in self.draws.tasks if draw.part == part]
+
+    def _unadapted_images(self) -> list[Tensor]:
+        draws = self.draws
+        indices = [task.images for task in draws.tasks] + [draws.negatives, *draws.calibration.values()]
+        indices += [draws.held_out_test.images] if draws.held_out_test is not None else []
+        return indices + [images for by_domain in draws.shots.values() for images in by_domain.values()]
+
+    def _known_nothing(self) -> TaskCalibration:
+        return self.calibration.for_task(ScoredPairs(torch.empty(0), torch.empty(0, dtype=torch.bool)), 0)
+
+    def _calibrate(self) -> Calibration:
+        """Learn the global threshold from validation domains, or where there are none from seen training images."""
+        rows = {domain: self.base[images] for domain, images in self.draws.calibration.items()}
+        validation = self.draws.calibration_source == "validation"
+        owner = self.domains.labels.cpu()[self.draws.negatives]
+        scored = {
+            domain: score_images(own, self.base[self.draws.negatives[owner != domain]], self.info.distance)
+            for domain, own in rows.items()
+        }
+        scored = {domain: pairs for domain, pairs in scored.items() if pairs.answerable}
+        strength = DEFAULT_STRENGTH
+        if validation:
+            generator = generator_for("cpu", self.settings.seed, "strength")
+            strength = learn_strength(rows, self.base[self.draws.negatives], self.info.distance, generator)
+        source = "validation domains" if validation else "seen domains' training images"
+        return calibrate_globally(scored, strength=strength, source=source)
+
+    def _plan(self, shots: Shots) -> ChosenPlan:
+        return choose_plan(
+            self.embedder,
+            self.info,
+            self.domains,
+            self.split,
+            shots,
+            self.draws.adaptation_negatives,
+            self.calibration,
+            self.settings,
+            report=self.report,
+        )
+
+    def _unadapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
+        """Score the held-out tasks with the weights as they are; k images still give each its own threshold."""
+        for draw in self._tasks("held_out"):
+            calibration = self._known_nothing()
+            if shots != "0":
+                own = self.draws.shots[shots][draw.domain]
+                pairs = score_images(self.base[own], self.base[self.draws.negatives], self.info.distance)
+                calibration = self.calibration.for_task(pairs, len(own))
+            yield self._score(draw, shots, self.base, calibration)
+
+    def _adapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
+        """Adapt to one held-out domain after the other, from the same start, and score its tasks."""
+        calibration = chosen.calibration if chosen.calibration is not None else self.calibration
+        for number, (domain, own) in enumerate(self.draws.shots[shots].items()):
+            self._say(f"adapting to {shots} images", number, len(self.split.held_out))
+            tasks = [draw for draw in self._tasks("held_out") if draw.domain == domain]
+            embedded = self._adapted_embeddings(own, chosen, (domain, shots), [draw.images for draw in tasks])
+            task_calibration = calibration.for_task(self._crossfitted(own, chosen, domain, shots), len(own))
+            for draw in tasks:
+                yield self._score(draw, shots, embedded, task_calibration)
+
+    def _adapted_embeddings(
+        self, own: Tensor, chosen: ChosenPlan, stream: tuple[int | str, ...], indices: list[Tensor]
+    ) -> EmbeddedImages:
+        generator = generator_for("cpu", self.settings.seed, "adaptation", *stream)
+        adapted = adapt(
+            self.embedder,
+            self.info,
+            self.domains,
+            own,
+            self.draws.adaptation_negatives,
+            chosen.plan,
+            generator,
+        )
+        if isinstance(adapted, HeadedEmbedder) and not self.settings.mirror:
+            return self.base.transformed(adapted.head.weight.detach())  # the features below are the same
+        return self._embed(adapted, indices)
+
+    def _crossfitted(self, own: Tensor, chosen: ChosenPlan, domain: int, shots: str) -> ScoredPairs:
+        """Score a domain's k images by embedders adapted without them: each fold by one adapted to the others."""
+        folds = min(self.settings.folds, len(own) // 2)
+        if folds < 2:
+            return ScoredPairs(torch.empty(0), torch.empty(0, dtype=torch.bool))
+        parts = []
+        generator = generator_for("cpu", self.settings.seed, "folds", domain, shots)
+        negatives = self.draws.negatives
+        for number, (adapt_on, score_on) in enumerate(crossfit_folds(own, generator, folds=folds)):
+            stream = (domain, shots, "fold", number)
+            embedded = self._adapted_embeddings(adapt_on, chosen, stream, [score_on, negatives])
+            parts.append(score_images(embedded[score_on], embedded[negatives], self.info.distance))
+        return join(parts)
+
+    def _score(
+        self, draw: TaskDraw, shots: str, embedded: EmbeddedImages, calibration: TaskCalibration
+    ) -> TaskResult:
+        pairs = draw.pairs
+        scores = embedded.similarity(pairs.first, pairs.second)
+        adapted_to = self.plans.get(shots) if draw.part == "held_out" else None
+        known = adapted_to.calibration if adapted_to is not None and adapted_to.calibration else self.calibration
+        return TaskResult(
+            domain=draw.domain,
+            name=self.domains.names[draw.domain],
+            part=draw.part,
+            regime=draw.regime,
+            shots=shots,
+            scores=scores,
+            same=pairs.same,
+            probability=calibration.probability.predict(scores),
+            pair_images=torch.stack((pairs.first, pairs.second)),
+            triplets_right=embedded.triplets_right(draw.triplets),
+            triplet_images=draw.triplets,
+            thresholds={
+                "fixed": self._fixed_threshold(),
+                "global": known.threshold,
+                "per_task": calibration.threshold,
+                "oracle": best_threshold(scores, pairs.same)[0],
+            },
+        )
+
+    def _fixed_threshold(self) -> float:
+        """Return the threshold that was given, the classic seed's for cosines, or else the stored or global one."""
+        if self.settings.threshold is not None:
+            return self.settings.threshold
+        if self.info.distance == "cosine":
+            return SEED_THRESHOLD
+        return self.calibration.threshold if self.info.threshold is None else self.info.threshold
+
+    def _episodes(self) -> dict[str, Tensor]:
+        draws, found = self.draws, {}
+        for name, episodes in draws.episodes.items():
+            places = episodes._replace(
+                support=self.base.places(episodes.support), query=self.base.places(episodes.query)
+            )
+            found[name] = episode_accuracy(self.base.rows, places, self.info.distance)
+        if draws.held_out_test is not None and len(draws.supports):
+            pool = draws.held_out_test
+            found["all-way 1-shot"] = all_way_accuracy(
+                self.base[pool.images], pool, draws.supports, self.info.distance
+            )
+        return found
+
+    def _protocol(self) -> dict[str, Any]:
+        return {
+            **self._settings(),
+            "global_threshold": self.calibration.threshold,
+            "global_threshold_from": self.calibration.source,
+            "shrinkage_strength": self.calibration.strength,
+            "plans": {shots: chosen.as_dict() for shots, chosen in self.plans.items()},
+            "plans_tried": {shots: chosen.tried for shots, chosen in self.plans.items() if chosen.tried},
+        }
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            **self.settings.as_dict(),
+            "data": self.domains.source,
+            "fingerprint": self.domains.fingerprint,
+            "split": self.split.as_dict(),
+            "distance": self.info.distance,
+        }

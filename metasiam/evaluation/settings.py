@@ -1,0 +1,95 @@
+"""The settings that an evaluation's numbers depend on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Union
+
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.adaptation import TrainedPart
+
+#: How many labelled images of a held-out domain are used to adapt and to calibrate.
+Shots = Union[int, Literal["all"]]  # noqa: UP007 (a runtime alias that Python 3.10 can print)
+Regime = Literal["closed", "antidomain"]
+
+
+@dataclass(frozen=True)
+class ProtocolSettings:
+    """What is measured and how; saved under ``protocol`` in ``evaluation.json``.
+
+    Attributes:
+        seed: names every draw: pairs, triplets, episodes, adaptation images and batches, bootstrap samples.
+        pairs: pairs a task, half of them same (fewer where a domain has too few images for them).
+        triplets: triplets a task.
+        shots: labelled training images of each held-out domain, each count measured apart; 0 is unadapted.
+        regimes: where negatives come from: ``closed`` (other held-out domains), ``antidomain`` (seen domains).
+        seen: also measure the seen domains' test images, unadapted.
+        episodes: N-way K-shot episodes of each kind; 0 leaves them out.
+        queries: query images of each class in an episode.
+        support_draws: draws of one support image per class, for the all-way 1-shot task.
+        adapt_steps: steps for every count of images above 0; None lets each be chosen on validation domains, or
+            without those takes the defaults (30 steps for ``all``, none for fewer images).
+        adapt_rate: Adam's rate where the plan is not chosen.
+        adapt_part: which weights move where the plan is not chosen.
+        choice_domains: validation domains to choose the plans on, at most; 0 does not choose.
+        curve_steps: also report held-out triplet accuracy after these numbers of steps, for each count of images.
+        threshold: the ``fixed`` threshold; None takes the embedder's own, else the seeds' 0.2.
+        calibration_images: training images of each domain for the global threshold, at most.
+        calibration_negatives: seen-domain training images to compare a task's own images with.
+        folds: parts of cross-fitting when an adapted embedder is calibrated.
+        mirror: average every embedding with the mirrored image's.
+        bootstrap: resamples behind each interval.
+        protocols: ``balanced``, and ``reference`` for the seeds' own measurements.
+        reference_draws: draws of support images in it.
+    """
+
+    seed: int = 0
+    pairs: int = 2000
+    triplets: int = 2000
+    shots: tuple[Shots, ...] = (0, "all")
+    regimes: tuple[Regime, ...] = ("closed", "antidomain")
+    seen: bool = True
+    episodes: int = 1000
+    queries: int = 15
+    support_draws: int = 200
+    adapt_steps: int | None = None
+    adapt_rate: float = 1e-3
+    adapt_part: TrainedPart = "all"
+    choice_domains: int = 5
+    curve_steps: tuple[int, ...] = ()
+    threshold: float | None = None
+    calibration_images: int = 100
+    calibration_negatives: int = 1000
+    folds: int = 2
+    mirror: bool = False
+    bootstrap: int = 1000
+    protocols: tuple[Literal["balanced", "reference"], ...] = ("balanced",)
+    reference_draws: int = 200
+
+    def __post_init__(self) -> None:
+        if self.pairs < 2 or self.triplets < 1:
+            raise MetaSiamError(f"--pairs {self.pairs} is too few: at least one same and one different are needed.")
+        for shots in self.shots:
+            if shots != "all" and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 0):
+                raise MetaSiamError(f"--adapt-shots {shots} is no count of images. Use counts from 0, or all.")
+        if unknown := set(self.regimes) - {"closed", "antidomain"}:
+            raise MetaSiamError(f"the regime {sorted(unknown)[0]} is unknown. Use closed or antidomain.")
+        if not self.protocols or set(self.protocols) - {"balanced", "reference"}:
+            raise MetaSiamError("--protocol takes balanced, reference or both.")
+        if self.adapt_steps is not None and self.adapt_steps < 0:
+            raise MetaSiamError(f"--adapt-steps {self.adapt_steps} is negative. Use 0 for no adaptation.")
+        if self.adapt_rate <= 0:
+            raise MetaSiamError(f"an adaptation rate of {self.adapt_rate} changes nothing. Use one above 0.")
+        if self.bootstrap < 100:
+            raise MetaSiamError(f"{self.bootstrap} bootstrap resamples are too few for a 95 % interval. Use 1000.")
+        if self.folds < 2:
+            raise MetaSiamError("cross-fitting needs at least two folds.")
+
+    @property
+    def largest_shots(self) -> int:
+        """The largest count of images other than ``all``."""
+        return max((shots for shots in self.shots if shots != "all"), default=0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON-ready values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
