@@ -76,7 +76,7 @@ def evaluation(
             "data": "cifar100",
             "seed": 0,
             "pairs": 2000,
-            "held_out": len(names),
+            "split": {"seen": list(range(90)), "validation": [], "held_out": list(range(90, 90 + len(names)))},
             "adapt_steps": {"1": 0, "5": 0, "20": 5, "all": 30},
         },
         "seen": {"closed": {"0": metrics(triplet + 4)}},
@@ -90,9 +90,25 @@ def evaluation(
                 "5-way 5-shot": mean(triplet - 9, 0.4, 1000),
                 "all-way 1-shot": mean(triplet - 32, 0.7, 1000),
             },
+            "adaptation_steps": {
+                count: [{"steps": steps, "triplet_accuracy": mean(triplet + steps / 10)} for steps in (0, 5, 30)]
+                for count in shots
+                if count != "0"
+            },
             "tasks": tasks,
         },
-    }
+        "reference_protocol": {
+            "threshold": 0.2,
+            "seen_triplet": mean(88.1),
+            "seen_pairs": mean(80.7),
+            "few_shot": {
+                "mean": 78.8, "sd": 4.4, "draws": 200, "plain_accuracy": 79.2, "constant_answer": 90.0,
+            },
+            "meta": {
+                "threshold": 0.7, "pairs": 50, "triplet_accuracy": mean(91.0), "pair_accuracy": mean(61.5),
+            },
+        },
+    }  # fmt: skip
 
 
 def comparison(methods: dict[str, float] | None = None, **options: Any) -> dict[str, Any]:
@@ -192,7 +208,7 @@ def sweep_points(methods: tuple[str, ...] = ("reptile", "triplet")) -> list[Swee
     for place, method in enumerate(methods):
         for seen in range(10, 100, 10):
             data = evaluation(70 + seen / 10 + 2 * place, names=("a", "b"), shots=("0",))
-            data["reference_protocol"] = {"few_shot": mean(50 + seen / 3 + place, 1.0)}
+            data["reference_protocol"]["few_shot"]["mean"] = 50 + seen / 3 + place
             points.append(SweepPoint(method, seen, 100 - seen, data))
     return points
 

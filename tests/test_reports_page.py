@@ -13,11 +13,12 @@ import pytest
 from PIL import Image
 from reports_samples import comparison, evaluation, extras, pictures, sweep_points
 
-from metasiam.reports.comparison import SHORT, comparison_table, sweep_table, verdict, verdicts
+from metasiam.reports.comparison import SHORT, comparison_table, verdict, verdicts
 from metasiam.reports.inputs import Extras, PictureExample
 from metasiam.reports.markdown import comparison_markdown, evaluation_markdown, sweep_markdown
 from metasiam.reports.page import comparison_page, evaluation_page
 from metasiam.reports.pictures import data_uri, picture_groups
+from metasiam.reports.reference import reference_table, sweep_table
 from metasiam.reports.settings import settings_table
 from metasiam.reports.wording import budget_words, data_name, headline
 
@@ -292,8 +293,32 @@ def test_settings_that_differ_stand_out() -> None:
     assert rows["run: lr"] == ("0.001", "0.01")
     assert rows["run: flip"] == ("not set", "yes")
     assert rows["run: split.held_out"] == ("x, y", "not set")
+    long = settings_table({"a": {"protocol": {"seen": [0, 1, 2, 3, 5], "plans_tried": {"5": [1]}}}}, {})
+    assert [row[1] for row in long.rows] == ["0–3, 5"]
     assert {table.rows[place][0] for place, _ in table.strong} >= {"run: lr", "run: flip"}
     assert "protocol: seed" not in {table.rows[place][0] for place, _ in table.strong}
+
+
+def test_the_seeds_figures_stand_beside_the_constant_answer_and_the_published_ones() -> None:
+    data = evaluation()
+    rows = {row[0]: row[1:] for row in reference_table({"ours": data}).rows}
+    assert rows["seen triplets"] == ("88.1 ± 1.3", "50.0", "88.3")
+    assert rows["“few-shot”, threshold 0.2"] == ("78.8 ± 4.4", "90.0", "83.1")
+    assert rows["the same, plain accuracy"] == ("79.2", "90.0", "–")
+    assert rows["held-out pairs, adapted, 0.7"] == ("61.5 ± 1.3", "50.0", "68.8")
+    data["protocol"]["split"]["seen"] = [0, 1]
+    assert {row[-1] for row in reference_table({"ours": data}).rows} == {"–"}
+    assert reference_table({"ours": {}}).rows == ()
+
+
+def test_a_run_measured_only_as_the_seeds_did_is_answered_with_the_constant_beside_it() -> None:
+    whole = evaluation()
+    data = {key: whole[key] for key in ("schema", "protocol", "reference_protocol")}
+    assert headline({"methods": {"ours": data}}).sentence == (
+        "By the seeds' own few-shot figure, ours scores 78.8 %; always answering “different” scores 90.0 %."
+    )
+    assert "By the seeds' own protocol" in Checked(evaluation_page(data)).text
+    assert "78.8 ± 4.4" in evaluation_markdown(data)
 
 
 def test_a_sweep_stands_beside_the_published_figures() -> None:

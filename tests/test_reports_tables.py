@@ -40,8 +40,10 @@ def test_the_task_table_has_a_row_for_each_task_and_the_mean_with_its_interval()
     assert "75.0 ± 1.3" in mean_line
 
 
-def test_the_task_table_leads_with_the_most_images_and_the_closed_regime() -> None:
-    assert "adapted on all images" in task_table(evaluation()).title
+def test_the_task_table_leads_with_five_images_else_the_most_and_the_closed_regime() -> None:
+    assert "adapted on 5 images" in task_table(evaluation()).title
+    assert "adapted on all images" in task_table(evaluation(shots=("0", "20", "all"))).title
+    assert "adapted on 20 images" in task_table(evaluation(), shots="20").title
     assert ", closed," in task_table(evaluation()).title
     assert ", antidomain," in task_table(evaluation(regimes=("antidomain",))).title
     assert "not adapted" in task_table(evaluation(shots=("0",))).title

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.numbers import (
     METRICS,
     MISSING,
@@ -26,9 +25,7 @@ from metasiam.reports.numbers import (
     number,
     regimes_note,
     signed,
-    sweep_reading,
 )
-from metasiam.reports.published import CLASSIC, REPTILE, constant_answer
 from metasiam.reports.rendering import Column, Row, Table
 
 #: Short names of the metrics, for the first column of a comparison.
@@ -195,40 +192,3 @@ def _gap_words(row: Verdict, two: bool) -> str:
     if gap.low is not None and gap.high is not None:
         text += f" [{signed(gap.low, row.name)}, {signed(gap.high, row.name)}]"
     return text if two else f"{clean(row.first, 16)} − {clean(row.second, 16)}: {text}"
-
-
-def sweep_table(points: Sequence[SweepPoint]) -> Table:
-    """Return a sweep beside the published figures: the balanced protocol first, then the seeds' own.
-
-    The published figures are about CIFAR-100 with ResNet-56 (see ``published``), so a split is matched by its
-    number of seen domains, and only where seen and held-out domains are 100 in all.
-    """
-    titles = (
-        "held-out triplet", "held-out pairs", "seen triplet", "published",
-        "seen pairs", "published", "few-shot", "published", "always “different”",
-    )  # fmt: skip
-    rows: list[Row] = []
-    for point in sorted(points, key=lambda point: (point.seen, point.method)):
-        table = REPTILE if point.method == "reptile" else CLASSIC if point.method == "triplet" else {}
-        published = table.get(point.seen) if point.seen + point.held_out == 100 else None
-        rows.append(
-            (
-                f"{point.seen}-{point.held_out}",
-                clean(point.method),
-                *(number(sweep_reading(point.evaluation, name)) for name in ("triplet", "pairs")),
-                number(sweep_reading(point.evaluation, "seen_triplet")),
-                number(published.seen_triplet if published else None),
-                number(sweep_reading(point.evaluation, "seen_pairs")),
-                number(published.seen_pairs if published else None),
-                number(sweep_reading(point.evaluation, "few_shot")),
-                number(published.few_shot if published else None),
-                number(constant_answer(point.held_out)),
-            )
-        )
-    columns = (Column("seen-held-out"), Column("method", "left"), *(Column(title) for title in titles))
-    note = (
-        "Held-out triplet and pairs: balanced protocol, not adapted, half of the pairs same. Few-shot: the seeds' own "
-        "figure, where one pair in N is same; always answering “different” scores the last column there. "
-        "Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 (reptile)."
-    )
-    return Table("Accuracy in % over class splits", columns, tuple(rows), note=note if rows else "")

@@ -21,6 +21,7 @@ from metasiam.reports.numbers import (
     metric_words,
     metrics_of,
     shots_order,
+    shots_words,
     sweep_reading,
     task_rows,
 )
@@ -141,6 +142,33 @@ def accuracy_over_shots(
     return figure
 
 
+def adaptation_curves(methods: Mapping[str, Json]) -> list[Curve]:
+    """Return triplet accuracy over adaptation steps, as far as the evaluations have ``adaptation_steps``."""
+    curves = []
+    for method, evaluation in methods.items():
+        steps_of = (evaluation.get("held_out") or {}).get("adaptation_steps") or {}
+        for shots in sorted(steps_of, key=shots_order):
+            points = [(point["steps"], interval(point.get("triplet_accuracy"))) for point in steps_of[shots]]
+            found = [(steps, value) for steps, value in points if value is not None]
+            curves.append(curve_of(method, found, shots_words(shots)))
+    return curves
+
+
+def curve_of(method: str, points: Sequence[tuple[float, Interval]], label: str = "") -> Curve:
+    """Return a curve through values with intervals; its band is left out unless all have one."""
+    lows = [value.low for _, value in points if value.low is not None]
+    highs = [value.high for _, value in points if value.high is not None]
+    bounded = len(lows) == len(highs) == len(points)
+    return Curve(
+        method,
+        [x for x, _ in points],
+        [value.mean for _, value in points],
+        lows if bounded else None,
+        highs if bounded else None,
+        label,
+    )
+
+
 @in_house_style
 def accuracy_over_steps(curves: Sequence[Curve], *, order: Sequence[str] = ()) -> Figure:
     """Draw accuracy over adaptation steps: a panel a method, a line for each number of images."""
@@ -180,14 +208,7 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published:
         for name, axes, read in (("above", above, "pairs"), ("below", below, "few_shot")):
             readings = [(point.seen, sweep_reading(point.evaluation, read)) for point in own]
             found = [(seen, value) for seen, value in readings if value is not None]
-            bounded = all(value.low is not None and value.high is not None for _, value in found)
-            curve = Curve(
-                method,
-                [x for x, _ in found],
-                [value.mean for _, value in found],
-                [value.low or 0.0 for _, value in found] if bounded else None,
-                [value.high or 0.0 for _, value in found] if bounded else None,
-            )
+            curve = curve_of(method, found)
             ends[name] += draw_curves(axes, [curve], styles[method].colour, look=styles[method], named=True)
     held_out = {point.seen: point.held_out for point in points if point.held_out}
     if published:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metasiam.reports.comparison import comparison_table, sweep_table
+from metasiam.reports.comparison import comparison_table
 from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.numbers import Json, clean, episodes_of, task_rows
+from metasiam.reports.reference import reference_table, sweep_table
 from metasiam.reports.rendering import Table, markdown_text, to_markdown
 from metasiam.reports.settings import settings_table
 from metasiam.reports.tables import episode_table, method_task_table, summary_table, task_table
@@ -21,11 +22,13 @@ def evaluation_markdown(evaluation: Json, name: str = "This embedder", *, settin
         name: what to call the run.
         settings: the run's parsed ``config.json``, if it is to be listed.
     """
-    tables = [summary_table(evaluation)]
+    tables = [summary_table(evaluation)] if "seen" in evaluation or "held_out" in evaluation else []
     if task_rows(evaluation):
         tables.append(task_table(evaluation))
     if episodes_of([evaluation]):
         tables.append(episode_table({"accuracy": evaluation}))
+    if evaluation.get("reference_protocol"):
+        tables.append(reference_table({"measured": evaluation}))
     answer = headline({"methods": {name: evaluation}}, (settings or {}).get("data"))
     return _document(f"{name}: evaluation", [str(answer)], tables, {name: evaluation}, {name: settings or {}})
 
@@ -43,6 +46,8 @@ def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = Non
         tables.append(method_task_table(methods))
     if episodes_of(methods.values()):
         tables.append(episode_table(methods))
+    if any(evaluation.get("reference_protocol") for evaluation in methods.values()):
+        tables.append(reference_table(methods))
     data = next((own.get("data") for own in (settings or {}).values() if own.get("data")), None)
     words = [str(headline(compare, data)), budget_words(compare.get("budget"))]
     title = "Comparison: " + ", ".join(clean(name, 40) for name in methods)

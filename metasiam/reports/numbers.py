@@ -209,6 +209,15 @@ def metric_words(name: str) -> str:
     return METRICS[name].label if name in METRICS else name.replace("_", " ")
 
 
+def split_sizes(evaluation: Json) -> tuple[int, int] | None:
+    """Return how many domains were seen and held out; None where the protocol does not say."""
+    split = (evaluation.get("protocol") or {}).get("split")
+    if not isinstance(split, Mapping) or "seen" not in split or "held_out" not in split:
+        return None
+    # Validation domains are seen-side domains kept back.
+    return len(split["seen"]) + len(split.get("validation") or ()), len(split["held_out"])
+
+
 def sweep_reading(evaluation: Json, name: str) -> Interval | None:
     """Return one number of a sweep: ``triplet``, ``pairs`` (balanced, held out, unadapted), or one of the reference
     protocol's ``seen_triplet``, ``seen_pairs``, ``few_shot`` (the mean over support draws).

@@ -17,10 +17,11 @@ from string import Template
 from matplotlib.figure import Figure
 
 from metasiam.reports.comparison import SHORT, comparison_table
-from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, task_bars
+from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, adaptation_curves, task_bars
 from metasiam.reports.inputs import Extras
 from metasiam.reports.numbers import REGIMES, Json, clean, conditions, episodes_of, regime_words, shots_words, task_rows
 from metasiam.reports.pictures import picture_groups
+from metasiam.reports.reference import reference_table
 from metasiam.reports.rendering import to_html
 from metasiam.reports.score_figures import roc, similarity_histograms
 from metasiam.reports.settings import settings_table
@@ -141,6 +142,8 @@ def _all_numbers(compare: Json) -> str:
         parts.append(to_html(episode_table(methods)))
     if len(methods) > 1:
         parts.append(to_html(comparison_table(compare, tuple(SHORT))))
+    if any(evaluation.get("reference_protocol") for evaluation in methods.values()):
+        parts.append(to_html(reference_table(methods)))
     return _section("All numbers", "".join(parts)) if parts else ""
 
 
@@ -155,9 +158,10 @@ def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
         if len({key[1] for key in conditions(methods.values()) if key[0] == kind}) > 1:
             caption = f"What seeing images of a held-out class is worth; pairs {regime_words(kind)}."
             found.append((f"shots-{kind}", accuracy_over_shots(methods, regime=kind, order=order), caption))
-    if extras.adaptation:
-        caption = "Accuracy as the model adapts: it can fall, where few images are learned by heart."
-        found.append(("steps", accuracy_over_steps(extras.adaptation, order=order), caption))
+    adaptation = extras.adaptation or adaptation_curves(methods)
+    if adaptation:
+        caption = "Triplet accuracy as the model adapts: it can fall, where few images are learned by heart."
+        found.append(("steps", accuracy_over_steps(adaptation, order=order), caption))
     if extras.roc:
         found.append(("roc", roc(extras.roc, order=order), "Further up and to the left is better."))
     if extras.histograms:

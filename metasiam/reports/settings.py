@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from metasiam.reports.numbers import Json, clean
 from metasiam.reports.rendering import Column, Row, Table
 
 #: Longest setting that is written out; more is cut (a run's ``config.json`` has it whole).
 LONGEST = 600
+#: What ``protocol`` holds beside settings: how the plans that were not chosen fared.
+_NOT_SETTINGS = ("plans_tried",)
 
 
 def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) -> Table:
@@ -25,7 +27,7 @@ def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) ->
     for name in names:
         own = {"protocol": (methods.get(name) or {}).get("protocol") or {}, "run": settings.get(name) or {}}
         for part, values in own.items():
-            for key, value in _flat(values):
+            for key, value in _flat({key: value for key, value in values.items() if key not in _NOT_SETTINGS}):
                 of_each.setdefault(f"{part}: {key}", {})[name] = value
     rows: list[Row] = []
     strong = set()
@@ -53,8 +55,21 @@ def _flat(values: object, prefix: str = "") -> Iterator[tuple[str, str]]:
 def _words(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "none" if value is None else "yes" if value else "no"
+    if isinstance(value, list | tuple) and len(value) > 3 and all(type(item) is int for item in value):
+        return clean(_ranges(value), LONGEST)
     if isinstance(value, list | tuple):
         return clean(", ".join(_words(item) for item in value) or "none", LONGEST)
     if isinstance(value, float):
         return f"{value:g}"
     return clean(value if value != {} else "none", LONGEST)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Write integers briefly: runs of neighbours as ``3–17``."""
+    runs: list[list[int]] = []
+    for value in numbers:
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in runs)

@@ -58,7 +58,7 @@ def task_table(evaluation: Json, regime: str | None = None, shots: str | None = 
     Args:
         evaluation: a parsed ``evaluation.json``.
         regime: ``closed`` or ``antidomain``; by default closed where there is such a row.
-        shots: number of adaptation images as in the JSON; by default the most there are.
+        shots: number of adaptation images as in the JSON; by default 5 if that was measured, else the most there are.
     """
     regime, shots = chosen_condition([evaluation], regime, shots)
     rows = task_rows(evaluation, regime, shots)
@@ -88,13 +88,17 @@ def task_table(evaluation: Json, regime: str | None = None, shots: str | None = 
 def chosen_condition(
     evaluations: Iterable[Json], regime: str | None = None, shots: str | None = None
 ) -> tuple[str, str]:
-    """Return the regime and number of adaptation images that a per-task table is about."""
+    """Return the regime and number of adaptation images that a per-task table is about.
+
+    Unless told, it is what reports lead with: five images where they were measured, else the most; closed before
+    antidomain.
+    """
     found = [
         key
         for key in task_conditions(evaluations)
         if regime in (None, key[0]) and shots in (None, key[1])
     ]
-    return best_condition(found, shots) or (regime or "closed", shots or "0")
+    return best_condition(found, shots or "5") or (regime or "closed", shots or "0")
 
 
 def _mean_of_tasks(

@@ -15,10 +15,12 @@ from metasiam.reports.numbers import (
     clean,
     conditions,
     counted,
+    interval,
     metric,
     metrics_of,
     number,
     signed,
+    split_sizes,
     task_rows,
 )
 
@@ -70,7 +72,7 @@ def headline(compare: Json, data: object = None) -> Answer:
     """
     leading = leading_condition(compare)
     if leading is None:
-        return Answer("Nothing was measured on held-out classes.")
+        return _by_the_seeds(compare)
     regime, shots, name = leading
     row = verdict(compare, regime, shots, name)
     first = next(iter((compare.get("methods") or {}).values()))
@@ -95,12 +97,28 @@ def headline(compare: Json, data: object = None) -> Answer:
     return Answer(where + sentence, certainty, terms)
 
 
+def _by_the_seeds(compare: Json) -> Answer:
+    """Return the answer where only the seeds' own protocol was measured, with the constant answer beside it."""
+    parts, constant = [], None
+    for method, evaluation in (compare.get("methods") or {}).items():
+        few_shot = (evaluation.get("reference_protocol") or {}).get("few_shot") or {}
+        score = interval(few_shot) if isinstance(few_shot, Mapping) else None
+        if score is not None:
+            parts.append(f"{clean(method, 40)} scores {number(score)} %")
+            constant = interval(few_shot.get("constant_answer"))
+    if not parts:
+        return Answer("Nothing was measured on held-out classes.")
+    beside = f"; always answering “different” scores {number(constant)} %" if constant is not None else ""
+    return Answer(f"By the seeds' own few-shot figure, {', '.join(parts)}{beside}.")
+
+
 def _classes(evaluation: Json, regime: str, shots: str, data: object) -> str:
     protocol = evaluation.get("protocol") or {}
     name = data_name(data or protocol.get("data") or "")
     rows = task_rows(evaluation, regime, shots) or task_rows(evaluation)
-    count = len({str(row.get("task")) for row in rows}) or protocol.get("held_out")
-    word = counted(count, "class") if isinstance(count, int) and count > 0 else "classes"
+    sizes = split_sizes(evaluation)
+    count = len({str(row.get("task")) for row in rows}) or (sizes[1] if sizes is not None else 0)
+    word = counted(count, "class") if count else "classes"
     amount, _, noun = word.rpartition(" ")
     return " ".join(part for part in (amount, "unseen", name, noun) if part)
 
