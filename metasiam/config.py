@@ -37,7 +37,8 @@ class TrainingConfig:
         temperature: divides the cosines of the ``softmax`` loss.
         lr: learning rate of the (inner) optimizer.
         batch_size: triplets in a batch; three images each.
-        flip: mirror each image with probability ½, drawn afresh for every batch.
+        flip: mirror each image with probability ½, drawn afresh for every batch; None: unless the data are symbols,
+            which mirroring can turn into others (``metasiam.session`` decides it before the run is saved).
         shift: random crop after padding by this many pixels; 0 does not.
         init: run folder or weights to start from.
         seed: everything random follows from it.
@@ -54,7 +55,7 @@ class TrainingConfig:
     temperature: float = 0.05
     lr: float = 0.001
     batch_size: int = 128
-    flip: bool = True
+    flip: bool | None = None
     shift: int = 0
     init: str | None = None
     seed: int = 0
@@ -167,6 +168,101 @@ class TripletConfig(TrainingConfig):
         require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
         one_of("--optimizer", self.optimizer, ("adam", "sgd"))
         one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiameseConfig(TrainingConfig):
+    """Options of ``metasiam siamese``; the defaults are the PyTorch seed's (Koch's network, Adam at 1e-4).
+
+    ``loss`` is ``bce`` or ``contrastive``, and ``batch_size`` counts pairs.
+
+    Attributes:
+        head: how two embeddings become an answer (``metasiam.models.pair_heads.PAIR_HEADS``).
+        epochs: passes over the training pairs.
+        validation: share of the training pairs kept for choosing, nobody of whom is trained on.
+        folds: 1, or split the training pairs so many ways: each fold is validation once, and the answers are averaged.
+        optimizer: ``adam`` or ``sgd``.
+        momentum: of ``sgd``.
+        weight_decay: L2 penalty added to the gradient of every weight.
+        layer_l2: the same for each convolution and linear layer in turn, separated by commas; the last one is
+            repeated. Overrides ``weight_decay``.
+        schedule: of the learning rate, epoch by epoch: ``none``, ``step``, ``multistep``, ``exponential``, ``cosine``.
+        step_size: epochs between two steps of ``step``.
+        milestones: epochs of ``multistep``, separated by commas.
+        gamma: factor of a step (``step``, ``multistep``) or an epoch (``exponential``).
+        patience: epochs without improvement on validation after which training stops; None: never. The best weights
+            are restored then.
+        min_delta: what counts as an improvement, in units of the loss or as a fraction of right answers.
+        stop_on: ``loss`` or ``accuracy``.
+        affine: strength of the paper's rotation, shear, scaling and translation; 1 as in the paper, 0 for none.
+        dropout: of the embedding, in training.
+        initial: first weights: ``torch`` (its defaults) or ``paper``.
+        freeze: embed every image once, and train the head alone.
+        mirror: average every embedding with the mirrored image's when it is measured.
+    """
+
+    method = "siamese"
+
+    arch: str = "koch"
+    loss: str = "bce"
+    lr: float = 0.0001
+    batch_size: int = 32
+    head: str = "l1"
+    epochs: int = 30
+    validation: float = 0.2
+    folds: int = 1
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    layer_l2: str | None = None
+    schedule: str = "none"
+    step_size: int = 10
+    milestones: str = "15,25"
+    gamma: float = 0.1
+    patience: int | None = None
+    min_delta: float = 0.0
+    stop_on: str = "loss"
+    affine: float = 0.0
+    dropout: float = 0.0
+    initial: str = "torch"
+    freeze: bool = False
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_of("--loss", self.loss, ("bce", "contrastive"))
+        one_of("--optimizer", self.optimizer, ("adam", "sgd"))
+        one_of("--schedule", self.schedule, ("none", "step", "multistep", "exponential", "cosine"))
+        one_of("--stop-on", self.stop_on, ("loss", "accuracy"))
+        one_of("--initial", self.initial, ("torch", "paper"))
+        require(self.epochs >= 1, f"--epochs must be at least 1, not {self.epochs}.")
+        require(0 < self.validation <= 0.5, f"--validation must be above 0 and at most 0.5, not {self.validation}.")
+        require(1 <= self.folds <= 20, f"--folds must be from 1 to 20, not {self.folds}.")
+        require(0 <= self.momentum < 1, f"--momentum must be from 0 to below 1, not {self.momentum}.")
+        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
+        require(self.step_size >= 1, f"--step-size must be at least 1 epoch, not {self.step_size}.")
+        require(0 < self.gamma <= 1, f"--gamma must be above 0 and at most 1, not {self.gamma}.")
+        require(self.patience is None or self.patience >= 1, f"--patience must be at least 1, not {self.patience}.")
+        require(self.min_delta >= 0, f"--min-delta must not be negative, not {self.min_delta}.")
+        require(0 <= self.affine <= 3, f"--affine must be from 0 to 3, not {self.affine}.")
+        require(0 <= self.dropout < 1, f"--dropout must be from 0 to below 1, not {self.dropout}.")
+        self.numbers("milestones", self.milestones)
+        self.numbers("layer_l2", self.layer_l2 or "0")
+
+    @staticmethod
+    def numbers(option: str, text: str) -> tuple[float, ...]:
+        """Return the numbers of a comma-separated list.
+
+        Raises:
+            MetaSiamError: if it is none, or one is negative.
+        """
+        try:
+            found = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            found = (-1.0,)
+        name = option.replace("_", "-")
+        require(min(found) >= 0, f"--{name} must be numbers separated by commas, not '{text}'. Try --{name} 10,20.")
+        return found
 
 
 def config_from(kind: type[Config], values: Mapping[str, Any]) -> Config:

@@ -99,7 +99,16 @@ def check_out(path: Path, *, overwrite: bool) -> None:
         raise MetaSiamError(
             f"{path} holds {what}. Use --resume {path} to {again}, --overwrite to start over, or another --out."
         )
-    parent = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise unless files can be made in ``path``, or where it would be made.
+
+    Raises:
+        MetaSiamError: naming the folder and the reason.
+    """
+    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:  # permission bits do not tell everything (read-only mounts, full disks)
         with tempfile.TemporaryFile(dir=parent):
             pass

@@ -23,6 +23,10 @@ from metasiam.training.loop import Progress, TrainingLoop
 from metasiam.training.machine import describe_machine, tune_allocator
 
 
+#: Sources of symbols: mirroring can turn one into another (И and N, b and d), so it is off unless asked for.
+SYMBOLS = ("glyphs", "mnist", "omniglot")
+
+
 class TrainingStopped(Exception):
     """The user stopped the training; the run folder holds everything needed to go on."""
 
@@ -88,6 +92,8 @@ def train(
         return _resume(open_run(resume), method, domains, split, options, hooks)
     if options.get("init") is not None and "arch" not in options:
         options["arch"] = _arch_of(options["init"])
+    if options.get("flip") is None:
+        options["flip"] = domains.source.split(":")[0] not in SYMBOLS
     config = config_from(config_class(method), options)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from metasiam.cli import data, reptile, triplet
+from metasiam.cli import compare, data, evaluate, reptile, triplet
 from metasiam.errors import MetaSiamError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 app.command("reptile")(reptile.command)
 app.command("triplet")(triplet.command)
+app.command("evaluate")(evaluate.command)
+app.command("compare")(compare.command)
 app.add_typer(data.app, name="data")
 
 

@@ -87,7 +87,12 @@ BatchSize = Annotated[
 ]
 Flip = Annotated[
     bool | None,
-    typer.Option("--flip/--no-flip", help="Mirror images at random.", rich_help_panel=_TRAIN, show_default="flip"),
+    typer.Option(
+        "--flip/--no-flip",
+        help="Mirror images at random.",
+        rich_help_panel=_TRAIN,
+        show_default="flip, but not symbols",
+    ),
 ]
 Shift = Annotated[
     int | None,
@@ -231,6 +236,25 @@ AdaptSteps = Annotated[
         panel=_MEASURE,
         default="chosen on validation domains, else 30",
     ),
+]
+CurveSteps = Annotated[
+    str | None,
+    _option("--curve-steps", text="Also show accuracy after these adaptation steps, e.g. 0,5,10,30.", panel=_MEASURE),
+]
+Threshold = Annotated[
+    float | None, _option("--threshold", text="The fixed threshold.", panel=_MEASURE, default="0.2, the classic seed's")
+]
+Protocol = Annotated[
+    str | None,
+    _option(
+        "--protocol",
+        text="balanced, reference (the seeds' own measurements), or both by comma.",
+        panel=_MEASURE,
+        default="balanced",
+    ),
+]
+Mirror = Annotated[
+    bool, typer.Option("--mirror", help="Average each embedding with the mirrored image's.", rich_help_panel=_MEASURE)
 ]
 
 

@@ -47,6 +47,7 @@ def command(
     pairs: o.Pairs = None,
     adapt_shots: o.AdaptShots = None,
     adapt_steps: o.AdaptSteps = None,
+    curve_steps: o.CurveSteps = None,
 ) -> None:
     """Meta-train an embedder with Reptile, then test it on domains it has never seen.
 
@@ -87,5 +88,5 @@ def command(
             compile=compile,
         ),
         DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation),
-        RunOptions(out, resume, overwrite, checkpoint_every, preset, pairs, adapt_shots, adapt_steps),
+        RunOptions(out, resume, overwrite, checkpoint_every, preset, pairs, adapt_shots, adapt_steps, curve_steps),
     )

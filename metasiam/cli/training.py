@@ -84,6 +84,7 @@ class RunOptions:
     pairs: int | None = None
     adapt_shots: str | None = None
     adapt_steps: int | None = None
+    curve_steps: str | None = None
 
 
 def run_training(method: str, given: dict[str, Any], data: DataOptions, run: RunOptions) -> None:
@@ -106,7 +107,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     speaks = _is_first_process()
     with lines(console if speaks else Console(quiet=True)) as shown:
         domains, split = data.load(shown)
-        talk = _Talk(method, shown)
+        talk = Talk(method, shown)
         try:
             trained = train(
                 method,
@@ -131,7 +132,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         if not speaks:
             return
         evaluation = evaluate_run(trained, domains, split, settings, shown)
-    written = write_evaluation(trained, evaluation)
+    written = write_evaluation(trained, evaluation, domains)
     print_evaluation(console, evaluation, written)
 
 
@@ -141,7 +142,7 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-class _Talk:
+class Talk:
     """Says what a training is about to do, how it goes, and what else one could do in an hour."""
 
     def __init__(self, method: str, shown: Lines) -> None:

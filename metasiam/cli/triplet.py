@@ -39,6 +39,7 @@ def command(
     pairs: o.Pairs = None,
     adapt_shots: o.AdaptShots = None,
     adapt_steps: o.AdaptSteps = None,
+    curve_steps: o.CurveSteps = None,
 ) -> None:
     """Train an embedder on triplets (anchor, positive, antidomain negative), then test it on unseen domains.
 
@@ -69,5 +70,5 @@ def command(
             compile=compile,
         ),
         DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation),
-        RunOptions(out, resume, overwrite, checkpoint_every, preset, pairs, adapt_shots, adapt_steps),
+        RunOptions(out, resume, overwrite, checkpoint_every, preset, pairs, adapt_shots, adapt_steps, curve_steps),
     )

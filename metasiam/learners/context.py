@@ -53,7 +53,7 @@ class TrainingContext:
     @property
     def augmentation(self) -> Augmentation:
         """The training augmentation that the options ask for."""
-        return Augmentation(flip=self.config.flip, shift=self.config.shift)
+        return Augmentation(flip=bool(self.config.flip), shift=self.config.shift)
 
     def generator(self, *stream: int | str) -> torch.Generator:
         """Return the generator of a named random stream, on the device."""
@@ -155,6 +155,7 @@ def prepare(
         mean=mean,
         std=std,
         distance=str(objective.distance),
+        mirrored=bool(config.flip),
         trained_on=domains.source,
     )
     domains = domains.to(device)

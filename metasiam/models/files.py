@@ -33,6 +33,7 @@ class EmbedderInfo:
         std: per channel, as fractions of 255.
         distance: ``cosine`` or ``squared_euclidean``: how two embeddings are compared.
         threshold: calibrated similarity from which two images count as same, if known.
+        mirrored: whether training mirrored images at random, so that a mirrored image means the same.
         trained_on: the source of the training images, for people to read.
     """
 
@@ -43,6 +44,7 @@ class EmbedderInfo:
     std: tuple[float, ...] = SEED_STD
     distance: str = "cosine"
     threshold: float | None = None
+    mirrored: bool = True
     trained_on: str = ""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, task_bars
+from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, adaptation_curves, task_bars
 from metasiam.reports.inputs import Extras
 from metasiam.reports.markdown import comparison_markdown
 from metasiam.reports.numbers import Json
@@ -49,14 +49,14 @@ def write_figures(folder: Path, methods: Mapping[str, Json], extras: Extras) -> 
     figures: dict[str, Any] = {}
     regime, shots = chosen_condition(methods.values())
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
-        figures["tasks"] = task_bars(methods, regime=regime, shots=shots)
-        figures["accuracy_over_images"] = accuracy_over_shots(methods)
+        figures["tasks"] = task_bars(methods, regime=regime, shots=shots, order=order)
+        figures["accuracy_over_images"] = accuracy_over_shots(methods, regime=regime, order=order)
     if extras.roc:
         figures["roc"] = roc(extras.roc, order=order)
     if extras.histograms:
         figures["similarity"] = similarity_histograms(extras.histograms)
-    if extras.adaptation:
-        figures["accuracy_over_steps"] = accuracy_over_steps(extras.adaptation, order=order)
+    if curves := adaptation_curves(methods):
+        figures["accuracy_over_steps"] = accuracy_over_steps(curves, order=order)
     if extras.training:
         figures["accuracy_over_training"] = accuracy_over_training(extras.training, order=order)
     if extras.histories:

@@ -1,0 +1,301 @@
+"""``metasiam compare``: several runs, or methods trained here under one budget, on the same tasks and pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from metasiam.cli import options as o
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.cli.progress import Lines
+    from metasiam.cli.training import DataOptions
+    from metasiam.comparison import Comparison
+    from metasiam.data.domains import DomainSet, Split
+    from metasiam.evaluation.settings import ProtocolSettings
+    from metasiam.runs import Run
+
+_PLAN_FILE = "comparison.json"
+_FILES = (_PLAN_FILE, "compare.json", "compare.md", "tasks.csv", "report.html")
+
+
+def command(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Finished runs; or leave them out and train --methods.")
+    ] = None,
+    methods: Annotated[
+        str | None, typer.Option("--methods", help="Methods to train here.", show_default="triplet,reptile")
+    ] = None,
+    budget_images: Annotated[
+        int | None, typer.Option("--budget-images", help="Images each method may put through the network.")
+    ] = None,
+    budget_minutes: Annotated[
+        float | None,
+        typer.Option("--budget-minutes", help="The same in minutes of this machine, by its measured rate."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="An option of one method, e.g. reptile.meta_step=1.0 (may be repeated)."),
+    ] = None,
+    data: o.Data = None,
+    data_dir: o.DataDir = None,
+    image_size: o.ImageSize = None,
+    skip_unreadable: o.SkipUnreadable = False,
+    held_out: o.HeldOut = None,
+    split: o.SplitName = None,
+    validation: o.Validation = None,
+    arch: o.Arch = None,
+    loss: o.Loss = None,
+    lr: o.LearningRate = None,
+    batch_size: o.BatchSize = None,
+    shift: o.Shift = None,
+    init: o.Init = None,
+    seed: o.Seed = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile: o.Compile = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report.", show_default="runs/compare-<time>")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with this comparison.")] = None,
+    overwrite: o.Overwrite = False,
+    preset: o.Preset = None,
+    pairs: o.Pairs = None,
+    adapt_shots: o.AdaptShots = None,
+    adapt_steps: o.AdaptSteps = None,
+    curve_steps: o.CurveSteps = None,
+) -> None:
+    """Compare methods honestly: same data, split, budget, tasks, adaptation images and pairs.
+
+    Examples: [bold]metasiam compare --preset quick[/bold] · [bold]metasiam compare runs/a runs/b[/bold] ·
+    [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10[/bold]
+    """
+    from metasiam.cli.evaluating import settings_from
+    from metasiam.cli.progress import lines
+    from metasiam.cli.training import DataOptions, RunOptions
+
+    console = Console()
+    wanted = RunOptions(None, None, overwrite, 60.0, preset, pairs, adapt_shots, adapt_steps, curve_steps)
+    settings = settings_from(wanted, seed or 0)
+    given_data = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
+    if runs:
+        if methods or budget_images or budget_minutes or resume or preset:
+            raise MetaSiamError("give finished runs, or --methods with a budget to train here, not both.")
+        _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
+        return
+    given = o.given(
+        arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, init=init, seed=seed, device=device,
+        precision=precision, compile=compile,
+    )  # fmt: skip
+    if resume is not None:
+        plan, folder = _saved_plan(resume), resume
+    else:
+        names = [name.strip() for name in (methods or "triplet,reptile").split(",") if name.strip()]
+        plan = _new_plan(names, given, set_ or [], preset, given_data, budget_images, budget_minutes)
+        folder = _new_folder(out, preset, overwrite=overwrite)
+    with lines(console) as shown:
+        comparison, trained, domains = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
+        written = write(folder, comparison, trained, domains)
+    render(console, comparison, written)
+    if preset == "quick" and data is None:
+        console.print(
+            "next: metasiam compare --data cifar100 --preset seed   (the real thing; needs a GPU or patience)",
+            highlight=False,
+        )
+
+
+def _compare_runs(
+    console: Console, paths: list[Path], data: DataOptions, settings: ProtocolSettings, out: Path | None, device: str,
+    *, overwrite: bool,
+) -> None:  # fmt: skip
+    from metasiam.cli.progress import lines
+    from metasiam.cli.training import DataOptions
+    from metasiam.comparison import compare, run_names
+    from metasiam.runs import open_run
+
+    runs = run_names(open_run(path) for path in paths)
+    first = next(iter(runs.values()))
+    folder = _new_folder(out, None, overwrite=overwrite)
+    source = data.with_defaults({}) if data.data is not None else DataOptions.of_run(first)
+    with lines(console) as shown:
+        domains, split = source.load(shown)
+        comparison = compare(runs, domains, split, settings, device=device, report=shown.update)
+        written = write(folder, comparison, runs, domains)
+    render(console, comparison, written)
+
+
+def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Path:
+    from datetime import datetime
+
+    from metasiam.runs import check_out
+
+    folder = out if out is not None else Path("runs") / f"{preset or 'compare'}-{datetime.now():%Y%m%d-%H%M%S}"
+    if folder.is_dir() and (folder / _PLAN_FILE).is_file() and not overwrite:
+        raise MetaSiamError(
+            f"{folder} holds a comparison. Use --resume {folder} to go on with it, --overwrite to start over, or "
+            "another --out."
+        )
+    check_out(folder, overwrite=overwrite)
+    return folder
+
+
+def _new_plan(
+    methods: list[str],
+    given: dict[str, Any],
+    settings: list[str],
+    preset: str | None,
+    data: DataOptions,
+    budget_images: int | None,
+    budget_minutes: float | None,
+) -> dict[str, Any]:
+    """Return what will be trained, as it is saved: each method's options, the data, the budget."""
+    from metasiam.cli.presets import preset_options
+    from metasiam.config import config_from
+    from metasiam.learners import config_class
+
+    if len(set(methods)) != len(methods) or not methods:
+        raise MetaSiamError("--methods names each method once, e.g. --methods triplet,reptile.")
+    if budget_images is not None and budget_minutes is not None:
+        raise MetaSiamError("give --budget-images or --budget-minutes, not both.")
+    if (budget_images is not None and budget_images <= 0) or (budget_minutes is not None and budget_minutes <= 0):
+        raise MetaSiamError("the budget must be above 0.")
+    options = {}
+    for method in methods:
+        config_class(method)
+        options[method] = preset_options(preset, method)[1] | given
+    for text in settings:
+        method, name, value = _parse_setting(text, methods)
+        options[method][name] = value
+    for method in methods:
+        config_from(config_class(method), options[method])
+    chosen = data.with_defaults(preset_options(preset, methods[0])[0])
+    return {
+        "methods": options,
+        "data": chosen.saved(),
+        "budget": o.given(images=budget_images, minutes=budget_minutes),
+    }
+
+
+def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, Any]:
+    name, _, value = text.partition("=")
+    method, _, option = name.partition(".")
+    if not value or not option or method not in methods:
+        raise MetaSiamError(f"--set {text} is not METHOD.OPTION=VALUE with one of the methods {', '.join(methods)}.")
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    return method, option.replace("-", "_"), parsed
+
+
+def _saved_plan(folder: Path) -> dict[str, Any]:
+    try:
+        plan: dict[str, Any] = json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8"))
+        if not {"methods", "data", "budget"} <= plan.keys():
+            raise ValueError("incomplete")
+    except (OSError, ValueError, AttributeError) as error:
+        raise MetaSiamError(f"{folder} holds no comparison to go on with. Start one with --out {folder}.") from error
+    return plan
+
+
+def _train_and_compare(
+    plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
+) -> tuple[Comparison, dict[str, Run], DomainSet]:
+    from metasiam.cli.training import DataOptions
+    from metasiam.comparison import compare, images_in, options_for_budget
+    from metasiam.runs import write_text
+
+    stored = dict(plan["data"])
+    data = DataOptions(**{**stored, "data_dir": Path(stored["data_dir"]) if stored["data_dir"] else None})
+    domains, split = data.load(shown)
+    budget = dict(plan["budget"])
+    if "minutes" in budget and "images" not in budget:
+        first = next(iter(plan["methods"]))
+        budget["images"] = images_in(budget["minutes"], first, plan["methods"][first], domains, split, shown.say)
+        shown.say(f"{budget['minutes']:g} minutes are about {budget['images']:,} images here")
+    methods = plan["methods"]
+    if "images" in budget:
+        methods = {name: options_for_budget(name, options, budget["images"]) for name, options in methods.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)
+    write_text(folder / _PLAN_FILE, json.dumps({**plan, "budget": budget}, indent=1) + "\n")
+    runs = {
+        name: train_or_take(name, options, folder / name, domains, split, data, shown, overwrite=overwrite)
+        for name, options in methods.items()
+    }
+    comparison = compare(runs, domains, split, settings, budget=budget or None, report=shown.update)
+    return comparison, runs, domains
+
+
+def train_or_take(
+    method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, data: DataOptions, shown: Lines,
+    *, overwrite: bool,
+) -> Run:  # fmt: skip
+    """Train a method into a folder, go on with what is there, or take it as it is when it is finished."""
+    from metasiam.cli.training import Talk
+    from metasiam.runs import open_run
+    from metasiam.session import TrainingStopped, train
+
+    if (path / "embedder.safetensors").is_file() and not overwrite:
+        shown.say(f"{path} is finished: taken as it is")
+        return open_run(path)
+    begun = (path / "checkpoint.pt").is_file() and not overwrite
+    talk = Talk(method, shown)
+    try:
+        return train(
+            method,
+            domains,
+            split,
+            out=path,
+            resume=path if begun else None,
+            overwrite=True,
+            report=talk.report,
+            note=talk.note,
+            started=talk.announce,
+            data_options=replace(data).saved(),
+            **({} if begun else options),
+        )
+    except TrainingStopped as stopped:
+        shown.say(f"saved at iteration {stopped.iteration}\nnext: the same command with --resume {path.parent}")
+        raise typer.Exit(130) from stopped
+
+
+def write(folder: Path, comparison: Comparison, runs: dict[str, Run], domains: DomainSet) -> list[Path]:
+    """Write the report of a comparison, and each run's own evaluation beside its weights."""
+    from metasiam.cli.evaluating import write_evaluation
+    from metasiam.reports.extras import extras_of
+    from metasiam.reports.files import write_comparison
+
+    histories = {name: history for name, run in runs.items() if (history := run.metrics())}
+    extras = extras_of(comparison.evaluations, domains, histories=histories)
+    configs = {name: run.config for name, run in runs.items()}
+    for name, run in runs.items():
+        if run.path.parent == folder:
+            write_evaluation(run, comparison.evaluations[name], domains)
+    return write_comparison(folder, comparison.data, settings=configs, extras=extras)
+
+
+def render(console: Console, comparison: Comparison, written: list[Path]) -> None:
+    """Print each method's per-task table side by side, the comparison, and what was written."""
+    from metasiam.cli.evaluating import print_written
+    from metasiam.reports.comparison import comparison_table
+    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.tables import method_task_table, task_table
+
+    methods = comparison.data["methods"]
+    if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
+        for name, evaluation in methods.items():
+            console.print(f"\n[bold]{name}[/bold]")
+            console.print(to_rich(task_table(evaluation)))
+        if len(methods) > 1:
+            console.print(to_rich(method_task_table(methods)))
+    console.print(to_rich(comparison_table(comparison.data)))
+    print_written(console, written)

@@ -1,0 +1,125 @@
+"""Evaluation as the commands share it: settings from options, files in the run folder, tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.cli.progress import Lines
+    from metasiam.cli.training import RunOptions
+    from metasiam.data.domains import DomainSet, Split
+    from metasiam.evaluation.result import Evaluation
+    from metasiam.evaluation.settings import ProtocolSettings, Shots
+    from metasiam.runs import Run
+
+
+def parse_shots(text: str) -> tuple[Shots, ...]:
+    """Read ``--adapt-shots``: counts of images and ``all``, separated by commas.
+
+    Raises:
+        MetaSiamError: for anything else.
+    """
+    shots: list[Shots] = []
+    for part in text.split(","):
+        word = part.strip()
+        if word == "all":
+            shots.append("all")
+        elif word.isdecimal():
+            shots.append(int(word))
+        else:
+            raise MetaSiamError(f"--adapt-shots {text}: '{word}' is no count of images. Use e.g. 0,1,5,20,all.")
+    return tuple(dict.fromkeys(shots))
+
+
+def parse_counts(option: str, text: str) -> tuple[int, ...]:
+    """Read whole numbers separated by commas.
+
+    Raises:
+        MetaSiamError: naming the option, for anything else.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() for word in words):
+        raise MetaSiamError(f"{option} {text} is no list of whole numbers. Use e.g. 0,5,10,30.")
+    return tuple(int(word) for word in words)
+
+
+def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettings:
+    """Return the protocol settings that the options ask for."""
+    from metasiam.evaluation.settings import ProtocolSettings
+
+    values: dict[str, Any] = {"seed": seed, **more}
+    if run.pairs is not None:
+        values |= {"pairs": run.pairs, "triplets": max(run.pairs, 1)}
+    if run.adapt_shots is not None:
+        values["shots"] = parse_shots(run.adapt_shots)
+    if run.adapt_steps is not None:
+        values["adapt_steps"] = run.adapt_steps
+    if run.curve_steps is not None:
+        values["curve_steps"] = parse_counts("--curve-steps", run.curve_steps)
+    return ProtocolSettings(**values)
+
+
+def evaluate_run(run: Run, domains: DomainSet, split: Split, settings: ProtocolSettings, shown: Lines) -> Evaluation:
+    """Evaluate a finished run and keep its calibrated threshold with its weights."""
+    from metasiam.evaluation.protocol import evaluate
+    from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
+    from metasiam.training.machine import choose_device
+
+    embedder, info = load_embedder(run.path)
+    device = choose_device(run.config["options"]["device"])
+    evaluation = evaluate(embedder.to(device), info, domains, split, settings, report=shown.update)
+    threshold = evaluation.data["protocol"].get("global_threshold")
+    if threshold is not None:
+        save_embedder(run.path / EMBEDDER_FILE, embedder, replace(info, threshold=float(threshold)))
+    return evaluation
+
+
+def write_evaluation(run: Run, evaluation: Evaluation, domains: DomainSet) -> list[Path]:
+    """Write ``evaluation.json``, ``tasks.csv``, the report and its figures into the run folder."""
+    from metasiam.reports.extras import extras_of
+    from metasiam.reports.page import evaluation_page
+    from metasiam.reports.tables import tasks_csv
+    from metasiam.reports.training_figures import loss_curve
+    from metasiam.runs import write_text
+
+    written = [run.write_json("evaluation.json", evaluation.data)]
+    if evaluation.data.get("held_out", {}).get("tasks"):
+        written.append(write_text(run.path / "tasks.csv", tasks_csv(evaluation.data)))
+    history = run.metrics()
+    extras = extras_of({run.method: evaluation}, domains, histories={run.method: history} if history else {})
+    page = evaluation_page(evaluation.data, run.method, settings=run.config, extras=extras)
+    written.append(write_text(run.path / "report.html", page))
+    if history:
+        folder = run.path / "figures"
+        folder.mkdir(exist_ok=True)
+        loss_curve({run.method: history}).savefig(folder / "loss.svg")
+        written.append(folder / "loss.svg")
+    return written
+
+
+def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable[Path]) -> None:
+    """Print the per-task table, the means, and what was written."""
+    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.tables import summary_table, task_table
+
+    if evaluation.data.get("held_out", {}).get("tasks"):
+        console.print(to_rich(task_table(evaluation.data)))
+    console.print(to_rich(summary_table(evaluation.data)))
+    print_written(console, written)
+
+
+def print_written(console: Console, written: Iterable[Path]) -> None:
+    """Say which files were written, the folder once."""
+    paths = list(written)
+    if not paths:
+        return
+    folder = paths[0].parent
+    names = ", ".join(str(path.relative_to(folder)) for path in paths)
+    console.print(f"\nwrote to {folder}: {names}", highlight=False, soft_wrap=True)

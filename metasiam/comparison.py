@@ -1,0 +1,189 @@
+"""Methods compared on the same tasks, adaptation images and pairs; trained here under one budget, or before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metasiam.config import ReptileConfig, TrainingConfig, config_from
+from metasiam.data.domains import DomainSet, Split
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.comparison import compare_evaluations
+from metasiam.evaluation.draws import draw_protocol
+from metasiam.evaluation.protocol import evaluate
+from metasiam.evaluation.result import Evaluation
+from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.learners import config_class
+from metasiam.learners.context import prepare
+from metasiam.models.files import load_embedder
+from metasiam.runs import Run
+from metasiam.training.machine import choose_device
+from metasiam.training.state import prime, trainable
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        data: the dict of ``compare.json``.
+        evaluations: each method's evaluation, with the answers behind its numbers.
+    """
+
+    data: dict[str, Any]
+    evaluations: dict[str, Evaluation]
+
+
+def compare(
+    runs: Mapping[str, Run],
+    domains: DomainSet,
+    split: Split,
+    settings: ProtocolSettings | None = None,
+    *,
+    budget: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> Comparison:
+    """Evaluate trained runs on identical draws and compare them pair by pair.
+
+    Args:
+        runs: by the name that the report gives them; all trained on this split of these domains.
+        domains: the data.
+        split: seen, validation and held-out domains.
+        settings: what to measure; default ``ProtocolSettings()``.
+        budget: what each method was allowed, for the report.
+        device: where to compute.
+        report: called as ``report(what, done, total)``.
+
+    Raises:
+        MetaSiamError: if the runs do not belong together.
+    """
+    settings = settings if settings is not None else ProtocolSettings()
+    check_comparable(runs.values(), domains, split)
+    draws = draw_protocol(domains, split, settings)
+    evaluations: dict[str, Evaluation] = {}
+    for name, run in runs.items():
+
+        def say(what: str, done: int, total: int, name: str = name) -> None:
+            report(f"{name}: {what}", done, total)
+
+        embedder, info = load_embedder(run.path)
+        embedder = embedder.to(choose_device(device))
+        evaluations[name] = evaluate(embedder, info, domains, split, settings, draws=draws, report=say)
+    data = {
+        "schema": 1,
+        "budget": dict(budget or _budget_of(runs)),
+        "methods": {name: evaluation.data for name, evaluation in evaluations.items()},
+        "paired": compare_evaluations(evaluations, resamples=settings.bootstrap, seed=settings.seed),
+    }
+    return Comparison(data, evaluations)
+
+
+def _budget_of(runs: Mapping[str, Run]) -> dict[str, Any]:
+    images = {
+        name: run.config.get("total_iterations", 0) * run.config.get("images_per_iteration", 0)
+        for name, run in runs.items()
+    }
+    equal = len(set(images.values())) == 1
+    return {"images": next(iter(images.values()))} if equal else {"images_by_method": images}
+
+
+def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> None:
+    """Raise unless every run was trained on this split of these images.
+
+    Raises:
+        MetaSiamError: naming the run and what differs.
+    """
+    for run in runs:
+        stored = run.config["split"]
+        for part in ("seen", "validation", "held_out"):
+            theirs, ours = set(stored[part]), set(split.as_dict()[part])  # type: ignore[call-overload]
+            if theirs != ours:
+                raise MetaSiamError(
+                    f"{run.path} was trained with another split: {len(theirs)} {part.replace('_', '-')} domains, "
+                    f"not these {len(ours)} ({len(theirs ^ ours)} differ). Compare runs of one split."
+                )
+        if run.config["data"]["fingerprint"] != domains.fingerprint:
+            raise MetaSiamError(
+                f"{run.path} was trained on other images ({run.config['data']['source']}) than {domains.source} "
+                "holds now. Compare runs of the same data."
+            )
+
+
+def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> dict[str, Any]:
+    """Return a method's options with as many iterations as ``images`` pay for.
+
+    Raises:
+        MetaSiamError: if that is not even one iteration.
+    """
+    config = config_from(config_class(method), options)
+    each = images_per_iteration(config)
+    if images < each:
+        raise MetaSiamError(
+            f"--budget-images {images:,} does not pay for one iteration of {method}, which takes {each:,}. Raise it."
+        )
+    return {**options, "iterations": images // each}
+
+
+def images_per_iteration(config: TrainingConfig) -> int:
+    """Return how many images go through the network in one iteration of one process."""
+    each = 3 * config.batch_size
+    return each * config.inner_epochs * config.meta_batch if isinstance(config, ReptileConfig) else each
+
+
+def images_in(
+    minutes: float,
+    method: str,
+    options: Mapping[str, Any],
+    domains: DomainSet,
+    split: Split,
+    note: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Return how many images training gets through in so many minutes here, measured; compiling is not counted.
+
+    Every method's step costs the same an image, so one measurement serves all of them.
+    """
+    config = config_from(config_class(method), options)
+    context = prepare(config, domains, split, note=note)
+    from metasiam.learners.reptile import adam
+
+    context.embedder.train()
+    optimizer = adam(trainable((context.embedder, context.objective)), config.lr, (0.9, 0.999), context.device)
+    prime(optimizer)
+    guess = int(minutes * 60 * 2)  # steps, at half a second each: only decides whether compiling pays
+    step = context.step(optimizer, steps=max(guess, 1))
+    generator = context.generator("rate")
+    shape = (3, config.batch_size)
+    index = context.seen.images[:1].expand(shape).contiguous()
+    parameters = context.augmentation.draw(shape, generator)
+    for _ in range(3):
+        float(step(index, parameters))
+    seconds = []
+    for _ in range(8):
+        start = time.perf_counter()
+        float(step(index, parameters))
+        seconds.append(time.perf_counter() - start)
+    rate = 3 * config.batch_size / sorted(seconds)[len(seconds) // 2]
+    return max(int(rate * minutes * 60), 3 * config.batch_size)
+
+
+def run_names(runs: Iterable[Run]) -> dict[str, Run]:
+    """Name runs for a report: by method where that tells them apart, else by folder.
+
+    Raises:
+        MetaSiamError: if a run is given twice.
+    """
+    listed = list(runs)
+    paths = [run.path.resolve() for run in listed]
+    if len(set(paths)) < len(paths):
+        raise MetaSiamError("the same run is given twice. Give each once.")
+    methods = [run.method for run in listed]
+    if len(set(methods)) == len(methods):
+        return dict(zip(methods, listed, strict=True))
+    names = [Path(path).name for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{path.parent.name}/{path.name}" for path in paths]
+    return dict(zip(names, listed, strict=True))

@@ -1,0 +1,119 @@
+"""From the answers behind an evaluation to what a report shows beside the numbers: pictures, ROC, histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from metasiam.data.domains import DomainSet
+from metasiam.evaluation.result import Evaluation, TaskResult
+from metasiam.evaluation.verification import roc
+from metasiam.reports.inputs import Curve, Extras, PictureExample, RocCurve, ScoreHistogram
+from metasiam.reports.tables import chosen_condition
+
+_BINS = 60
+#: Picture examples for each of: same and right, same and wrong, different and right, different and wrong.
+_PICTURES = 8
+
+
+def extras_of(
+    evaluations: Mapping[str, Evaluation],
+    domains: DomainSet,
+    *,
+    histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    training: Sequence[Curve] = (),
+) -> Extras:
+    """Gather pictures, ROC curves and histograms of the condition that the report leads with.
+
+    Args:
+        evaluations: by method.
+        domains: where the pictures are.
+        histories: each method's logged steps.
+        training: accuracy over training images, where it was measured.
+    """
+    pictures: list[PictureExample] = []
+    curves: list[RocCurve] = []
+    histograms: list[ScoreHistogram] = []
+    for method, evaluation in evaluations.items():
+        results = leading_results(evaluation)
+        if results:
+            pictures += _pictures(method, results, domains)
+            curves.append(_roc(method, results))
+            histograms.append(_histogram(method, results))
+    return Extras(
+        pictures=pictures,
+        roc=curves,
+        histograms=histograms,
+        training=training,
+        histories=histories or {},
+    )
+
+
+def leading_results(evaluation: Evaluation) -> list[TaskResult]:
+    """Return the held-out results that the report leads with."""
+    regime, shots = chosen_condition([evaluation.data])
+    return evaluation.select("held_out", regime, shots)
+
+
+def _margin(result: TaskResult) -> torch.Tensor:
+    return result.scores - result.thresholds["per_task"]
+
+
+def _pictures(method: str, results: Sequence[TaskResult], domains: DomainSet) -> list[PictureExample]:
+    margin = torch.cat([_margin(result) for result in results])
+    same = torch.cat([result.same for result in results])
+    probability = torch.cat([result.probability for result in results])
+    similarity = torch.cat([result.scores for result in results])
+    first, second = torch.cat([result.pair_images for result in results], 1)
+    answered = margin > 0
+    chosen = []
+    for truth in (True, False):
+        for answer in (True, False):
+            group = ((same == truth) & (answered == answer)).nonzero().flatten()
+            # One pair a picture: the same confident picture eight times over teaches nothing.
+            order = group[margin[group].abs().argsort(descending=True)]
+            seen: set[int] = set()
+            for pair in order.tolist():
+                if int(first[pair]) not in seen and int(second[pair]) not in seen:
+                    seen |= {int(first[pair]), int(second[pair])}
+                    chosen.append(pair)
+                if len(seen) == 2 * _PICTURES:
+                    break
+    return [
+        PictureExample(
+            method=method,
+            first=domains.images[first[pair]].cpu().numpy(),
+            second=domains.images[second[pair]].cpu().numpy(),
+            same=bool(same[pair]),
+            answered_same=bool(answered[pair]),
+            similarity=float(similarity[pair]),
+            probability=float(probability[pair]),
+            first_name=domains.names[int(domains.labels[first[pair]])],
+            second_name=domains.names[int(domains.labels[second[pair]])],
+        )
+        for pair in chosen
+    ]
+
+
+def _roc(method: str, results: Sequence[TaskResult]) -> RocCurve:
+    # Scores are pooled relative to each task's own threshold, which is how they are used.
+    scores = torch.cat([_margin(result) for result in results])
+    same = torch.cat([result.same for result in results])
+    false_positive, true_positive, _ = roc(scores, same)
+    return RocCurve(method, false_positive.double().numpy(), true_positive.double().numpy())
+
+
+def _histogram(method: str, results: Sequence[TaskResult]) -> ScoreHistogram:
+    scores = torch.cat([result.scores for result in results]).double().numpy()
+    same = torch.cat([result.same for result in results]).numpy()
+    edges = np.linspace(scores.min(), scores.max() + 1e-9, _BINS + 1)
+    thresholds = {
+        kind: float(np.median([result.thresholds[kind] for result in results]))
+        for kind in ("fixed", "global", "per_task")
+    }
+    return ScoreHistogram(
+        method, edges, np.histogram(scores[same], edges)[0], np.histogram(scores[~same], edges)[0], thresholds
+    )
