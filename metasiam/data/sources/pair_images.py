@@ -94,7 +94,8 @@ def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
     """Refuse a mix of grey and coloured images: that difference would be learned instead of the content."""
     if images.shape[1] == 1:
         return
-    grey = torch.cat([((b[:, 0] == b[:, 1]) & (b[:, 0] == b[:, 2])).flatten(1).all(1) for b in images.split(512)])
+    blocks = torch.split(images, 512)
+    grey = torch.cat([((b[:, 0] == b[:, 1]) & (b[:, 0] == b[:, 2])).flatten(1).all(1) for b in blocks])
     if bool(grey.any()):
         first, other = files[int(grey.int().argmax())], files[int((~grey).int().argmax())]
         raise MetaSiamError(f"{first} is grey but {other} is coloured. Pass --grey to make all images grey.")
