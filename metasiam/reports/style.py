@@ -209,7 +209,7 @@ def label_ends(figure: Figure, axes: Axes, ends: Sequence[tuple[float, float, st
     """
     if not ends:
         return
-    figure.draw_without_rendering()  # the limits and the panel's height in points are known from here on
+    axes.get_xlim(), axes.get_ylim()  # settles the limits; the layout will change the panel's height by little
     to_points = 72 / figure.dpi
     heights = [axes.transData.transform((x, y))[1] * to_points for x, y, _, _ in ends]
     order = sorted(range(len(ends)), key=heights.__getitem__)
