@@ -324,9 +324,8 @@ def test_a_run_measured_only_as_the_seeds_did_is_answered_with_the_constant_besi
 def test_a_sweep_stands_beside_the_published_figures() -> None:
     table = sweep_table(sweep_points(("reptile", "triplet")))
     rows = {(row[0], row[1]): row[2:] for row in table.rows}
-    assert rows["90-10", "triplet"][3] == "88.3"
-    assert rows["90-10", "triplet"][7:] == ("83.1", "90.0")
-    assert rows["10-90", "triplet"][7:] == ("45.3", "98.9")
-    assert rows["90-10", "reptile"][3] == "73.4"
-    assert rows["10-90", "reptile"][3] == "–"
-    assert "always “different”" in sweep_markdown(sweep_points())
+    assert rows["90-10", "triplet"][2:] == ("88.1 (88.3)", "80.7 (81.0)", "81.0 ± 4.4 (83.1)", "90.0")
+    assert rows["10-90", "triplet"][-2:] == ("54.3 ± 4.4 (45.3)", "98.9")
+    assert rows["90-10", "reptile"][2] == "88.1 (73.4)"
+    assert rows["10-90", "reptile"][2] == "88.1"
+    assert "always answering “different”" in sweep_markdown(sweep_points())
