@@ -97,8 +97,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
     and only where seen and held-out domains are 100 in all.
     """
     titles = (
-        "held-out triplet", "held-out pairs",
-        "seen triplet (published)", "seen pairs (published)", "few-shot (published)", "constant answer",
+        "held-out triplet", "held-out pairs", "seen triplet", "seen pairs", "few-shot", "constant answer",
     )  # fmt: skip
     published_of: dict[str, dict[int, PublishedSplit]] = {"reptile": REPTILE, "triplet": CLASSIC}
     rows: list[Row] = []
@@ -125,7 +124,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
         "the constant answer there. Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 "
         "(reptile)."
     )
-    return Table("Accuracy in % over class splits", columns, tuple(rows), note=note if rows else "")
+    return Table("Accuracy in % over class splits (in brackets: published)", columns, tuple(rows), note=note if rows else "")
 
 
 def _beside(measured: str, published: float | None) -> str:

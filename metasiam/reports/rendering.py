@@ -69,8 +69,10 @@ def to_rich(table: Table) -> rich.table.Table:
         pad_edge=False,
     )
     for place, column in enumerate(table.columns):
-        # Numbers stay whole; on a narrow terminal it is headings and names that give way.
-        cells = [clean(row[place]) for row in (*table.rows, *table.footer)]
+        # Numbers stay whole (what is in brackets may go below); on a narrow terminal it is names that give way.
+        cells = [
+            part for row in (*table.rows, *table.footer) for part in re.split(r" (?=[(\[])", clean(row[place]))
+        ]
         words = [word for word in column.title.split() if column.align == "right"]
         whole = max((cell_len(text) for text in [*cells, *words]), default=0)
         drawn.add_column(
