@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
 from metasiam.training.machine import describe_machine, tune_allocator
-
 
 #: Sources of symbols: mirroring can turn one into another (И and N, b and d), so it is off unless asked for.
 SYMBOLS = ("glyphs", "mnist", "omniglot")
@@ -123,6 +122,7 @@ def train(
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
+    processes.wait()  # nobody computes before the run folder is there
     return _train(hooks.loop(learner, run, processes), context)
 
 
@@ -149,10 +149,12 @@ def _resume(
         raise MetaSiamError(f"{run.path} was trained with another split ({run.config['split']['name']}). Use that one.")
     config = config_from(config_class(method), saved)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
+    processes = replace(processes, planned=run.config["processes"])
     context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note)
     learner = METHODS[method][1](config, context, processes)
     loop = hooks.loop(learner, run, processes)
     loop.resume()
+    processes.wait()  # nobody writes before all have read
     return _train(loop, context)
 
 

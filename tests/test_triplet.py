@@ -81,7 +81,7 @@ def test_a_step_equals_torch_adam_on_three_separate_forward_passes_of_one_batch(
     context = triplet.context
     naive = copy.deepcopy(context.embedder)
     optimizer = torch.optim.Adam(naive.parameters(), lr=0.01)
-    index = triplet.draw_batch(0, context.generator("step", 0, 0))
+    index = triplet.draw_batch(0, context.generator("step", 0))
     images = normalise(context.domains.gather(index.flatten()), context.info.mean, context.info.std)
     loss = triplet_cosine(*naive(images).chunk(3), margin=0.3)
     loss.backward()

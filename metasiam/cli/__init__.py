@@ -41,7 +41,7 @@ def run(arguments: list[str] | None = None) -> int:
     try:
         result = typer.main.get_command(app).main(args=arguments, prog_name="metasiam", standalone_mode=False)
     except MetaSiamError as error:
-        return _complain(str(error))
+        return _complain(str(error)) if _speaks() else 2
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("metasiam: interrupted\n")
         return 130
@@ -57,6 +57,15 @@ def run(arguments: list[str] | None = None) -> int:
         path = context.command_path if context is not None else "metasiam"
         return _complain(f"{format_message()} See {path} --help.")
     return result if isinstance(result, int) else 0
+
+
+def _speaks() -> bool:
+    """Whether this process reports the error: of several that torchrun started, the first that has one."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return True
+    from metasiam.training.distributed import first_to_speak
+
+    return first_to_speak()
 
 
 def _complain(text: str) -> int:

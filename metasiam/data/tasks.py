@@ -41,9 +41,28 @@ def draw_triplets(anchors: Pool, negatives: Pool, shape: tuple[int, ...], genera
     """
     if int(anchors.counts.min()) < 2:
         raise ValueError("every domain of a task needs at least two images to make a positive pair")
-    row = _uniform_below(torch.full(shape, len(anchors.domains), dtype=torch.int64, device=anchors.device), generator)
-    anchor = _uniform_below(anchors.counts[row], generator)
-    return complete_triplets(anchors, negatives, row, anchor, generator)
+    rows = torch.arange(len(anchors.domains), device=anchors.device)
+    return draw_triplets_of(anchors, rows, negatives, shape, generator)
+
+
+def draw_triplets_of(
+    pool: Pool, rows: Tensor, negatives: Pool, shape: tuple[int, ...], generator: torch.Generator
+) -> Tensor:
+    """Draw triplets of some of a pool's domains without making their pool, and without waiting for the device.
+
+    Args:
+        pool: holds the task's domains; the caller has made sure that each of them has at least two images.
+        rows: int64 [W], the task's domains as rows of ``pool.domains``.
+        negatives: as for ``draw_triplets``.
+        shape: shape of the draw.
+        generator: source of randomness.
+
+    Returns:
+        int64 [3, *shape]: anchors, positives, negatives.
+    """
+    row = rows[_uniform_below(torch.full(shape, len(rows), dtype=torch.int64, device=pool.device), generator)]
+    anchor = _uniform_below(pool.counts[row], generator)
+    return complete_triplets(pool, negatives, row, anchor, generator)
 
 
 def complete_triplets(

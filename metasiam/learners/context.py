@@ -16,6 +16,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.losses import build_objective
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 from metasiam.training.step import CompileDecision, GraphedStep, Step, TrainingStep, decide_compile
 
@@ -59,30 +60,44 @@ class TrainingContext:
         """Return the generator of a named random stream, on the device."""
         return generator_for(self.device, self.config.seed, *stream)
 
-    def step(self, optimizer: torch.optim.Optimizer, steps: int) -> Step:
-        """Return the fastest step for this device: eager, compiled, or a CUDA graph.
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        steps: int,
+        processes: Processes | None = None,
+        *,
+        batch_size: int | None = None,
+        average_gradients: bool = False,
+    ) -> Step:
+        """Return the fastest step for this device: eager, compiled, or either as a CUDA graph.
 
         Args:
             optimizer: over the parameters of embedder and objective.
-            steps: how many steps will be made, which decides whether compiling pays.
+            steps: how many steps this process will make, which decides whether compiling pays.
+            processes: those that train together; they agree on compiling.
+            batch_size: triplets in a step; None takes the option's.
+            average_gradients: average the gradients over the processes.
         """
-        batch = self.config.batch_size
+        processes = processes or Processes()
+        shared = average_gradients and processes.count > 1
+        shape = (3, batch_size or self.config.batch_size)
         generator = self.generator("example")
-        choice = torch.randint(len(self.seen.images), (3, batch), generator=generator, device=self.device)
-        index = self.seen.images[choice]
-        parameters = self.augmentation.draw((3, batch), generator)
-        step = self._training_step(optimizer, compiled=False)
+        choice = torch.randint(len(self.seen.images), shape, generator=generator, device=self.device)
+        index, parameters = self.seen.images[choice], self.augmentation.draw(shape, generator)
+        # Miners ask the host for sizes; gradients that wait for other processes are not captured either.
+        graphs = self.device.type == "cuda" and not self.config.loss.startswith("mined") and not shared
         if self.compiled is None:
-            decision = decide_compile(self.config.compile, step, index, parameters, steps)
-            self.compiled = decision.compiled
+            eager = self._training_step(optimizer)
+            timed: Step = GraphedStep(eager, index, parameters) if graphs else eager
+            decision = decide_compile(self.config.compile, timed, index, parameters, steps)
+            self.compiled = processes.any(decision.compiled)
             self.note(_in_words(decision))
-        if self.compiled:
-            step = self._training_step(optimizer, compiled=True)
-        if self.device.type == "cuda" and not self.config.loss.startswith("mined"):  # miners ask the host
-            return GraphedStep(step, index, parameters)
-        return step
+        step = self._training_step(optimizer, compiled=self.compiled, average_gradients=shared)
+        return GraphedStep(step, index, parameters) if graphs else step
 
-    def _training_step(self, optimizer: torch.optim.Optimizer, *, compiled: bool) -> TrainingStep:
+    def _training_step(
+        self, optimizer: torch.optim.Optimizer, *, compiled: bool = False, average_gradients: bool = False
+    ) -> TrainingStep:
         return TrainingStep(
             self.embedder,
             self.objective,
@@ -93,6 +108,7 @@ class TrainingContext:
             self.info.std,
             precision=self.precision,
             compiled=compiled,
+            average_gradients=average_gradients,
         )
 
 
@@ -164,7 +180,7 @@ def prepare(
         domains=domains,
         split=split,
         seen=domains.pool(split.seen, "train"),
-        embedder=embedder.to(device, memory_format=torch.channels_last),
+        embedder=embedder.to(device).to(memory_format=torch.channels_last),
         objective=objective.to(device),
         info=info,
         device=device,

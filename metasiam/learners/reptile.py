@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from metasiam.config import ReptileConfig
-from metasiam.data.domains import Pool
-from metasiam.data.tasks import draw_triplets
+from metasiam.data.tasks import draw_triplets, draw_triplets_of
 from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
+from metasiam.training.optimizers import adam, sgd
 from metasiam.training.state import (
     add_difference_,
     counters,
@@ -51,7 +51,12 @@ class Reptile:
         self.context = context
         self.processes = processes
         self.total = config.iterations
-        self.tasks_per_iteration = config.meta_batch * processes.count
+        self.tasks_per_iteration = config.meta_batch * processes.planned
+        if processes.count > self.tasks_per_iteration:
+            raise MetaSiamError(
+                f"the run has {self.tasks_per_iteration} tasks in an iteration, too few for {processes.count} "
+                "processes. Start fewer of them."
+            )
         self.images_per_iteration = 3 * config.batch_size * config.inner_epochs * self.tasks_per_iteration
         if config.ways > len(context.split.seen):
             raise MetaSiamError(
@@ -74,7 +79,8 @@ class Reptile:
         self._slow = {name: snapshot(tensors) for name, tensors in self._fast().items()}
         self._change = {name: [torch.zeros_like(t) for t in tensors] for name, tensors in self._slow.items()}
         self._meta_optimizer = _meta_optimizer(config, self._slow["weights"])
-        self._step = context.step(self.optimizer, steps=config.iterations * config.inner_epochs * config.meta_batch)
+        tasks = len(processes.share(self.tasks_per_iteration))
+        self._step = context.step(self.optimizer, config.iterations * config.inner_epochs * tasks, processes)
 
     def _fast(self) -> dict[str, list[Tensor]]:
         return {"weights": self._weights, "statistics": self._statistics, "momenta": self._momenta}
@@ -83,44 +89,53 @@ class Reptile:
         """Learn this iteration's tasks from the slow weights, then interpolate; return the mean inner loss."""
         for tensors in self._change.values():
             zero_(tensors)
-        losses = []
-        first = self.processes.rank * self.config.meta_batch
-        for slot in range(first, first + self.config.meta_batch):
+        loss = torch.zeros((), device=self.context.device)
+        stopped = False
+        for slot in self.processes.share(self.tasks_per_iteration):
             self._restore_slow()
-            losses += self._learn_task(iteration, slot, stop)
+            losses = self._learn_task(iteration, slot, stop)
+            stopped = len(losses) < self.config.inner_epochs
+            if stopped:
+                break
+            loss += torch.stack(losses).sum()
             for name, tensors in self._fast().items():
                 add_difference_(self._change[name], tensors, self._slow[name])
+        # Whether to stop is agreed on before anything is interpolated: all processes, or none, finish the iteration.
+        if self.processes.any(stopped):
+            self._restore_slow()
+            raise StopRequested
+        self.processes.sum_([loss], *self._change.values())
         self._interpolate(iteration)
-        return torch.stack(losses).mean()
+        return loss / (self.tasks_per_iteration * self.config.inner_epochs)
 
     def _learn_task(self, iteration: int, slot: int, stop: Callable[[], bool]) -> list[Tensor]:
-        """Run the inner epochs on the task that belongs to (iteration, slot)."""
+        """Run the inner epochs on the task that belongs to (iteration, slot); return the losses up to a stop."""
         config = self.config
         generator = self.context.generator("task", iteration, slot)
         index = self.draw_task(generator)
         parameters = self.context.augmentation.draw((config.inner_epochs, 3, config.batch_size), generator)
-        losses = []
+        losses: list[Tensor] = []
         for epoch in range(config.inner_epochs):
             if stop():
-                self._restore_slow()
-                raise StopRequested
+                break
             losses.append(self._step(index[epoch], parameters[epoch]))
         return losses
 
     def draw_task(self, generator: torch.Generator) -> Tensor:
-        """Draw a task's batches: int64 [inner_epochs, 3, batch]."""
+        """Draw a task's batches: int64 [inner_epochs, 3, batch]; without ``task_shots``, never waits for the device."""
         config, seen = self.config, self.context.seen
-        order = torch.randperm(len(seen.domains), generator=generator, device=seen.device)
-        task: Pool = seen.only(seen.domains[order[: config.ways]].tolist())
-        if config.task_shots is not None:
-            task = task.shots(config.task_shots, generator)
-        index = draw_triplets(task, seen, (config.inner_epochs, config.batch_size), generator)
+        rows = torch.randperm(len(seen.domains), generator=generator, device=seen.device)[: config.ways]
+        shape = (config.inner_epochs, config.batch_size)
+        if config.task_shots is None:
+            index = draw_triplets_of(seen, rows, seen, shape, generator)
+        else:
+            task = seen.only(seen.domains[rows].tolist()).shots(config.task_shots, generator)
+            index = draw_triplets(task, seen, shape, generator)
         return index.transpose(0, 1).contiguous()
 
     @torch.no_grad()
     def _interpolate(self, iteration: int) -> None:
         change = self._change
-        self.processes.sum_(*change.values())
         for tensors in change.values():
             torch._foreach_div_(tensors, float(self.tasks_per_iteration)) if tensors else None
         step = self.rate(iteration)
@@ -178,30 +193,15 @@ class Reptile:
         order = torch.randperm(
             len(context.seen.images), generator=context.generator("statistics"), device=context.device
         )
-        chosen = context.seen.images[order[: 20 * 512]].split(512)
+        chosen = torch.split(context.seen.images[order[: 20 * 512]], 512)
         return [normalise(context.domains.gather(block), context.info.mean, context.info.std) for block in chosen]
 
 
 def _inner_optimizer(config: ReptileConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
     if config.inner_optimizer == "sgd":
-        return torch.optim.SGD(weights, lr=config.lr, momentum=config.beta1 or 0.0, foreach=True)
+        return sgd(weights, config.lr, config.beta1 or 0.0, device)
     beta1 = 0.9 if config.beta1 is None else config.beta1
     return adam(weights, config.lr, (beta1, 0.999), device)
-
-
-def adam(
-    weights: list[Tensor], lr: float, betas: tuple[float, float], device: torch.device, weight_decay: float = 0.0
-) -> torch.optim.Optimizer:
-    """Return Adam (decoupled weight decay) in its fastest form for the device, ready for a CUDA graph."""
-    cuda = device.type == "cuda"
-    return torch.optim.AdamW(
-        weights,
-        lr=torch.tensor(lr, device=device) if cuda else lr,
-        betas=betas,
-        weight_decay=weight_decay,
-        fused=device.type in ("cpu", "cuda"),
-        capturable=cuda,
-    )
 
 
 def _meta_optimizer(config: ReptileConfig, slow: list[Tensor]) -> torch.optim.Optimizer:

@@ -14,15 +14,20 @@ from torch import Tensor
 
 from metasiam.config import TripletConfig
 from metasiam.data.tasks import complete_triplets
+from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
-from metasiam.learners.reptile import adam
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
+from metasiam.training.optimizers import adam, set_rate, sgd
 from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
 
 
 class Triplet:
     """Gradient steps on triplets whose anchors pass through the seen images in a fresh order every epoch.
+
+    With several processes a step's batch is as many times larger, each process takes an equal part of it, and the
+    gradients are averaged (DistributedDataParallel). BatchNorm normalises each process's own part; the running
+    statistics that are kept are the writing process's.
 
     Args:
         config: the method's options.
@@ -35,15 +40,22 @@ class Triplet:
         self.context = context
         self.processes = processes
         self._images = len(context.seen.images)
-        self._global_batch = config.batch_size * processes.count
+        self._global_batch = config.batch_size * processes.planned
+        part, rest = divmod(self._global_batch, processes.count)
+        if rest:
+            raise MetaSiamError(
+                f"a step's {self._global_batch} triplets cannot be shared equally by {processes.count} processes. "
+                f"Start {processes.planned} of them, or another number that divides it."
+            )
+        self._own = slice(processes.rank * part, (processes.rank + 1) * part)
         self.total = config.iterations or math.ceil(config.epochs * self._images / self._global_batch)
         self.images_per_iteration = 3 * self._global_batch
         modules = (context.embedder, context.objective)
         context.embedder.train()
         weights = trainable(modules)
         if config.optimizer == "sgd":
-            self.optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                weights, lr=config.lr, momentum=0.9, nesterov=True, weight_decay=config.weight_decay, foreach=True
+            self.optimizer = sgd(
+                weights, config.lr, 0.9, context.device, nesterov=True, weight_decay=config.weight_decay
             )
         else:
             self.optimizer = adam(weights, config.lr, (0.9, 0.999), context.device, config.weight_decay)
@@ -58,22 +70,23 @@ class Triplet:
             torch.arange(len(context.seen.domains), device=context.device), context.seen.counts
         )
         self._orders: dict[int, Tensor] = {}
-        self._step = context.step(self.optimizer, steps=self.total)
+        self._step = context.step(self.optimizer, self.total, processes, batch_size=part, average_gradients=True)
 
     def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
         """Make one gradient step; return its loss."""
-        if stop():
+        if self.processes.any(stop()):
             raise StopRequested
-        generator = self.context.generator("step", iteration, self.processes.rank)
+        # Every process draws the whole batch and takes its part: the triplets do not depend on how many they are.
+        generator = self.context.generator("step", iteration)
         index = self.draw_batch(iteration, generator)
-        parameters = self.context.augmentation.draw((3, self.config.batch_size), generator)
-        self._set_rate(self.rate(iteration))
-        return self._step(index, parameters)
+        parameters = self.context.augmentation.draw((3, self._global_batch), generator)
+        set_rate(self.optimizer, self.rate(iteration))
+        with self.processes.noticing_loss():
+            return self._step(index[:, self._own], parameters[:, self._own])
 
     def draw_batch(self, iteration: int, generator: torch.Generator) -> Tensor:
-        """Return int64 [3, batch]: this step's anchors with positives and antidomain negatives drawn afresh."""
-        begin = iteration * self._global_batch + self.processes.rank * self.config.batch_size
-        place = self._anchor_stream(begin, self.config.batch_size)
+        """Return int64 [3, batch]: a step's anchors with positives and antidomain negatives drawn afresh."""
+        place = self._anchor_stream(iteration * self._global_batch, self._global_batch)
         row = self._rows[place]
         seen = self.context.seen
         return complete_triplets(seen, seen, row, place - seen.starts[row], generator)
@@ -94,13 +107,6 @@ class Triplet:
             order = torch.randperm(self._images, generator=generator, device=self.context.device)
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1} | {epoch: order}
         return self._orders[epoch]
-
-    def _set_rate(self, value: float) -> None:
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(value)
-            else:
-                group["lr"] = value
 
     def rate(self, iteration: int) -> float:
         """Return the learning rate of a step."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from metasiam.errors import MetaSiamError
 from metasiam.runs import Run
 from metasiam.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
-from metasiam.training.distributed import Processes
+from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.learner import Learner, StopRequested
 
 #: Losses are fetched from the device, logged and shown about this often (seconds).
@@ -49,23 +49,28 @@ class Progress:
 
 
 class _StopFlag:
-    """Turned on by the first Ctrl-C (or SIGTERM); the second Ctrl-C interrupts at once."""
+    """Turned on by the first Ctrl-C (or SIGTERM); the second Ctrl-C interrupts at once.
 
-    def __init__(self) -> None:
+    Args:
+        patient: never interrupt at once. ``torchrun`` passes on a Ctrl-C that its processes have received already.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
         self.on = False
+        self.patient = patient
 
     def __call__(self) -> bool:
         return self.on
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        if self.on and number == signal.SIGINT:
+        if self.on and number == signal.SIGINT and not self.patient:
             raise KeyboardInterrupt
         self.on = True
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[_StopFlag]:
-    flag = _StopFlag()
+def _stop_on_signals(patient: bool) -> Iterator[_StopFlag]:
+    flag = _StopFlag(patient)
     try:
         previous = {number: signal.signal(number, flag.handle) for number in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not in the main thread: the caller's own handlers stay
@@ -124,8 +129,10 @@ class TrainingLoop:
         Raises:
             MetaSiamError: if the loss is no longer a number; the last good checkpoint is kept.
         """
-        with _stop_on_signals() as stop, _Logger(self) as logger:
+        with _stop_on_signals(patient=self.processes.count > 1) as stop, _Logger(self) as logger:
             saved = time.monotonic()
+            if not (self.run.path / CHECKPOINT_FILE).exists():
+                self._save()  # a run that is killed can always be resumed
             while self.iteration < self.learner.total:
                 try:
                     loss = self.learner.iterate(self.iteration, stop)
@@ -133,6 +140,12 @@ class TrainingLoop:
                     logger.fetch()
                     self._save()
                     return False
+                except ProcessLost as lost:
+                    self._save()
+                    what = f"Iteration {self.iteration}" if self.processes.writes else "The newest checkpoint"
+                    raise ProcessLost(
+                        f"{lost} {what} is saved in {self.run.path}; go on with --resume {self.run.path}."
+                    ) from lost
                 self.iteration += 1
                 logger.add(loss)
                 if logger.due() or self.iteration == self.learner.total:
@@ -149,19 +162,24 @@ class TrainingLoop:
             save_checkpoint(self.run.path / CHECKPOINT_FILE, state)
 
 
+def _tensorboard(loop: TrainingLoop) -> Any:
+    """Return a writer of TensorBoard events, or None where TensorBoard is not installed: metrics.jsonl has it all."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(loop.run.path / "tensorboard"), purge_step=loop.iteration)  # type: ignore[no-untyped-call,unused-ignore]
+
+
 class _Logger:
     """Collects losses on the device and fetches them rarely."""
 
     def __init__(self, loop: TrainingLoop) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.loop = loop
         self.waiting: list[Tensor] = []
         self.last = self.started = time.monotonic()
         self.recent: deque[tuple[float, int]] = deque(maxlen=30)
-        self.writer: Any = None
-        if loop.processes.writes:
-            self.writer = SummaryWriter(str(loop.run.path / "tensorboard"), purge_step=loop.iteration)  # type: ignore[no-untyped-call]
+        self.writer = _tensorboard(loop) if loop.processes.writes else None
 
     def __enter__(self) -> _Logger:
         return self

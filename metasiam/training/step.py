@@ -9,11 +9,12 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
-from metasiam.training.state import optimizer_tensors, restore_, running_statistics, snapshot, trainable
+from metasiam.training.state import counters, optimizer_tensors, restore_, running_statistics, snapshot, trainable
 
 
 class Step(Protocol):
@@ -22,6 +23,56 @@ class Step(Protocol):
     def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
         """Take int64 [3, B] images and their augmentation parameters; return the loss, a detached scalar."""
         ...
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return everything that a call changes."""
+        ...
+
+    @property
+    def embedder(self) -> nn.Module:
+        """What is trained."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where the step runs."""
+        ...
+
+
+class _Loss(nn.Module):
+    """From uint8 images and augmentation parameters to the loss: what DistributedDataParallel wraps."""
+
+    def __init__(
+        self,
+        embedder: nn.Module,
+        objective: nn.Module,
+        augmentation: Augmentation,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        precision: torch.dtype,
+        compiled: bool,
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.objective = objective
+        self.augmentation = augmentation
+        self.mean = mean
+        self.std = std
+        self.precision = precision
+        self._embed = torch.compile(self._augment_and_embed, dynamic=False) if compiled else self._augment_and_embed
+
+    def _augment_and_embed(self, images: Tensor, parameters: Tensor) -> Tensor:
+        inputs = self.augmentation.apply(images, parameters, self.mean, self.std, self.precision)
+        # No weight is used twice, and a cached cast must not outlive a captured graph: hence no cache.
+        lowered = self.precision != torch.float32
+        with torch.autocast(images.device.type, dtype=self.precision, enabled=lowered, cache_enabled=False):
+            embeddings: Tensor = self.embedder(inputs)
+        return embeddings.float()
+
+    def forward(self, images: Tensor, parameters: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of uint8 [3B, C, H, W] images."""
+        loss: Tensor = self.objective(self._embed(images, parameters), labels)
+        return loss
 
 
 class TrainingStep:
@@ -39,6 +90,7 @@ class TrainingStep:
         std: per channel, as fractions of 255.
         precision: autocast type; float32 means no autocast.
         compiled: build augmentation and embedder with torch.compile (static shapes).
+        average_gradients: average them over all processes, while the backward pass runs.
     """
 
     def __init__(
@@ -53,44 +105,48 @@ class TrainingStep:
         *,
         precision: torch.dtype = torch.float32,
         compiled: bool = False,
+        average_gradients: bool = False,
     ) -> None:
         self.embedder = embedder
         self.objective = objective
         self.optimizer = optimizer
         self.domains = domains
-        self.augmentation = augmentation
-        self.mean = mean
-        self.std = std
-        self.precision = precision
-        self.compiled = compiled
-        self._embed = torch.compile(self._augment_and_embed, dynamic=False) if compiled else self._augment_and_embed
+        loss: nn.Module = _Loss(embedder, objective, augmentation, mean, std, precision, compiled)
+        if average_gradients:
+            # Running statistics stay each process's own; sending them around every step would buy nothing.
+            loss = DistributedDataParallel(loss, broadcast_buffers=False)
+        self._loss = loss
 
-    def _augment_and_embed(self, images: Tensor, parameters: Tensor) -> Tensor:
-        inputs = self.augmentation.apply(images, parameters, self.mean, self.std, self.precision)
-        with torch.autocast(images.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
-            embeddings: Tensor = self.embedder(inputs)
-        return embeddings.float()
+    @property
+    def device(self) -> torch.device:
+        """Where the step runs."""
+        return self.domains.device
 
     def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
         """Take int64 [3, B] images and [3, B, P] augmentation parameters; return the loss, a detached scalar."""
         flat = index.reshape(-1)
-        embeddings = self._embed(self.domains.gather(flat), parameters.flatten(0, 1))
-        loss: Tensor = self.objective(embeddings, self.domains.labels[flat])
+        loss: Tensor = self._loss(self.domains.gather(flat), parameters.flatten(0, 1), self.domains.labels[flat])
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
     def state_tensors(self) -> list[Tensor]:
-        """Return everything that a call changes: weights, running statistics, optimizer state."""
+        """Return everything that a call changes: weights, running statistics, batch counts, optimizer state."""
         modules = (self.embedder, self.objective)
-        return [*trainable(modules), *running_statistics(modules), *optimizer_tensors(self.optimizer)]
+        return [
+            *trainable(modules),
+            *running_statistics(modules),
+            *counters(modules),
+            *optimizer_tensors(self.optimizer),
+        ]
 
 
 class GraphedStep:
     """A ``TrainingStep`` captured as a CUDA graph: one launch a step, no Python between kernels.
 
-    The optimizer must be made with ``capturable=True``. Warm-up and capture leave no trace in the weights.
+    The optimizer's state must exist, on the device (``capturable=True``), and its learning rate be a tensor if it is
+    to change. Warm-up and capture leave no trace in what is trained.
 
     Args:
         step: the step to capture, on a CUDA device.
@@ -99,10 +155,14 @@ class GraphedStep:
     """
 
     def __init__(self, step: TrainingStep, index: Tensor, parameters: Tensor) -> None:
+        self._step = step
         self._index = index.clone()
         self._parameters = parameters.clone()
         saved = snapshot(step.state_tensors())
-        side = torch.cuda.Stream()
+        # Compiling, cuDNN's choice of algorithms and the allocator's first blocks belong before the capture, on a
+        # stream of their own, as PyTorch's notes on graphs ask. The last step leaves no gradients behind, so that
+        # the capture allocates them in the graph's own pool.
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
@@ -111,7 +171,21 @@ class GraphedStep:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._loss = step(self._index, self._parameters)
-        restore_(step.state_tensors(), saved)
+        restore_([tensor.detach() for tensor in step.state_tensors()], saved)
+
+    @property
+    def embedder(self) -> nn.Module:
+        """What is trained."""
+        return self._step.embedder
+
+    @property
+    def device(self) -> torch.device:
+        """Where the step runs."""
+        return self._step.device
+
+    def state_tensors(self) -> list[Tensor]:
+        """Return everything that a call changes."""
+        return self._step.state_tensors()
 
     def __call__(self, index: Tensor, parameters: Tensor) -> Tensor:
         """Replay the graph on int64 [3, B] images and [3, B, P] parameters; return the loss, a detached scalar."""
@@ -135,12 +209,12 @@ COMPILE_SECONDS_PER_CONVOLUTION = 2.0
 COMPILE_SAVES = 0.25
 
 
-def decide_compile(mode: str, step: TrainingStep, index: Tensor, parameters: Tensor, steps: int) -> CompileDecision:
+def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, steps: int) -> CompileDecision:
     """Decide whether compiling pays back within ``steps`` steps; times a few eager steps and undoes them.
 
     Args:
         mode: ``on``, ``off`` or ``auto``.
-        step: an eager step.
+        step: the step without compiling.
         index: int64 [3, B], a batch to time.
         parameters: its augmentation parameters.
         steps: steps still to be made.
@@ -150,7 +224,7 @@ def decide_compile(mode: str, step: TrainingStep, index: Tensor, parameters: Ten
     """
     if mode == "off":
         return CompileDecision(False, "--compile off")
-    device = step.domains.device
+    device = step.device
     if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
         if mode == "on":
             raise MetaSiamError(
@@ -163,7 +237,7 @@ def decide_compile(mode: str, step: TrainingStep, index: Tensor, parameters: Ten
         return CompileDecision(False, "not on mps")
     saved = snapshot(step.state_tensors())
     seconds = min(_time_step(step, index, parameters) for _ in range(3))
-    restore_(step.state_tensors(), saved)
+    restore_([tensor.detach() for tensor in step.state_tensors()], saved)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in step.embedder.modules())
     cost = COMPILE_SECONDS_PER_CONVOLUTION * convolutions
     gain = COMPILE_SAVES * seconds * steps
@@ -171,7 +245,7 @@ def decide_compile(mode: str, step: TrainingStep, index: Tensor, parameters: Ten
     return CompileDecision(gain > 1.5 * cost, compared)
 
 
-def _time_step(step: TrainingStep, index: Tensor, parameters: Tensor) -> float:
+def _time_step(step: Step, index: Tensor, parameters: Tensor) -> float:
     start = time.perf_counter()
     float(step(index, parameters))  # waits for the device
     return time.perf_counter() - start
