@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from metasiam.cli import compare, data, evaluate, reptile, triplet
+from metasiam.cli import compare, data, enroll, evaluate, identify, match, reptile, triplet
 from metasiam.errors import MetaSiamError
 
 app = typer.Typer(
@@ -23,6 +23,9 @@ app.command("reptile")(reptile.command)
 app.command("triplet")(triplet.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("enroll")(enroll.command)
+app.command("identify")(identify.command)
+app.command("match")(match.command)
 app.add_typer(data.app, name="data")
 
 

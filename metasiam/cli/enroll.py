@@ -1,0 +1,209 @@
+"""``metasiam enroll``: give names to a few of one's own pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metasiam.cli import own_pictures as o
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.gallery import Gallery
+
+
+def command(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(help="DIR with DIR/<name>/*.jpg in it, or with --name the pictures.", show_default=False),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of all these pictures.")] = None,
+    gallery: o.GalleryFile = o.DEFAULT_GALLERY,
+    weights: o.Weights = None,
+    arch: o.Arch = None,
+    remove: Annotated[list[str] | None, typer.Option("--remove", help="Take this name out (repeatable).")] = None,
+    background: Annotated[
+        str | None,
+        typer.Option(
+            "--background",
+            help="Pictures of other things, to learn what unknown looks like: a --data name, or none.",
+            show_default="what the run was trained on",
+        ),
+    ] = None,
+    mirror: Annotated[
+        bool | None,
+        typer.Option("--mirror/--no-mirror", help="Average with the mirrored picture.", show_default="as trained"),
+    ] = None,
+    device: o.Device = "auto",
+) -> None:
+    """Name domains from a few pictures each, into a gallery file. Without pictures, show what is in it.
+
+    One picture a name is enough; a name given again gets more. Thresholds are calibrated anew each time.
+
+    Example: [bold]metasiam enroll photos/ --weights runs/mine --gallery pets.safetensors[/bold]
+
+    Exit codes: 0 done; 1 done, but some pictures could not be read; 2 bad input, nothing changed.
+    """
+    from metasiam.gallery import calibrated, load_gallery
+
+    new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
+    opened = load_gallery(gallery) if new is None else None
+    if not paths and not remove:
+        if opened is None:
+            raise MetaSiamError(
+                f"{gallery} does not exist yet. Give a folder with DIR/<name>/*.jpg, and --weights RUN."
+            )
+        _show(opened, gallery)
+        return
+    if opened is not None and (background is not None or mirror is not None):
+        raise MetaSiamError(
+            f"--background and --mirror belong to a new gallery; {gallery} has its own. Leave them out."
+        )
+    for gone in remove or ():
+        if opened is None:
+            raise MetaSiamError(f"{gallery} does not exist, so '{gone}' cannot be removed from it.")
+        opened = opened.without(gone)
+    unreadable = 0
+    if paths:
+        named = {name: _pictures(paths)} if name is not None else _folders(paths)
+        opened, unreadable = _add(opened, new, named, weights, arch, device)
+    assert opened is not None
+    result = calibrated(opened)
+    result.save(gallery)
+    _show(result, gallery)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+class _Start:
+    """What a new gallery is made from."""
+
+    def __init__(
+        self, weights: str | None, arch: str | None, background: str | None, mirror: bool | None, device: str
+    ) -> None:
+        self.weights, self.arch, self.background, self.mirror, self.device = weights, arch, background, mirror, device
+
+    def gallery(self, embedder: Any, key: Any) -> Gallery:
+        """Return an empty gallery with its background."""
+        from metasiam.gallery import Gallery
+
+        mirror = key.info.mirrored if self.mirror is None else self.mirror
+        return Gallery(key, mirror, background=self._background(embedder, key, mirror))
+
+    def _background(self, embedder: Any, key: Any, mirror: bool) -> Any:
+        from metasiam.cli.progress import lines
+        from metasiam.gallery.background import BackgroundChoice, load_background, of_run
+
+        if self.background == "none":
+            return None
+        choice = BackgroundChoice(self.background, {}) if self.background is not None else None
+        if choice is None and self.weights is not None:
+            choice = of_run(Path(self.weights))
+        if choice is None:
+            o.say("no background pictures: thresholds come from your own pictures alone (see --background)")
+            return None
+        try:
+            with lines(Console(stderr=True)) as shown:
+                return load_background(choice, embedder, key.info, mirror=mirror, report=shown.update)
+        except MetaSiamError as error:
+            if self.background is not None:
+                raise
+            o.say(f"no background pictures ({error}): thresholds come from your own pictures alone")
+            return None
+
+
+def _add(
+    opened: Gallery | None,
+    new: _Start | None,
+    named: dict[str, list[Path]],
+    weights: str | None,
+    arch: str | None,
+    device: str,
+) -> tuple[Gallery, int]:
+    from metasiam.gallery import open_embedder
+    from metasiam.gallery.recognise import suitability, unlikeness
+    from metasiam.gallery.store import check_name
+
+    for name in named:
+        check_name(name)
+    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None)
+    embedder = o.on_device(embedder, device)
+    paths = [path for pictures in named.values() for path in pictures]
+    found = o.embedded(embedder, key.info, paths, mirror=_mirrors(opened, new, key))
+    if not found.paths:
+        raise MetaSiamError(f"none of the {len(paths)} pictures could be read. Give others.")
+    if opened is None:
+        assert new is not None
+        opened = new.gallery(embedder, key)
+    place = {path: row for row, path in enumerate(found.paths)}
+    for name, pictures in named.items():
+        rows = [place[path] for path in pictures if path in place]
+        if not rows:
+            o.say(f"metasiam: '{name}' has no picture that could be read: left out")
+            continue
+        files = [str(found.paths[row]) for row in rows]
+        opened = opened.with_pictures(name, files, found.embeddings[rows], found.statistics[rows])
+    o.say(suitability(key.info, unlikeness(found.statistics, opened)))
+    return opened, len(found.unreadable)
+
+
+def _mirrors(opened: Gallery | None, new: _Start | None, key: Any) -> bool:
+    if opened is not None:
+        return opened.mirror
+    assert new is not None
+    return bool(key.info.mirrored if new.mirror is None else new.mirror)
+
+
+def _pictures(paths: list[Path]) -> list[Path]:
+    from metasiam.gallery.pictures import find_pictures
+
+    return find_pictures(paths)
+
+
+def _folders(paths: list[Path]) -> dict[str, list[Path]]:
+    """Return the pictures of each sub-folder, under its name."""
+    from metasiam.gallery.pictures import find_pictures
+
+    named: dict[str, list[Path]] = {}
+    for path in paths:
+        if not path.is_dir():
+            raise MetaSiamError(f"{path} is not a folder. Give DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
+        for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+            try:
+                named.setdefault(folder.name, []).extend(find_pictures([folder]))
+            except MetaSiamError:  # an empty folder names nobody
+                continue
+    if not named:
+        raise MetaSiamError(
+            f"{', '.join(map(str, paths))} has no folders with pictures in it. Lay them out as DIR/<name>/*.jpg, "
+            "or add --name NAME."
+        )
+    return named
+
+
+def _show(gallery: Gallery, path: Path) -> None:
+    console = Console(highlight=False)
+    if gallery.rules is None:
+        console.print(Text(f"{path} has no names"))
+        return
+    table = Table(title=Text(f"{path}: {len(gallery.names)} names, {len(gallery.files)} pictures"))
+    table.add_column("name")
+    for header in ("pictures", "threshold", "of its own"):
+        table.add_column(header, justify="right")
+    for name, count, threshold, own in zip(
+        gallery.names, gallery.counts().values(), gallery.rules.thresholds, gallery.rules.own_thresholds, strict=True
+    ):
+        table.add_row(Text(name), str(count), f"{threshold:.3f}", "–" if own is None else f"{own:.3f}")
+    console.print(table)
+    console.print(
+        Text(
+            f"thresholds learned on {gallery.rules.learned_on}; each name's own is shrunk towards "
+            f"{gallery.rules.general_threshold:.3f} (strength {gallery.rules.strength:g} pictures)"
+        )
+    )
+    console.print(Text(f"next: metasiam identify PICTURES --gallery {path}"))

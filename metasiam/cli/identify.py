@@ -1,0 +1,102 @@
+"""``metasiam identify``: which of the enrolled names is it?"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metasiam.cli import own_pictures as o
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.gallery import Answer
+
+
+def command(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
+    gallery: o.GalleryFile = o.DEFAULT_GALLERY,
+    weights: o.Weights = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each picture, a line each.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    device: o.Device = "auto",
+) -> None:
+    """Recognise pictures: a name of the gallery with its probability, the runner-up, or unknown.
+
+    The probability is that of the answer being right, where right and wrong are equally likely beforehand.
+
+    Example: [bold]metasiam identify new/*.jpg --gallery pets.safetensors[/bold]
+
+    Exit codes: 0 every picture was read (known or not); 1 some could not be read; 2 bad input, or none could be read.
+    """
+    from metasiam.gallery import identify, load_gallery, open_embedder
+    from metasiam.gallery.pictures import find_pictures
+    from metasiam.gallery.recognise import suitability, unlikeness
+
+    if as_json and as_csv:
+        raise MetaSiamError("--json and --csv exclude each other. Give one of them.")
+    opened = load_gallery(gallery)
+    if opened.rules is None:
+        raise MetaSiamError(f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {gallery}")
+    embedder, key = open_embedder(weights, key=opened.embedder)
+    pictures = find_pictures(paths)
+    found = o.embedded(o.on_device(embedder, device), key.info, pictures, mirror=opened.mirror)
+    if not found.paths:
+        raise MetaSiamError(f"none of the {len(pictures)} pictures could be read. Give others.")
+    answers = list(zip(found.paths, identify(opened, found.embeddings), strict=True))
+    if as_json:
+        _write_json(answers)
+    elif as_csv:
+        _write_csv(answers)
+    else:
+        _print_table(answers)
+        o.say(suitability(key.info, unlikeness(found.statistics, opened)))
+    if found.unreadable:
+        raise typer.Exit(1)
+
+
+def _write_json(answers: list[tuple[Path, Answer]]) -> None:
+    for path, answer in answers:
+        guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
+        row = {"picture": str(path), "name": answer.name, "probability": round(answer.probability, 4)}
+        sys.stdout.write(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
+
+
+def _write_csv(answers: list[tuple[Path, Answer]]) -> None:
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(["picture", "name", "probability", "runner_up", "runner_up_probability"])
+    for path, answer in answers:
+        second, chance = _runner_up(answer)
+        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}"])
+
+
+def _print_table(answers: list[tuple[Path, Answer]]) -> None:
+    table = Table()
+    for header in ("picture", "name", "probability", "runner-up"):
+        table.add_column(header, justify="right" if header == "probability" else "left", overflow="fold")
+    for path, answer in answers:
+        second, chance = _runner_up(answer)
+        runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
+        known = answer.name != "unknown"
+        style = "bold" if known else "dim"
+        table.add_row(Text(str(path)), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up))
+    console = Console(highlight=False)
+    console.print(table)
+    unknown = sum(answer.name == "unknown" for _, answer in answers)
+    console.print(f"{len(answers)} pictures: {len(answers) - unknown} recognised, {unknown} unknown")
+
+
+def _runner_up(answer: Answer) -> tuple[str, str]:
+    """Return the next guess and its probability: behind ``unknown`` that is the likeliest name."""
+    place = 0 if answer.name == "unknown" else 1
+    if len(answer.guesses) <= place:
+        return "", ""
+    guess = answer.guesses[place]
+    return guess.name, str(guess.probability)

@@ -1,0 +1,53 @@
+"""What enroll, identify and match have in common: options, progress, and saying what could not be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from metasiam.gallery.pictures import Embedded
+
+DEFAULT_GALLERY = Path("gallery.safetensors")
+
+GalleryFile = Annotated[Path, typer.Option("--gallery", help="The gallery file.")]
+Weights = Annotated[
+    str | None,
+    typer.Option("--weights", help="Run folder or weights file.", show_default="the gallery's"),
+]
+Arch = Annotated[
+    str | None,
+    typer.Option("--arch", help="For weights that do not say it; resnet18-imagenet needs no --weights."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+
+
+def on_device(embedder: Any, device: str) -> Any:
+    """Bring an embedder to the device that the option names."""
+    from metasiam.training.machine import choose_device
+
+    return embedder.to(choose_device(device))
+
+
+def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool) -> Embedded:
+    """Embed pictures with progress on stderr, and list there those that cannot be read."""
+    from metasiam.cli.progress import lines
+    from metasiam.gallery.pictures import embed_pictures
+
+    console = Console(stderr=True)
+    with lines(console) as shown:
+        result = embed_pictures(embedder, info, paths, mirror=mirror, report=shown.update)
+    for path, reason in result.unreadable:
+        say(f"metasiam: {path} cannot be read ({reason}): skipped")
+    if result.unreadable:
+        say(f"metasiam: {len(result.unreadable)} of {len(paths)} pictures could not be read")
+    return result
+
+
+def say(text: str) -> None:
+    """Print a line on stderr: stdout is for answers."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))

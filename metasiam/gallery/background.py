@@ -1,0 +1,105 @@
+"""Background pictures: domains that are none of a person's own, which teach a gallery what "unknown" looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metasiam.data.domains import DomainSet
+from metasiam.data.sources import load_domains
+from metasiam.errors import MetaSiamError
+from metasiam.gallery.calibrate import Background
+from metasiam.gallery.pictures import embed_pixels, fitted
+from metasiam.models.files import EmbedderInfo
+from metasiam.runs import open_run
+
+#: Enough for steady means and thresholds; embedding them takes seconds.
+DOMAINS, IMAGES = 100, 20
+
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class BackgroundChoice:
+    """Which pictures are the background: a ``--data`` name, its options, and which of its domains may be used."""
+
+    data: str
+    options: dict[str, Any]
+    domains: tuple[int, ...] | None = None
+
+
+def of_run(weights: Path) -> BackgroundChoice | None:
+    """Return the domains that a run trained or chose with, or None for weights without a run around them.
+
+    Domains that the run held out are left out: they may be the very ones that a person wants recognised.
+    """
+    folder = weights if weights.is_dir() else weights.parent
+    if not (folder / "config.json").is_file():
+        return None
+    config = open_run(folder).config
+    stored = config.get("data", {}).get("options") or {}
+    split = config.get("split", {})
+    if "data" not in stored:
+        return None
+    kept = ("data_dir", "image_size", "skip_unreadable")
+    options = {name: stored[name] for name in kept if stored.get(name) is not None}
+    domains = tuple(split.get("seen", ())) + tuple(split.get("validation", ()))
+    return BackgroundChoice(str(stored["data"]), options, domains or None)
+
+
+def load_background(
+    choice: BackgroundChoice, embedder: nn.Module, info: EmbedderInfo, *, mirror: bool, report: Report
+) -> Background:
+    """Load and embed up to IMAGES images of up to DOMAINS domains, evenly spread, test images first.
+
+    Raises:
+        MetaSiamError: if the data cannot be loaded, or have fewer than four domains.
+    """
+    options = dict(choice.options)
+    if options.get("data_dir") is not None:
+        options["data_dir"] = Path(options["data_dir"])
+    # Folders with pictures of many sizes have no size of their own.
+    if "image_size" not in options and choice.data.startswith("folder:"):
+        options["image_size"] = max(info.image_size)
+    domains = load_domains(choice.data, report=report, **options)
+    return embed_background(domains, choice.domains, embedder, info, mirror=mirror, report=report)
+
+
+def embed_background(
+    domains: DomainSet,
+    chosen: tuple[int, ...] | None,
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    *,
+    mirror: bool,
+    report: Report = lambda what, done, total: None,
+) -> Background:
+    """Embed a domain set's images as a background; see ``load_background``."""
+    usable = sorted(chosen) if chosen is not None else list(range(len(domains.names)))
+    if len(usable) < 4:
+        raise MetaSiamError(
+            f"{domains.source} has {len(usable)} domains for the background and 4 are needed. "
+            "Give another --background."
+        )
+    usable = [usable[i * len(usable) // min(len(usable), DOMAINS)] for i in range(min(len(usable), DOMAINS))]
+    index = torch.cat([_some_of(domains, domain) for domain in usable])
+    blocks, statistics = [], []
+    for begin in range(0, len(index), 256):
+        images = domains.gather(index[begin : begin + 256])
+        pixels = torch.stack([fitted(image, info) for image in images])
+        blocks.append(embed_pixels(embedder, info, pixels, mirror=mirror))
+        fractions = pixels.flatten(2).float() / 255
+        statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))
+        report("embedding background", min(begin + 256, len(index)), len(index))
+    return Background(torch.cat(blocks), domains.labels[index], torch.cat(statistics), domains.source)
+
+
+def _some_of(domains: DomainSet, domain: int) -> Tensor:
+    own = domains.labels == domain
+    test, train = (own & domains.is_test).nonzero().flatten(), (own & ~domains.is_test).nonzero().flatten()
+    return torch.cat((test, train))[:IMAGES]

@@ -1,0 +1,176 @@
+"""Answers from a gallery: which name is it, and are two pictures the same?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.verification import similarity_matrix
+from metasiam.gallery.calibrate import Rules, calibrate
+from metasiam.gallery.scoring import NameScorer
+from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, load_embedder
+
+#: torchvision's ImageNet weights need no file of ours: their arch is their name.
+IMAGENET = "resnet18-imagenet"
+_IMAGENET_INFO = EmbedderInfo(
+    arch=IMAGENET,
+    image_size=(224, 224),
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+    trained_on="ImageNet photographs (torchvision)",
+)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One name that a picture may be."""
+
+    name: str
+    probability: float  #: of being right, at even odds; 0.5 at the name's threshold
+    score: float
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a picture was recognised as.
+
+    Attributes:
+        name: a name of the gallery, or ``unknown``.
+        probability: that ``name`` is right: the best guess's, or one minus it for ``unknown``.
+        guesses: every name, likeliest first.
+    """
+
+    name: str
+    probability: float
+    guesses: tuple[Guess, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether two pictures show the same domain."""
+
+    same: bool
+    similarity: float
+    threshold: float
+    probability: float  #: of being the same, at even odds
+
+
+def open_embedder(
+    weights: str | Path | None, *, arch: str | None = None, key: EmbedderKey | None = None
+) -> tuple[nn.Module, EmbedderKey]:
+    """Load an embedder, and check that it is a gallery's.
+
+    Args:
+        weights: run folder or weights file; None takes the gallery's own, or torchvision's for ``arch``.
+        arch: embedder name, for weights that do not say it; ``resnet18-imagenet`` needs no weights.
+        key: the gallery's embedder, if there is a gallery already.
+
+    Raises:
+        MetaSiamError: if there is no such embedder, or it is another than the gallery's.
+    """
+    if weights is None and key is not None:
+        weights, arch = key.path or None, key.info.arch
+    if weights is None:
+        if arch != IMAGENET:
+            raise MetaSiamError(f"there is no embedder yet. Give --weights RUN, or --arch {IMAGENET} (downloaded).")
+        embedder, info = build_embedder(IMAGENET, channels=3, image_size=(224, 224)).eval(), _IMAGENET_INFO
+    else:
+        embedder, info = load_embedder(weights, arch=arch or (key.info.arch if key is not None else None))
+    found = EmbedderKey("" if weights is None else str(Path(weights).absolute()), fingerprint_of(embedder), info)
+    if key is not None and found.fingerprint != key.fingerprint:
+        raise MetaSiamError(
+            f"{weights or arch} is another embedder ({found.fingerprint}) than the gallery was made with "
+            f"({key.fingerprint}, {key.path or key.info.arch}). Give that one, or enroll again into a new gallery."
+        )
+    return embedder, found
+
+
+def calibrated(gallery: Gallery) -> Gallery:
+    """Return the gallery with rules learned from its pictures and background (none for an empty one)."""
+    if not gallery.names:
+        return replace(gallery, rules=None)
+    rules = calibrate(gallery.embeddings, gallery.labels, len(gallery.names), gallery.embedder.info, gallery.background)
+    return replace(gallery, rules=rules)
+
+
+def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
+    """Recognise pictures, embedded as the gallery's are.
+
+    Args:
+        gallery: with rules (see ``calibrated``).
+        embeddings: float [Q, D].
+
+    Raises:
+        MetaSiamError: if the gallery has no names.
+    """
+    rules = gallery.rules
+    if rules is None:
+        raise MetaSiamError("the gallery has no names yet. Enroll some pictures first.")
+    cohort = gallery.background.prototypes() if gallery.background is not None else None
+    distance = gallery.embedder.info.distance
+    scorer = NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)
+    return [_answer(gallery.names, rules, row) for row in scorer.scores(embeddings)]
+
+
+def _answer(names: tuple[str, ...], rules: Rules, scores: Tensor) -> Answer:
+    guesses = [
+        Guess(name, rules.probability(score, threshold), score, threshold)
+        for name, score, threshold in zip(names, scores.tolist(), rules.thresholds, strict=True)
+    ]
+    guesses.sort(key=lambda guess: -guess.probability)
+    best = guesses[0]
+    known = best.score > best.threshold
+    return Answer(
+        best.name if known else "unknown", best.probability if known else 1 - best.probability, tuple(guesses)
+    )
+
+
+def compare(first: Tensor, second: Tensor, rules: Rules, distance: str) -> Verdict:
+    """Tell whether two pictures (float [D] embeddings) show the same domain."""
+    similarity = float(similarity_matrix(first.unsqueeze(0), second.unsqueeze(0), distance)[0, 0])
+    return Verdict(
+        similarity > rules.pair_threshold, similarity, rules.pair_threshold, rules.pair_probability(similarity)
+    )
+
+
+def pair_rules(info: EmbedderInfo, gallery: Gallery | None) -> Rules:
+    """Return the rules for comparing two pictures: the gallery's, else the embedder's fixed threshold."""
+    if gallery is not None and gallery.rules is not None:
+        return gallery.rules
+    nobody = torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
+    return calibrate(*nobody, 0, info, gallery.background if gallery is not None else None)
+
+
+#: Own pictures' statistics further than this many standard deviations from the background's are called unlike it.
+_UNLIKE = 2.0
+
+
+def unlikeness(statistics: Tensor, gallery: Gallery) -> float | None:
+    """Return how far pictures are from the background in brightness, contrast and colour, in standard deviations.
+
+    Args:
+        statistics: float [Q, 2 · C], as ``pictures.Embedded.statistics``.
+        gallery: with a background, or the answer is None.
+    """
+    if gallery.background is None or len(statistics) == 0:
+        return None
+    usual = gallery.background.statistics
+    spread = usual.std(0).clamp(min=0.02)
+    return float(((statistics.median(0).values - usual.median(0).values) / spread).abs().max())
+
+
+def suitability(info: EmbedderInfo, far: float | None) -> str:
+    """Say in one line what the embedder was trained on, and whether the pictures look like that."""
+    trained = info.trained_on or "something that its file does not say"
+    size = "×".join(map(str, info.image_size))
+    said = f"the embedder was trained on {trained}, at {size} pixels"
+    if far is not None and far > _UNLIKE:
+        return f"{said}; these pictures look unlike that ({far:.1f} standard deviations off), so expect more mistakes"
+    return said

@@ -1,0 +1,241 @@
+"""The gallery file: everything needed to recognise named domains, in one safetensors file with a JSON header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from metasiam.errors import MetaSiamError
+from metasiam.gallery.calibrate import Background, Rules
+from metasiam.models.files import EmbedderInfo
+
+SCHEMA = 1
+_MOST_NAME = 200  # characters
+
+
+@dataclass(frozen=True)
+class EmbedderKey:
+    """Which embedder a gallery belongs to.
+
+    Attributes:
+        path: where its weights were, for finding them again; empty for torchvision's own.
+        fingerprint: hash of the weights: embeddings of other weights mean nothing here.
+        info: image size, channels, normalisation, distance.
+    """
+
+    path: str
+    fingerprint: str
+    info: EmbedderInfo
+
+
+def fingerprint_of(embedder: nn.Module) -> str:
+    """Return a short hash of an embedder's weights and running statistics."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, value in sorted(embedder.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Named domains as embeddings of their pictures, and what was calibrated from them.
+
+    Attributes:
+        embedder: what made the embeddings.
+        mirror: whether embeddings are averaged with the mirrored picture's.
+        names: the domains, sorted.
+        labels: int64 [M], each picture's place in ``names``.
+        embeddings: float32 [M, D].
+        files: the pictures' paths as given, for people.
+        statistics: float32 [M, 2 · C], the pictures' means and standard deviations per channel.
+        background: embeddings of domains that are none of these, if there were any.
+        rules: thresholds and probability, calibrated when the gallery last changed.
+    """
+
+    embedder: EmbedderKey
+    mirror: bool
+    names: tuple[str, ...] = ()
+    labels: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    embeddings: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    files: tuple[str, ...] = ()
+    statistics: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    background: Background | None = None
+    rules: Rules | None = None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many pictures each name has."""
+        return dict(zip(self.names, torch.bincount(self.labels, minlength=len(self.names)).tolist(), strict=True))
+
+    def with_pictures(self, name: str, files: Sequence[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
+        """Return the gallery with pictures added to a name, new or not; a file given again replaces its picture.
+
+        Raises:
+            MetaSiamError: for a name that cannot be one.
+        """
+        check_name(name)
+        if not files:
+            return self
+        again = set(files)
+        own = self.names.index(name) if name in self.names else -1
+        stays = torch.tensor(
+            [not (f in again and label == own) for f, label in zip(self.files, self.labels.tolist(), strict=True)],
+            dtype=torch.bool,
+        )
+        kept_names = [self.names[label] for label in self.labels[stays].tolist()]
+        kept_files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
+        parts = [(self.embeddings[stays], self.statistics[stays])] if len(self.labels) else []
+        rows, numbers = zip(*parts, (embeddings, statistics), strict=True)
+        return self._of([*kept_names, *[name] * len(files)], [*kept_files, *files], torch.cat(rows), torch.cat(numbers))
+
+    def without(self, name: str) -> Gallery:
+        """Return the gallery without a name.
+
+        Raises:
+            MetaSiamError: if it is not in it.
+        """
+        if name not in self.names:
+            known = ", ".join(self.names) or "nobody"
+            raise MetaSiamError(f"the gallery has no '{name}', so it cannot be removed. It has: {known}.")
+        stays = self.labels != self.names.index(name)
+        names = [self.names[label] for label in self.labels[stays].tolist()]
+        files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
+        return self._of(names, files, self.embeddings[stays], self.statistics[stays])
+
+    def _of(self, picture_names: list[str], files: list[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
+        names = tuple(sorted(set(picture_names)))
+        labels = torch.tensor([names.index(name) for name in picture_names], dtype=torch.int64)
+        order = torch.argsort(labels, stable=True)
+        return replace(
+            self,
+            names=names,
+            labels=labels[order],
+            embeddings=embeddings[order],
+            files=tuple(files[i] for i in order.tolist()),
+            statistics=statistics[order],
+            rules=None,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write the gallery, atomically.
+
+        Raises:
+            MetaSiamError: if it cannot be written there.
+        """
+        about = {
+            "schema": SCHEMA,
+            "embedder": {**asdict(self.embedder), "info": asdict(self.embedder.info)},
+            "mirror": self.mirror,
+            "names": self.names,
+            "files": self.files,
+            "background": self.background.source if self.background is not None else None,
+            "rules": self.rules.as_dict() if self.rules is not None else None,
+        }
+        tensors = {"embeddings": self.embeddings, "labels": self.labels, "statistics": self.statistics}
+        if self.background is not None:
+            tensors |= {
+                "background": self.background.embeddings,
+                "background_labels": self.background.labels,
+                "background_statistics": self.background.statistics,
+            }
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(whole, str(partial), metadata={"metasiam_gallery": json.dumps(about, ensure_ascii=False)})
+            os.replace(partial, path)
+        except (OSError, SafetensorError) as error:
+            raise MetaSiamError(f"{path} cannot be written ({error}). Give another --gallery.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def check_name(name: str) -> None:
+    """Raise MetaSiamError unless ``name`` can name a domain: printable, not blank, not the answer ``unknown``."""
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _MOST_NAME:
+        raise MetaSiamError(
+            f"{name!r} cannot be a name. Use up to {_MOST_NAME} printable characters, no blanks at the ends."
+        )
+    if name == "unknown":
+        raise MetaSiamError("'unknown' is what identify answers when it is none of the names. Use another name.")
+
+
+def load_gallery(path: Path) -> Gallery:
+    """Read a gallery file.
+
+    Raises:
+        MetaSiamError: if it is missing, damaged, no gallery, or of a newer MetaSiam.
+    """
+    if not path.is_file():
+        raise MetaSiamError(f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {path}")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = (file.metadata() or {}).get("metasiam_gallery")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise MetaSiamError(f"{path} is not a whole gallery file ({error}). Enroll again into a new one.") from error
+    if header is None:
+        raise MetaSiamError(f"{path} is no gallery. Give a file that metasiam enroll made.")
+    try:
+        about = json.loads(header)
+        if about["schema"] != SCHEMA:
+            raise MetaSiamError(f"{path} is of schema {about['schema']}, not {SCHEMA}. Use a newer MetaSiam.")
+        return _checked(_gallery(about, tensors))
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise MetaSiamError(f"{path} is a damaged gallery ({reason}). Enroll again into a new one.") from error
+
+
+def _gallery(about: dict[str, Any], tensors: dict[str, Tensor]) -> Gallery:
+    key = about["embedder"]
+    stored = key["info"].items()
+    info: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
+    background = None
+    if about["background"] is not None:
+        background = Background(
+            tensors["background"],
+            tensors["background_labels"],
+            tensors["background_statistics"],
+            str(about["background"]),
+        )
+    return Gallery(
+        embedder=EmbedderKey(str(key["path"]), str(key["fingerprint"]), EmbedderInfo(**info)),
+        mirror=bool(about["mirror"]),
+        names=tuple(map(str, about["names"])),
+        labels=tensors["labels"],
+        embeddings=tensors["embeddings"],
+        files=tuple(map(str, about["files"])),
+        statistics=tensors["statistics"],
+        background=background,
+        rules=Rules.from_dict(about["rules"]) if about["rules"] is not None else None,
+    )
+
+
+def _checked(gallery: Gallery) -> Gallery:
+    """Raise ValueError unless the parts fit each other."""
+    count = len(gallery.files)
+    right = (
+        gallery.labels.dtype == torch.int64
+        and gallery.labels.shape == (count,)
+        and gallery.embeddings.ndim == 2
+        and gallery.embeddings.dtype == torch.float32
+        and len(gallery.embeddings) == len(gallery.statistics) == count
+        and bool(torch.isfinite(gallery.embeddings).all())
+        and torch.equal(torch.unique(gallery.labels), torch.arange(len(gallery.names)))
+        and (gallery.rules is None or gallery.rules.fits(len(gallery.names)))
+        and all(math.isfinite(value) for value in (gallery.rules.values() if gallery.rules is not None else ()))
+    )
+    if not right:
+        raise ValueError("its parts do not fit each other")
+    return gallery
