@@ -1,0 +1,244 @@
+"""Whole trainings: resumed runs equal uninterrupted ones, kills lose nothing, bad input changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from metasiam import MetaSiamError, load_embedder, open_run, split_domains, train
+from metasiam.session import TrainingStopped
+
+SETTINGS = {"arch": "resnet8", "batch_size": 6, "device": "cpu", "precision": "fp32", "compile": "off"}
+METHODS = {
+    "reptile": {"iterations": 6, "inner_epochs": 2, "meta_step": 0.5, "meta_batch": 2, "meta_optimizer": "nesterov"},
+    "triplet": {"iterations": 8, "loss": "softmax", "schedule": "onecycle"},
+}
+
+
+@pytest.fixture
+def data(tiny_domains):
+    domains = tiny_domains(domains=6, images=10)
+    return domains, split_domains(domains, held_out=2)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path / "embedder.safetensors")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, data, method):
+    options = {**SETTINGS, **METHODS[method]}
+    train(method, *data, out=tmp_path / "whole", **options)
+    with pytest.raises(TrainingStopped):
+        _train_interrupted(tmp_path / "parts", data, method, options, after=3)
+    assert not (tmp_path / "parts" / "embedder.safetensors").exists()
+    train(method, *data, resume=tmp_path / "parts")
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys()
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert [row["step"] for row in open_run(tmp_path / "parts").metrics()][-1] == options["iterations"]
+
+
+def _train_interrupted(path, data, method, options, *, after):
+    """Train, and send this process Ctrl-C when iteration ``after`` begins."""
+    from metasiam.learners import METHODS as LEARNERS
+
+    kind, build = LEARNERS[method]
+
+    def build_interrupted(config, context, processes):
+        learner = build(config, context, processes)
+        iterate = learner.iterate
+
+        def iterate_or_interrupt(iteration, stop):
+            if iteration == after:
+                os.kill(os.getpid(), signal.SIGINT)
+            return iterate(iteration, stop)
+
+        learner.iterate = iterate_or_interrupt
+        return learner
+
+    LEARNERS[method] = (kind, build_interrupted)
+    try:
+        train(method, *data, out=path, **options)
+    finally:
+        LEARNERS[method] = (kind, build)
+
+
+KILLED = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from metasiam import split_domains, train, load_domains
+from metasiam.training import loop
+loop.LOG_EVERY = 0.0
+domains = load_domains("npz:{npz}")
+train({method!r}, domains, split_domains(domains, held_out=2), out={out!r}, checkpoint_every=0.0, **{options!r})
+"""
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, tiny_domains, method, monkeypatch):
+    import numpy as np
+
+    from metasiam import load_domains
+    from metasiam.training import loop
+
+    tiny = tiny_domains(domains=6, images=10)
+    train_part, test_part = ~tiny.is_test, tiny.is_test
+    npz = tmp_path / "tiny.npz"
+    np.savez(
+        npz,
+        train_images=tiny.images[train_part].permute(0, 2, 3, 1).numpy(),
+        train_labels=tiny.labels[train_part].numpy(),
+        test_images=tiny.images[test_part].permute(0, 2, 3, 1).numpy(),
+        test_labels=tiny.labels[test_part].numpy(),
+    )
+    options = {**SETTINGS, **METHODS[method], "iterations": 120}
+    code = KILLED.format(
+        tests=str(Path(__file__).parent), npz=npz, method=method, out=str(tmp_path / "killed"), options=options
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    checkpoint = tmp_path / "killed" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while _iteration_of(checkpoint) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    (tmp_path / "killed" / "checkpoint.pt.partial").write_bytes(b"half a checkpoint")
+    assert 3 <= _iteration_of(checkpoint) < 120
+
+    monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        domains = load_domains(f"npz:{npz}")
+        split = split_domains(domains, held_out=2)
+        train(method, domains, split, resume=tmp_path / "killed")
+        train(method, domains, split, out=tmp_path / "whole", **options)
+    finally:
+        torch.set_num_threads(threads)
+    whole, killed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert all(torch.equal(whole[key], killed[key]) for key in whole)
+    steps = [row["step"] for row in open_run(tmp_path / "killed").metrics()]
+    assert steps == sorted(set(steps))
+
+
+def _iteration_of(checkpoint: Path) -> int:
+    return torch.load(checkpoint, weights_only=True)["iteration"] if checkpoint.exists() else -1
+
+
+def test_a_run_folder_holds_what_design_says(tmp_path, data):
+    run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=3)
+    assert {"config.json", "metrics.jsonl", "checkpoint.pt", "embedder.safetensors", "tensorboard"} == {
+        path.name for path in run.path.iterdir()
+    }
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["options"]["method"] == "triplet"
+    assert config["options"]["seed"] == 0
+    assert config["data"]["fingerprint"] == data[0].fingerprint
+    assert config["split"]["held_out"] == [4, 5]
+    assert {"torch", "python", "device", "metasiam"} <= config["machine"].keys()
+    row = run.metrics()[-1]
+    assert {"step", "loss", "images", "seconds"} <= row.keys()
+    assert row["images"] == 3 * 3 * 6
+    torch.load(run.path / "checkpoint.pt", weights_only=True)
+    assert any((run.path / "tensorboard").iterdir())
+    assert load_embedder(run.path)[1].trained_on == "tiny"
+
+
+def test_the_same_seed_trains_the_same_weights_and_another_seed_others(tmp_path, data):
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train("reptile", *data, out=tmp_path / name, **SETTINGS, **METHODS["reptile"], seed=seed)
+    a, b, c = (weights(tmp_path / name)["conv1.weight"] for name in "abc")
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+def test_training_leaves_the_callers_random_state_alone(tmp_path, data):
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_second_start_is_refused_and_loses_nothing(tmp_path, data):
+    train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    with pytest.raises(MetaSiamError, match=r"holds a finished run. Use --resume .* --overwrite to start over"):
+        train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
+    assert before == {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir() if path.is_file()}
+    train("triplet", *data, out=tmp_path / "run", overwrite=True, **SETTINGS, iterations=3)
+    assert open_run(tmp_path / "run").config["total_iterations"] == 3
+
+
+def test_overwriting_spares_files_that_are_not_a_runs(tmp_path, data):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    with pytest.raises(MetaSiamError, match="is not empty and holds no run"):
+        train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
+    train("triplet", *data, out=tmp_path / "run", overwrite=True, **SETTINGS, iterations=2)
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, data, monkeypatch):
+    from metasiam.learners import METHODS as LEARNERS
+    from metasiam.training import loop
+
+    monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
+    kind, build = LEARNERS["triplet"]
+
+    def build_failing(config, context, processes):
+        learner = build(config, context, processes)
+        iterate = learner.iterate
+        learner.iterate = lambda i, stop: iterate(i, stop) * (float("nan") if i == 4 else 1.0)
+        return learner
+
+    monkeypatch.setitem(LEARNERS, "triplet", (kind, build_failing))
+    with pytest.raises(MetaSiamError, match="the loss is nan at iteration 5. The last good checkpoint is kept"):
+        train("triplet", *data, out=tmp_path / "run", checkpoint_every=0.0, **SETTINGS, iterations=9)
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] == 4
+
+
+def test_what_cannot_be_resumed_says_why(tmp_path, data, tiny_domains):
+    run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
+    with pytest.raises(MetaSiamError, match="was trained with triplet"):
+        train("reptile", *data, resume=run.path)
+    with pytest.raises(MetaSiamError, match=r"--lr is 0.001 in .* and cannot become 0.5 on the way"):
+        train("triplet", *data, resume=run.path, lr=0.5)
+    other = tiny_domains(domains=6, images=10, seed=9)
+    with pytest.raises(MetaSiamError, match="was trained on other images"):
+        train("triplet", other, data[1], resume=run.path)
+    with pytest.raises(MetaSiamError, match="with another split"):
+        train("triplet", data[0], split_domains(data[0], held_out=3), resume=run.path)
+    (run.path / "checkpoint.pt").write_bytes((run.path / "checkpoint.pt").read_bytes()[:1000])
+    with pytest.raises(MetaSiamError, match=r"checkpoint\.pt cannot be read"):
+        train("triplet", *data, resume=run.path)
+    with pytest.raises(MetaSiamError, match="is not a run folder"):
+        train("triplet", *data, resume=tmp_path)
+
+
+def test_starting_from_trained_weights_takes_their_architecture_and_normalisation(tmp_path, data):
+    first = train("triplet", *data, out=tmp_path / "first", **SETTINGS, iterations=2)
+    options = {key: value for key, value in SETTINGS.items() if key != "arch"}
+    second = train("reptile", *data, out=tmp_path / "second", init=str(first.path), **options, iterations=1,
+                   inner_epochs=1, meta_step=1e-9)  # fmt: skip
+    assert second.config["options"]["arch"] == "resnet8"
+    torch.testing.assert_close(weights(first.path)["conv1.weight"], weights(second.path)["conv1.weight"])
+    with pytest.raises(MetaSiamError, match="holds a resnet8, not the resnet14"):
+        train("reptile", *data, out=tmp_path / "third", init=str(first.path), arch="resnet14", **options)
+
+
+def test_unknown_methods_and_options_are_named(tmp_path, data):
+    with pytest.raises(MetaSiamError, match="method metric is unknown. Use one of: reptile, triplet"):
+        train("metric", *data, out=tmp_path / "x")
+    with pytest.raises(MetaSiamError, match="triplet has no option 'inner_epochs'"):
+        train("triplet", *data, out=tmp_path / "x", inner_epochs=3)
+    assert not (tmp_path / "x").exists()
