@@ -148,7 +148,7 @@ def images_in(
     """
     config = config_from(config_class(method), options)
     context = prepare(config, domains, split, note=note)
-    from metasiam.learners.reptile import adam
+    from metasiam.training.optimizers import adam
 
     context.embedder.train()
     optimizer = adam(trainable((context.embedder, context.objective)), config.lr, (0.9, 0.999), context.device)
