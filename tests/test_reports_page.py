@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from reports_samples import comparison, evaluation, extras, pictures, sweep_points
+from rich.console import Console
 
 from metasiam.reports.comparison import SHORT, comparison_table, verdict, verdicts
 from metasiam.reports.inputs import Extras, PictureExample
@@ -19,6 +20,7 @@ from metasiam.reports.markdown import comparison_markdown, evaluation_markdown, 
 from metasiam.reports.page import comparison_page, evaluation_page
 from metasiam.reports.pictures import data_uri, picture_groups
 from metasiam.reports.reference import reference_table, sweep_table
+from metasiam.reports.rendering import to_rich
 from metasiam.reports.settings import settings_table
 from metasiam.reports.wording import budget_words, data_name, headline
 
@@ -329,3 +331,7 @@ def test_a_sweep_stands_beside_the_published_figures() -> None:
     assert rows["90-10", "reptile"][2] == "88.1 (73.4)"
     assert rows["10-90", "reptile"][2] == "88.1"
     assert "always answering “different”" in sweep_markdown(sweep_points())
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(to_rich(table))
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any(line.startswith(" 90-10") and line.rstrip().endswith(" 90.0") for line in lines)

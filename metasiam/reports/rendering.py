@@ -68,24 +68,33 @@ def to_rich(table: Table) -> rich.table.Table:
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
+    # In wide tables what follows a colon or stands in brackets goes below, and headings take several
+    # lines, so that eighty columns hold them.
+    below, stacked = len(table.columns) > 6, len(table.columns) > 7
+
+    def text(cell: str) -> str:
+        line = clean(cell)
+        if not below:
+            return line
+        return line.replace(": ", ":\n") if ": " in line else re.sub(r" (?=[(\[])", "\n", line)
+
     for place, column in enumerate(table.columns):
-        # Numbers stay whole (what is in brackets may go below); on a narrow terminal it is names that give way.
-        cells = [
-            part for row in (*table.rows, *table.footer) for part in re.split(r" (?=[(\[])", clean(row[place]))
-        ]
+        # Numbers stay whole; on a narrow terminal it is headings and names that give way.
+        cells = [text(row[place]) for row in (*table.rows, *table.footer)]
         words = [word for word in column.title.split() if column.align == "right"]
-        whole = max((cell_len(text) for text in [*cells, *words]), default=0)
+        whole = max((cell_len(line) for part in [*cells, *words] for line in part.split("\n")), default=0)
+        title = column.title.replace(" ", "\n") if stacked else column.title
         drawn.add_column(
-            Text(column.title), justify=column.align, min_width=whole if column.align == "right" else None
+            Text(title), justify=column.align, min_width=whole if column.align == "right" else None
         )
     for place, row in enumerate(table.rows):
         texts = [
-            Text(clean(cell), style="bold" if (place, column) in table.strong else "")
+            Text(text(cell), style="bold" if (place, column) in table.strong else "")
             for column, cell in enumerate(row)
         ]
         drawn.add_row(*texts, end_section=place == len(table.rows) - 1 and bool(table.footer))
     for row in table.footer:
-        drawn.add_row(*(Text(clean(cell)) for cell in row), style="bold")
+        drawn.add_row(*(Text(text(cell)) for cell in row), style="bold")
     return drawn
 
 
