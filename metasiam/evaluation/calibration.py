@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
@@ -65,30 +66,38 @@ class ThresholdCalibrator:
 class ProbabilityCalibrator:
     """Learn the probability that two images are the same, from their score.
 
+    The probability is that of a pair drawn with even odds of being same, as in the balanced protocol, and it never
+    falls as the score rises.
+
     Args:
         kind: ``platt`` (a logistic curve: Platt, 1999; safe on few pairs) or ``isotonic`` (any rising curve:
             Zadrozny & Elkan, 2002; needs hundreds of same pairs).
-
-    The probability is that of a pair drawn with even odds of being same, as in the balanced protocol.
+        base: a fitted calibrator of other domains. Its log-odds then take the place of the score: its curve gives
+            the shape, and a Platt fit needs only to move and stretch it. Similarities of embeddings are far from
+            logistic, so with few images this is much better than a plain Platt fit (``docs/calibration.md``).
     """
 
-    def __init__(self, kind: Literal["platt", "isotonic"] = "platt") -> None:
+    def __init__(
+        self, kind: Literal["platt", "isotonic"] = "platt", *, base: ProbabilityCalibrator | None = None
+    ) -> None:
         if kind not in ("platt", "isotonic"):
             raise ValueError(f"kind must be platt or isotonic, not {kind}")
         self.kind = kind
-        self._isotonic: IsotonicRegression | None = None
-        self.slope = math.nan  #: of the log-odds over the score, after a Platt fit
-        self.intercept = math.nan  #: log-odds at score 0, after a Platt fit
+        self.base = base
+        self.slope = math.nan  #: of the log-odds, after a Platt fit
+        self.intercept = math.nan  #: log-odds where the score (or the base's log-odds) is 0, after a Platt fit
+        self.knots: tuple[Tensor, Tensor] | None = None  #: scores and probabilities, float64, after an isotonic fit
 
     def fit(self, scores: Tensor, same: Tensor) -> ProbabilityCalibrator:
         """Fit to float [P] scores with bool [P] answers, both answers present."""
         if len(same) == 0 or bool(same.all()) or not bool(same.any()):
             raise ValueError("both same and different pairs are needed")
-        values, truth = scores.double().cpu(), same.cpu()
+        values, truth = self._inputs(scores).cpu(), same.cpu()
         weight = torch.where(truth, 0.5 / truth.double().mean(), 0.5 / (~truth).double().mean())
         if self.kind == "isotonic":
             curve = IsotonicRegression(y_min=0.0, y_max=1.0, increasing=True, out_of_bounds="clip")
-            self._isotonic = curve.fit(values.numpy(), truth.double().numpy(), sample_weight=weight.numpy())
+            curve.fit(values.numpy(), truth.double().numpy(), sample_weight=weight.numpy())
+            self.knots = torch.from_numpy(curve.X_thresholds_), torch.from_numpy(curve.y_thresholds_)
             return self
         # Standardised, so that the faint L2 penalty (which keeps separable scores finite) is the same on any scale.
         centre, scale = float(values.mean()), max(float(values.std(correction=0)), 1e-12)
@@ -96,30 +105,46 @@ class ProbabilityCalibrator:
         model = LogisticRegression(C=100.0).fit(standard, truth.numpy(), sample_weight=weight.numpy())
         self.slope = float(model.coef_[0, 0]) / scale
         self.intercept = float(model.intercept_[0]) - self.slope * centre
+        if self.slope <= 0:  # scores that rank pairs the wrong way round say nothing: an even chance for all
+            self.slope, self.intercept = 0.0, 0.0
         return self
 
     def predict(self, scores: Tensor) -> Tensor:
-        """Return the probability of being the same, float64 [P] on the scores' device, never falling with the score.
+        """Return the probability of being the same, float64 [P] on the scores' device.
 
         Raises:
             ValueError: before ``fit``.
         """
-        if self._isotonic is not None:
-            found = self._isotonic.predict(scores.double().cpu().numpy())
-            return torch.from_numpy(found).to(scores.device)
+        values = self._inputs(scores)
+        if self.knots is not None:
+            at, probability = (knots.numpy() for knots in self.knots)
+            return torch.from_numpy(np.interp(values.cpu().numpy(), at, probability)).to(scores.device)
         if math.isnan(self.slope):
             raise ValueError("fit the calibrator before predicting")
-        # Scores that rank pairs the wrong way round say nothing: an even chance, not a falling probability.
-        return torch.sigmoid(scores.double() * max(self.slope, 0.0) + (self.intercept if self.slope > 0 else 0.0))
+        return torch.sigmoid(values * self.slope + self.intercept)
 
-    def blended(self, other: ProbabilityCalibrator, weight: float) -> ProbabilityCalibrator:
-        """Return the Platt curve whose log-odds are (1 − weight) times these plus weight times the other's."""
-        if self.kind != "platt" or other.kind != "platt":
-            raise ValueError("only Platt curves can be blended")
-        mixed = ProbabilityCalibrator("platt")
-        mixed.slope = (1 - weight) * self.slope + weight * other.slope
-        mixed.intercept = (1 - weight) * self.intercept + weight * other.intercept
-        return mixed
+    def _inputs(self, scores: Tensor) -> Tensor:
+        if self.base is None:
+            return scores.double()
+        # An isotonic curve reaches 0 and 1, where log-odds are infinite.
+        return torch.logit(self.base.predict(scores), eps=1e-3)
+
+    def centred_at(self, threshold: float) -> ProbabilityCalibrator:
+        """Return a Platt curve of the same slope that gives 0.5 at ``threshold``: it agrees with that threshold."""
+        if self.kind != "platt" or self.base is not None:
+            raise ValueError("only a plain Platt curve can be moved")
+        moved = ProbabilityCalibrator("platt")
+        moved.slope, moved.intercept = self.slope, -self.slope * threshold
+        return moved
+
+    def shrunk(self, weight: float) -> ProbabilityCalibrator:
+        """Return a Platt curve on a base, pulled towards that base: ``weight`` 0 is the base, 1 is this curve."""
+        if self.kind != "platt" or self.base is None:
+            raise ValueError("only a Platt curve on a base can be pulled towards it")
+        pulled = ProbabilityCalibrator("platt", base=self.base)
+        pulled.slope = 1 - weight + weight * self.slope
+        pulled.intercept = weight * self.intercept
+        return pulled
 
 
 def shrink(threshold_task: float, threshold_global: float, k: int, strength: float) -> float:

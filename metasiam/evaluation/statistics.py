@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import torch
-from scipy.stats import binomtest, chi2, norm, t
+from scipy.stats import binomtest, chi2, t
 from torch import Tensor
 
 LEVEL = 0.95
@@ -31,11 +31,12 @@ def as_percent(mean: Mean) -> Mean:
 
 
 def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int = 1000) -> Mean:
-    """Return the mean of independent values (tasks, episodes) with an expanded percentile interval.
+    """Return the mean of independent values (tasks, episodes) with a bootstrap-t interval.
 
-    The plain percentile bootstrap is too narrow for few values, by √((n − 1)/n) and by normal instead of Student
-    quantiles; the expanded percentiles (Hesterberg, 2015, section 4.3) put both right. Values that are not finite
-    are left out. A single value says nothing about its spread: its interval is all of 0..1.
+    The plain percentile bootstrap covers 85 to 90 % instead of 95 with ten skewed tasks; studentising each resample
+    (Efron & Tibshirani, 1993, section 12.5) covers 93 to 96. Below five values resamples of a single value are too
+    common for that, and Student's t is used. Values that are not finite are left out. A single value says nothing
+    about its spread: its interval is all of 0..1.
 
     Args:
         values: float [n], fractions.
@@ -44,34 +45,35 @@ def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int
     """
     kept = values.double().cpu()
     kept = kept[kept.isfinite()]
-    count = len(kept)
-    if count == 0:
+    if len(kept) == 0:
         raise ValueError("a mean needs at least one finite value")
-    centre = float(kept.mean())
-    if count == 1:
-        return {"mean": centre, "ci95": [0.0, 1.0], "n": 1}
-    means = torch.cat([kept[draw].mean(1) for draw in _draws(count, resamples, generator)])
-    return {"mean": centre, "ci95": _interval(means, count), "n": count}
+    low, high = _interval(kept, _studentised(kept, generator, resamples), 0.0)
+    return {"mean": float(kept.mean()), "ci95": [low, high], "n": len(kept)}
 
 
-def _draws(count: int, resamples: int, generator: torch.Generator) -> list[Tensor]:
-    # At most 16 million indices at a time.
-    step = max((1 << 24) // count, 1)
-    sizes = [min(step, resamples - done) for done in range(0, resamples, step)]
-    return [torch.randint(count, (size, count), generator=generator) for size in sizes]
+def _studentised(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
+    """Return (resample's mean − mean) / resample's standard error, sorted: what a t statistic is compared with."""
+    count = len(values)
+    if count < 5:  # quantiles of Student's t in place of resamples
+        share = (torch.arange(resamples, dtype=torch.float64) + 0.5) / resamples
+        return torch.from_numpy(t.ppf(share.numpy(), max(count - 1, 1)))
+    found = []
+    step = max((1 << 24) // count, 1)  # at most 16 million values at a time
+    for done in range(0, resamples, step):
+        drawn = values[torch.randint(count, (min(step, resamples - done), count), generator=generator)]
+        error = drawn.std(1) / count**0.5
+        found.append((drawn.mean(1) - values.mean()) / error.clamp(min=1e-12))
+    return torch.cat(found).sort().values
 
 
-def _tail(count: int) -> float:
-    """Return the share of bootstrap means to cut off at each end for a 95 % interval from ``count`` values."""
-    if count > 10_000:
-        return (1 - LEVEL) / 2
-    return float(norm.cdf((count / (count - 1)) ** 0.5 * t.ppf((1 - LEVEL) / 2, count - 1)))
-
-
-def _interval(means: Tensor, count: int) -> list[float]:
-    tail = _tail(count)
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail], dtype=means.dtype)).tolist()
-    return [low, high]
+def _interval(values: Tensor, studentised: Tensor, lowest: float) -> list[float]:
+    """Return the interval of the mean, cut off at ``lowest`` and 1, which fractions or differences cannot leave."""
+    if len(values) == 1:
+        return [lowest, 1.0]
+    centre, error = float(values.mean()), float(values.std()) / len(values) ** 0.5
+    tails = torch.tensor([1 - (1 - LEVEL) / 2, (1 - LEVEL) / 2], dtype=torch.float64)
+    high, low = torch.quantile(studentised, tails).tolist()
+    return [max(centre - high * error, lowest), min(centre - low * error, 1.0)]
 
 
 def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, *, resamples: int = 1000) -> Mean:
@@ -136,22 +138,23 @@ def paired_difference(
         raise ValueError("paired methods need the same tasks and pairs")
     gaps = [(a.double() - b.double()).flatten().cpu() for a, b in zip(first, second, strict=True)]
     units = torch.stack([gap.mean() for gap in gaps]) if len(gaps) > 1 else gaps[0]
-    count = len(units)
-    centre = float(units.mean())
-    if count == 1:  # nothing is known about the spread of fractions' differences but their range
-        return {"difference": centre, "ci95": [-1.0, 1.0], "p_value": 1.0, "n": 1}
-    means = torch.cat([units[draw].mean(1) for draw in _draws(count, resamples, generator)])
-    return {"difference": centre, "ci95": _interval(means, count), "p_value": _p_value(means, count), "n": count}
+    studentised = _studentised(units, generator, resamples)
+    low, high = _interval(units, studentised, -1.0)
+    return {
+        "difference": float(units.mean()),
+        "ci95": [low, high],
+        "p_value": _p_value(units, studentised),
+        "n": len(units),
+    }
 
 
-def _p_value(means: Tensor, count: int) -> float:
-    """Return the smallest α whose expanded percentile interval excludes 0."""
-    # Half-way between counting ties as beyond 0 and not, and never 0: at most 1 in (resamples + 1).
-    beyond = float((means < 0).double().sum() + (means == 0).double().sum() / 2)
-    share = (min(beyond, len(means) - beyond) + 0.5) / (len(means) + 1)
-    quantile = float(norm.ppf(share))
-    spread = (count / (count - 1)) ** 0.5
-    return min(1.0, 2 * float(t.cdf(quantile / spread, count - 1)))
+def _p_value(values: Tensor, studentised: Tensor) -> float:
+    """Return the smallest α whose interval excludes 0; at least 1 in resamples + 1, as no bootstrap can say less."""
+    if len(values) == 1 or bool((values == 0).all()):
+        return 1.0
+    statistic = float(values.mean()) / max(float(values.std()) / len(values) ** 0.5, 1e-12)
+    beyond = min(int((studentised >= statistic).sum()), int((studentised <= statistic).sum()))
+    return min(1.0, 2 * (beyond + 0.5) / (len(studentised) + 1))
 
 
 def mcnemar(first: Tensor, second: Tensor) -> float:

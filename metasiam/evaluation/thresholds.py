@@ -15,6 +15,8 @@ from metasiam.evaluation.verification import similarity_matrix
 #: In images, where no validation domain is there to learn it on. On the published 90-10 weights 5 was the best of
 #: 0, 5, 10, 20, 50 at 5 images, with a global threshold from domains that were trained on; docs/calibration.md.
 DEFAULT_STRENGTH = 5.0
+#: Images from which a domain's own pairs (1,225 same ones) give a better curve than other domains' moved one.
+ISOTONIC_FROM = 50
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 
 
@@ -60,7 +62,7 @@ class Calibration:
 
     Attributes:
         threshold: the global threshold.
-        probability: the global Platt curve.
+        probability: the global isotonic curve.
         strength: how strongly a domain's own threshold is shrunk towards the global one, in images.
         source: which domains' images it was learned on, for people to read.
     """
@@ -79,11 +81,14 @@ class Calibration:
             rule: how the domain's own threshold is chosen.
         """
         if k < 2 or not pairs.answerable:
-            return TaskCalibration(self.threshold, self.probability, self.threshold, self.probability)
+            return TaskCalibration(self.threshold, self.probability, self.threshold)
         own = ThresholdCalibrator(rule).fit(*pairs).threshold
-        curve = ProbabilityCalibrator("platt").fit(*thin(pairs))
-        blended = self.probability.blended(curve, k / (k + self.strength) if self.strength > 0 else 1.0)
-        return TaskCalibration(shrink(own, self.threshold, k, self.strength), blended, own, curve)
+        threshold = shrink(own, self.threshold, k, self.strength)
+        if k >= ISOTONIC_FROM:
+            return TaskCalibration(threshold, ProbabilityCalibrator("isotonic").fit(*thin(pairs)), own)
+        curve = ProbabilityCalibrator("platt", base=self.probability).fit(*thin(pairs))
+        weight = k / (k + self.strength) if self.strength > 0 else 1.0
+        return TaskCalibration(threshold, curve.shrunk(weight), own)
 
 
 @dataclass(frozen=True)
@@ -92,19 +97,17 @@ class TaskCalibration:
 
     Attributes:
         threshold: the one to use: its own shrunk towards the global one.
-        probability: the Platt curve to use, shrunk alike.
+        probability: the curve to use, shrunk alike.
         own_threshold: before shrinking.
-        own_probability: before shrinking.
     """
 
     threshold: float
     probability: ProbabilityCalibrator
     own_threshold: float
-    own_probability: ProbabilityCalibrator
 
 
 def calibrate_globally(domains: Mapping[int, ScoredPairs], *, strength: float, source: str) -> Calibration:
-    """Learn the global threshold and Platt curve from several domains, each counting the same.
+    """Learn the global threshold and probability curve from several domains, each counting the same.
 
     Args:
         domains: scored pairs by domain, with both answers in each.
@@ -114,7 +117,7 @@ def calibrate_globally(domains: Mapping[int, ScoredPairs], *, strength: float, s
     pairs = list(domains.values())
     grid = threshold_grid(pairs)
     accuracy = torch.stack([accuracy_on_grid(p, grid) for p in pairs]).mean(0)
-    probability = ProbabilityCalibrator("platt").fit(*join([thin(p, 2000) for p in pairs]))
+    probability = ProbabilityCalibrator("isotonic").fit(*join([thin(p, 2000) for p in pairs]))
     return Calibration(middle_of_best(grid, accuracy), probability, strength, source)
 
 

@@ -1,0 +1,137 @@
+"""Intervals that cover, tests that agree with counting."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from metasiam.evaluation.statistics import (
+    as_percent,
+    bootstrap_images,
+    bootstrap_mean,
+    mcnemar,
+    paired_difference,
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize(("tasks", "skewed"), [(3, False), (5, False), (10, False), (20, True), (40, True)])
+def test_intervals_over_tasks_cover_the_true_accuracy(tasks: int, skewed: bool) -> None:
+    """Tasks of true accuracy 0.8 on average, each measured with 100 answers: at least 93 % of intervals hold 0.8."""
+    draw, rounds, covered = generator(tasks), 600, 0
+    for _ in range(rounds):
+        uniform = torch.rand(tasks, generator=draw)
+        # Skewed: a few tasks are very hard; 0.9817 is the mean of an exponential that is cut off at 4.
+        truth = 1 - 0.2 * (-uniform.log()).clamp(max=4) / 0.9817 if skewed else 0.7 + 0.2 * uniform
+        measured = torch.bernoulli(truth.unsqueeze(1).expand(-1, 100), generator=draw).mean(1)
+        low, high = bootstrap_mean(measured, draw, resamples=400)["ci95"]
+        covered += low <= 0.8 <= high
+    assert covered / rounds >= 0.93
+    assert covered / rounds <= 0.99  # nor are they uselessly wide
+
+
+def test_intervals_over_images_cover_where_pairs_share_images() -> None:
+    """Pairs among 40 images of which some are harder than others: independent pairs would be far too sure."""
+    draw, rounds, covered, naive = generator(1), 100, 0, 0
+    for _ in range(rounds):
+        hardness = torch.rand(40, generator=draw) * 0.5
+        images = torch.randint(40, (2, 600), generator=draw)
+        right = torch.bernoulli(1 - (hardness[images[0]] + hardness[images[1]]) / 2, generator=draw)
+        found = bootstrap_images(right, images, draw, resamples=200)
+        covered += found["ci95"][0] <= 0.75 <= found["ci95"][1]
+        error = float(right.std()) / math.sqrt(600)
+        naive += abs(found["mean"] - 0.75) <= 1.96 * error
+    assert covered / rounds >= 0.93
+    assert naive / rounds < covered / rounds
+
+
+def test_means_are_plain_means_and_say_how_many() -> None:
+    values = torch.tensor([0.5, 0.7, 0.9])
+    found = bootstrap_mean(values, generator())
+    assert found["mean"] == pytest.approx(0.7)
+    assert found["n"] == 3
+    assert found["ci95"][0] < 0.7 < found["ci95"][1]
+    assert as_percent(found)["mean"] == pytest.approx(70)
+
+
+def test_same_seed_same_interval() -> None:
+    values = torch.rand(50, generator=generator(3))
+    assert bootstrap_mean(values, generator(1)) == bootstrap_mean(values, generator(1))
+
+
+def test_one_task_says_nothing_about_other_tasks() -> None:
+    assert bootstrap_mean(torch.tensor([0.8]), generator())["ci95"] == [0.0, 1.0]
+
+
+def test_values_that_are_not_finite_are_left_out_and_nothing_is_refused() -> None:
+    assert bootstrap_mean(torch.tensor([0.5, math.nan, 0.7]), generator())["n"] == 2
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_mean(torch.tensor([math.nan]), generator())
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_images(torch.empty(0), torch.empty(2, 0, dtype=torch.int64), generator())
+
+
+def test_a_paired_difference_is_the_mean_over_tasks_and_sees_what_unpaired_intervals_cannot() -> None:
+    draw = generator(5)
+    base = torch.rand(12, generator=draw)  # tasks differ a lot, the methods by little
+    first = [torch.bernoulli((0.5 + 0.4 * b).expand(2000), generator=draw) for b in base]
+    second = [torch.where(torch.rand(2000, generator=draw) < 0.03, torch.zeros(()), answers) for answers in first]
+    found = paired_difference(first, second, draw)
+    expected = sum(float(a.mean() - b.mean()) for a, b in zip(first, second, strict=True)) / 12
+    assert found["difference"] == pytest.approx(expected)
+    assert found["ci95"][0] > 0
+    assert found["p_value"] < 0.01
+    alone = bootstrap_mean(torch.stack([a.mean() for a in first]), draw)["ci95"]
+    assert found["ci95"][1] - found["ci95"][0] < (alone[1] - alone[0]) / 3
+
+
+def test_two_equal_methods_differ_significantly_in_about_one_comparison_of_twenty() -> None:
+    draw, rounds, found = generator(6), 400, 0
+    for _ in range(rounds):
+        first = [torch.bernoulli(torch.full((200,), 0.8), generator=draw) for _ in range(8)]
+        second = [torch.bernoulli(torch.full((200,), 0.8), generator=draw) for _ in range(8)]
+        result = paired_difference(first, second, draw, resamples=300)
+        excludes_zero = result["ci95"][0] > 0 or result["ci95"][1] < 0
+        found += excludes_zero
+        if not 0.03 < result["p_value"] < 0.07:  # the p-value says the same as the interval
+            assert (result["p_value"] < 0.05) == excludes_zero
+    assert found / rounds <= 0.075
+
+
+def test_values_instead_of_answers_can_be_compared_too() -> None:
+    first, second = [torch.tensor([0.9]), torch.tensor([0.8])], [torch.tensor([0.7]), torch.tensor([0.7])]
+    assert paired_difference(first, second, generator())["difference"] == pytest.approx(0.15)
+
+
+def test_one_tasks_single_value_decides_nothing() -> None:
+    found = paired_difference([torch.tensor([0.9])], [torch.tensor([0.1])], generator())
+    assert found["ci95"] == [-1.0, 1.0]
+    assert found["p_value"] == 1.0
+
+
+def test_different_pairs_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="same tasks and pairs"):
+        paired_difference([torch.rand(3)], [torch.rand(4)], generator())
+    with pytest.raises(ValueError, match="same pairs"):
+        mcnemar(torch.ones(3).bool(), torch.ones(4).bool())
+
+
+def test_mcnemar_equals_counting_coin_tosses() -> None:
+    first = torch.tensor([True] * 9 + [False] * 1 + [True] * 50)
+    second = torch.tensor([False] * 9 + [True] * 1 + [True] * 50)
+    tail = sum(math.comb(10, wins) for wins in (0, 1)) / 2**10
+    assert mcnemar(first, second) == pytest.approx(2 * tail)
+    assert mcnemar(second, first) == mcnemar(first, second)
+    assert mcnemar(first, first) == 1.0
+
+
+def test_mcnemar_of_many_pairs_is_the_corrected_chi_squared_test() -> None:
+    first = torch.tensor([True] * 60 + [False] * 40)
+    second = ~first
+    statistic = (abs(60 - 40) - 1) ** 2 / 100
+    assert mcnemar(first, second) == pytest.approx(math.erfc(math.sqrt(statistic / 2)))
