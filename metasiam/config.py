@@ -180,7 +180,11 @@ class SiameseConfig(TrainingConfig):
         head: how two embeddings become an answer (``metasiam.models.pair_heads.PAIR_HEADS``).
         epochs: passes over the training pairs.
         validation: share of the training pairs kept for choosing, nobody of whom is trained on.
-        folds: 1, or split the training pairs so many ways: each fold is validation once, and the answers are averaged.
+        solver: ``gradient`` descent, or ``svm``: the embedder stays as it is (``freeze``), and the head is the exact
+            solution of a support vector machine, for heads that are one linear unit (``l1``, ``features``).
+        penalty: the machine's C; lower is smoother.
+        folds: of the machine's cross-validation: every training pair is answered by a head that never met anybody
+            in it, and those answers choose the threshold. The final head learns from all training pairs.
         optimizer: ``adam`` or ``sgd``.
         momentum: of ``sgd``.
         weight_decay: L2 penalty added to the gradient of every weight.
@@ -210,7 +214,9 @@ class SiameseConfig(TrainingConfig):
     head: str = "l1"
     epochs: int = 30
     validation: float = 0.2
-    folds: int = 1
+    solver: str = "gradient"
+    penalty: float = 1.0
+    folds: int = 5
     optimizer: str = "adam"
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -237,7 +243,9 @@ class SiameseConfig(TrainingConfig):
         one_of("--initial", self.initial, ("torch", "paper"))
         require(self.epochs >= 1, f"--epochs must be at least 1, not {self.epochs}.")
         require(0 < self.validation <= 0.5, f"--validation must be above 0 and at most 0.5, not {self.validation}.")
-        require(1 <= self.folds <= 20, f"--folds must be from 1 to 20, not {self.folds}.")
+        one_of("--solver", self.solver, ("gradient", "svm"))
+        require(self.penalty > 0, f"--penalty must be positive, not {self.penalty}. Try --penalty 1.")
+        require(2 <= self.folds <= 20, f"--folds must be from 2 to 20, not {self.folds}.")
         require(0 <= self.momentum < 1, f"--momentum must be from 0 to below 1, not {self.momentum}.")
         require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
         require(self.step_size >= 1, f"--step-size must be at least 1 epoch, not {self.step_size}.")

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from metasiam.cli import compare, data, enroll, evaluate, identify, match, reptile, triplet
+from metasiam.cli import compare, data, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet
 from metasiam.errors import MetaSiamError
 
 app = typer.Typer(
@@ -21,8 +21,10 @@ app = typer.Typer(
 )
 app.command("reptile")(reptile.command)
 app.command("triplet")(triplet.command)
+app.command("siamese")(siamese.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
+app.command("sweep")(sweep.command)
 app.command("enroll")(enroll.command)
 app.command("identify")(identify.command)
 app.command("match")(match.command)

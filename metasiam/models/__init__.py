@@ -8,6 +8,7 @@ from torch import nn
 
 from metasiam.errors import MetaSiamError
 from metasiam.models.few_shot import Conv4, ResNet12
+from metasiam.models.fisher import FISHER
 from metasiam.models.koch import KOCH_NETWORKS
 from metasiam.models.resnet_cifar import RESNETS_CIFAR
 from metasiam.models.torchvision_resnet import TorchvisionResNet18
@@ -19,6 +20,7 @@ EMBEDDERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
     "conv4": Conv4,
     "resnet12": ResNet12,
     **KOCH_NETWORKS,
+    **FISHER,
     "resnet18": lambda channels, size: TorchvisionResNet18(channels),
     "resnet18-imagenet": lambda channels, size: TorchvisionResNet18(channels, pretrained=True),
 }

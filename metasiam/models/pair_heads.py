@@ -25,32 +25,43 @@ class LearnedL1(nn.Module):
         super().__init__()
         self.output = nn.Linear(embedding_size, 1)
 
+    def features(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return what the unit sees: float [P, D] twice to [P, D]."""
+        return (first - second).abs()
+
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return log-odds of "same": float [P, D] twice to [P]."""
-        logits: Tensor = self.output((first - second).abs())
+        logits: Tensor = self.output(self.features(first, second))
         return logits.squeeze(1)
 
 
 class Features(nn.Module):
-    """Two layers on |a − b| and a · b (element by element), for length-normalised embeddings.
+    """One linear unit on a · b and |a − b|, element by element, of length-normalised embeddings.
 
     Args:
         embedding_size: D.
-        hidden: units between.
+
+    Attributes:
+        difference_weight: what |a − b| is multiplied by beside a · b: the penalty on its weights, in effect.
     """
 
-    def __init__(self, embedding_size: int, hidden: int = 64) -> None:
+    difference_weight = 0.1
+
+    def __init__(self, embedding_size: int) -> None:
         super().__init__()
         self.embedding_size = embedding_size
-        self.hidden = nn.Linear(2 * embedding_size, hidden)
-        self.output = nn.Linear(hidden, 1)
+        self.output = nn.Linear(2 * embedding_size, 1)
+
+    def features(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return what the unit sees: float [P, D] twice to [P, 2 D]."""
+        a, b = F.normalize(first, dim=1), F.normalize(second, dim=1)
+        # √D: of order 1 for embeddings that use all their dimensions, whatever their number.
+        scale = self.embedding_size**0.5
+        return torch.cat((a * b * scale, (a - b).abs() * (self.difference_weight * scale)), 1)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return log-odds of "same": float [P, D] twice to [P]."""
-        # Unit length times √D: every feature is of order 1, whatever the embedder's scale.
-        a, b = (F.normalize(part, dim=1) * self.embedding_size**0.5 for part in (first, second))
-        features = torch.cat(((a - b).abs(), a * b), 1)
-        logits: Tensor = self.output(F.relu(self.hidden(features)))
+        logits: Tensor = self.output(self.features(first, second))
         return logits.squeeze(1)
 
 
@@ -86,6 +97,22 @@ class ScaledEuclidean(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return log-odds of "same": float [P, D] twice to [P]."""
         return self.bias - self.log_scale.exp() * (first - second).square().sum(1)
+
+
+class MarginDistance(nn.Module):
+    """margin / 2 − ‖a − b‖: the contrastive loss's own answer, "same" within half its margin. Nothing to learn.
+
+    Args:
+        margin: the loss's margin, in units of distance.
+    """
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the distance below half the margin: float [P, D] twice to [P]."""
+        return self.margin / 2 - (first - second).square().sum(1).clamp(min=1e-12).sqrt()
 
 
 #: Name → builder(embedding size).

@@ -1,0 +1,120 @@
+"""What a trained pair model is worth: the test pairs answered once, at a threshold chosen on validation pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metasiam.data.pairs import PairSet
+from metasiam.evaluation.calibration import ProbabilityCalibrator
+from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images
+from metasiam.evaluation.verification import (
+    accept_rate_at,
+    best_threshold,
+    equal_error_rate,
+    expected_calibration_error,
+    pairs_right,
+    roc_auc,
+)
+from metasiam.training.machine import generator_for
+
+
+@dataclass(frozen=True, eq=False)
+class PairResult:
+    """Scores of the test pairs, and what was learned about scores from validation pairs.
+
+    Attributes:
+        rows: int64 [P], the test pairs in the pair set.
+        scores: float [P], higher for more the same.
+        same: bool [P].
+        probability: float [P], calibrated on validation pairs.
+        threshold: chosen on validation pairs.
+        validation_accuracy: there, a fraction; a little too good, since the threshold was chosen for it.
+    """
+
+    rows: Tensor
+    scores: Tensor
+    same: Tensor
+    probability: Tensor
+    threshold: float
+    validation_accuracy: float
+    validation_pairs: int
+    validation_auc: float
+
+    @property
+    def right(self) -> Tensor:
+        """Which answers are right: bool [P]."""
+        return pairs_right(self.scores, self.same, self.threshold)
+
+
+def judge(rows: Tensor, scores: Tensor, same: Tensor, validation_scores: Tensor, validation_same: Tensor) -> PairResult:
+    """Choose threshold and probabilities on validation pairs (float [V], bool [V]) and apply them to the test pairs.
+
+    Args:
+        rows: int64 [P], the test pairs.
+        scores: float [P].
+        same: bool [P].
+        validation_scores: float [V], from the same model or, out of fold, from its like.
+        validation_same: bool [V].
+    """
+    threshold, accuracy = best_threshold(validation_scores, validation_same)
+    curve = ProbabilityCalibrator("platt").fit(validation_scores, validation_same)
+    return PairResult(
+        rows.cpu(),
+        scores.cpu(),
+        same.cpu(),
+        curve.predict(scores.cpu()),
+        threshold,
+        accuracy,
+        len(validation_same),
+        roc_auc(validation_scores, validation_same),
+    )
+
+
+def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, Any]:
+    """Return the dict of ``evaluation.json``: nobody in the test pairs was trained on, so they are ``held_out``.
+
+    Accuracies are percentages with an interval over images (``bootstrap_images``); AUC is a fraction.
+    """
+
+    def share(right: Tensor) -> Mean:
+        images = torch.stack(
+            (pairs.first[result.rows.to(pairs.first.device)], pairs.second[result.rows.to(pairs.first.device)])
+        )
+        return as_percent(bootstrap_images(right, images, generator_for("cpu", seed, "bootstrap")))
+
+    scores, same = result.scores, result.same
+    oracle, _ = best_threshold(scores, same)
+    return {
+        "schema": 1,
+        "protocol": {
+            "name": "labelled pairs",
+            "data": pairs.source,
+            "seed": seed,
+            "global_threshold": result.threshold,
+            "threshold_chosen_on": f"{result.validation_pairs:,} validation pairs of people not in the test pairs",
+            "test": pairs.counts("test"),
+        },
+        "validation": {
+            "pair_accuracy": 100 * result.validation_accuracy,
+            "auc": result.validation_auc,
+            "pairs": result.validation_pairs,
+        },
+        "held_out": {
+            "closed": {
+                "0": {
+                    "pair_accuracy": {
+                        "global": share(result.right),
+                        "oracle": share(pairs_right(scores, same, oracle)),
+                    },
+                    "auc": roc_auc(scores, same),
+                    "eer": 100 * equal_error_rate(scores, same)[0],
+                    "tar_at_far_1pct": 100 * accept_rate_at(scores, same, 0.01)[0],
+                    "ece": 100 * expected_calibration_error(result.probability, same),
+                }
+            }
+        },
+    }

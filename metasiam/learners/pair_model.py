@@ -1,0 +1,171 @@
+"""An embedder and a pair head together: from two images to the log-odds that they show the same."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from metasiam.config import SiameseConfig
+from metasiam.data.augment import Augmentation, normalise
+from metasiam.data.cache import Report, quiet
+from metasiam.data.pairs import PairSet
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, load_embedder, load_state
+from metasiam.models.koch import initialise_as_in_paper
+from metasiam.models.pair_heads import MarginDistance, build_pair_head
+from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
+
+HEAD_FILE = "head.safetensors"
+
+
+@dataclass
+class PairModel:
+    """What ``metasiam siamese`` trains.
+
+    Attributes:
+        embedder: on ``device``.
+        head: called with the embeddings of both images; returns log-odds of "same".
+        info: normalisation and size of the images.
+        device: where it runs.
+        precision: autocast type of the embedder.
+        mirror: whether ``embed`` averages with the mirrored image's embedding.
+    """
+
+    embedder: nn.Module
+    head: nn.Module
+    info: EmbedderInfo
+    device: torch.device
+    precision: torch.dtype
+    mirror: bool = False
+
+    @property
+    def margin(self) -> float:
+        """The contrastive loss's margin."""
+        return float(self.head.margin) if isinstance(self.head, MarginDistance) else 1.0
+
+    def train(self, mode: bool = True) -> None:
+        """Put embedder and head into training mode."""
+        self.embedder.train(mode)
+        self.head.train(mode)
+
+    def eval(self) -> None:
+        """Put embedder and head into evaluation mode."""
+        self.train(False)
+
+    def embed_training(self, images: Tensor, augmentation: Augmentation, parameters: Tensor) -> Tensor:
+        """Augment and embed uint8 [B, C, H, W] with gradients: float32 [B, D]."""
+        inputs = augmentation.apply(images, parameters, self.info.mean, self.info.std, self.precision)
+        return self._embed(inputs)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, *, batch: int = 64, report: Report = quiet) -> Tensor:
+        """Embed uint8 [N, C, H, W] in evaluation mode: float32 [N, D] on the device."""
+        self.eval()
+        blocks: list[Tensor] = []
+        for start in range(0, len(images), batch):
+            block = images[start : start + batch]
+            inputs = normalise(block.to(self.device), self.info.mean, self.info.std)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            embeddings = self._embed(inputs)
+            blocks.append((embeddings + self._embed(inputs.flip(-1))) / 2 if self.mirror else embeddings)
+            report("embedding images", min(len(blocks) * batch, len(images)), len(images))
+        return torch.cat(blocks)
+
+    def _embed(self, inputs: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            embeddings: Tensor = self.embedder(inputs)
+        return embeddings.float()
+
+    @torch.no_grad()
+    def compare(self, embeddings: Tensor, first: Tensor, second: Tensor, *, block: int = 512) -> Tensor:
+        """Return the log-odds [P] of the pairs of rows int64 [P] of float [N, D], in evaluation mode."""
+        self.eval()
+        parts = zip(torch.split(first, block), torch.split(second, block), strict=True)
+        return torch.cat([self.head(embeddings[a], embeddings[b]) for a, b in parts])
+
+
+def answers(logits: Tensor) -> Tensor:
+    """Return whether each log-odds [P] says "same": bool [P]."""
+    return logits > 0
+
+
+def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | None = None) -> PairModel:
+    """Build the embedder and head that the options ask for, with their first weights.
+
+    Args:
+        config: the method's options.
+        pairs: with the parts train and validation; normalisation is measured on the training part.
+        precision: what an earlier start of the same run decided.
+
+    Raises:
+        MetaSiamError: for options that do not fit this machine, the data or the initial weights.
+    """
+    device = choose_device(config.device)
+    # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "weights"))
+        embedder = build_embedder(config.arch, channels=pairs.channels, image_size=pairs.image_size)
+        size = int(embedder.embedding_size)  # type: ignore[arg-type]
+        if config.loss == "contrastive":
+            head: nn.Module = MarginDistance(1.0 if config.margin is None else config.margin)
+        else:
+            head = build_pair_head(config.head, size)
+    mean, std = _statistics(pairs)
+    if config.initial == "paper":
+        generator = generator_for("cpu", config.seed, "paper")
+        initialise_as_in_paper(embedder, generator)
+        initialise_as_in_paper(head, generator)
+    if config.init is not None:
+        embedder, stored = load_embedder(
+            config.init, arch=config.arch, channels=pairs.channels, image_size=pairs.image_size
+        )
+        mean, std = stored.mean, stored.std
+    if hasattr(embedder, "dropout"):
+        setattr(embedder, "dropout", config.dropout)  # noqa: B010 (only Koch's network has it)
+    info = EmbedderInfo(
+        arch=config.arch,
+        channels=pairs.channels,
+        image_size=pairs.image_size,
+        mean=mean,
+        std=std,
+        distance="cosine" if config.head == "cosine" and config.loss == "bce" else "squared_euclidean",
+        trained_on=pairs.source,
+    )
+    return PairModel(
+        embedder.to(device).to(memory_format=torch.channels_last),
+        head.to(device),
+        info,
+        device,
+        choose_precision(precision or config.precision, device),
+        config.mirror,
+    )
+
+
+def _statistics(pairs: PairSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation per channel, as fractions of 255, of the training pairs' images."""
+    rows = pairs.rows("train")
+    used = torch.unique(torch.cat((pairs.first[rows], pairs.second[rows])))
+    sums = torch.zeros(2, pairs.channels, dtype=torch.float64)
+    pixels = 0
+    for block in torch.split(used, 512):
+        values = pairs.images[block].double().cpu() / 255
+        sums += torch.stack((values.sum((0, 2, 3)), values.square().sum((0, 2, 3))))
+        pixels += values[:, 0].numel()
+    mean, square = sums / pixels
+    std = (square - mean**2).clamp(min=1e-6).sqrt()
+    return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in std.tolist())
+
+
+def save_head(path: Path, head: nn.Module, about: dict[str, str]) -> None:
+    """Write a head's weights to a safetensors file with ``about`` as its metadata."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+    save_file(tensors, path, metadata=about)
+
+
+def load_head(path: Path, head: nn.Module) -> None:
+    """Read a head's weights into ``head``, every key and shape matching."""
+    load_state(head, load_file(path), path)

@@ -1,0 +1,124 @@
+"""A pair head solved instead of descended to: a linear support vector machine on the embedder's features.
+
+Source: the diagonal metric of Simonyan et al., "Fisher Vector Faces in the Wild" (2013), section 3.2, with a · b
+beside |a − b|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sklearn.svm import SVC
+from torch import Tensor, nn
+
+from metasiam.config import SiameseConfig
+from metasiam.data.pairs import PairSet, fold_people
+from metasiam.errors import MetaSiamError
+from metasiam.learners.pair_model import PairModel
+from metasiam.training.learner import StopRequested
+from metasiam.training.machine import generator_for
+from metasiam.training.state import restore_, snapshot
+
+
+class SolvedHead:
+    """One fold an iteration, then the head on all training pairs.
+
+    Embeddings are computed once, when it is made. The pairs of the parts train and validation are all trained on;
+    ``answered`` holds what heads that never met anybody in a pair say about it.
+
+    Args:
+        config: the method's options.
+        pairs: on the model's device.
+        model: its head is solved for; its embedder stays as it is.
+        record: called with a row of measurements after every fold.
+        report: progress of the embedding, as ``report(what, done, total)``.
+
+    Raises:
+        MetaSiamError: if the head is not one linear unit.
+    """
+
+    def __init__(
+        self,
+        config: SiameseConfig,
+        pairs: PairSet,
+        model: PairModel,
+        record: Callable[[dict[str, Any]], None] = lambda row: None,
+        report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    ) -> None:
+        if not hasattr(model.head, "features"):
+            raise MetaSiamError(f"--solver svm needs a head that is one linear unit, not {config.head}. Use features.")
+        self.config = config
+        self.pairs = pairs
+        self.model = model
+        self.record = record
+        self.rows = torch.cat((pairs.rows("train"), pairs.rows("validation"))).sort().values
+        self.total = config.folds + 1
+        self.images_per_iteration = 2 * len(self.rows)
+        generator = generator_for("cpu", config.seed, "folds")
+        self.fold = fold_people(pairs, self.rows.cpu(), config.folds, generator)
+        self.answered = torch.zeros(len(self.rows))
+        output = model.head.output
+        assert isinstance(output, nn.Linear)
+        self._weights = [output.weight, output.bias]
+        used, place = torch.unique(torch.cat((pairs.first[self.rows], pairs.second[self.rows])), return_inverse=True)
+        first, second = place.chunk(2)
+        embeddings = model.embed(pairs.images[used], report=report)
+        with torch.no_grad():
+            self._features = model.head.features(embeddings[first], embeddings[second]).cpu()  # type: ignore[operator]
+            self._kernel = self._features @ self._features.T
+        # C means the same for any features when they have length 1 on average.
+        self._unit = float(self._kernel.diagonal().mean())
+
+    @torch.no_grad()
+    def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
+        """Solve with one fold left out and answer that fold; at last, solve with all pairs. Return the hinge loss."""
+        if stop():
+            raise StopRequested
+        same = self.pairs.same[self.rows].cpu()
+        left_out = self.fold == iteration  # nothing, the last time
+        kept = (~left_out).nonzero().flatten()
+        machine = SVC(C=self.config.penalty, kernel="precomputed")
+        machine.fit((self._kernel[kept][:, kept] / self._unit).double().numpy(), same[kept].numpy())
+        support = kept[torch.from_numpy(machine.support_).long()]
+        factors = torch.from_numpy(machine.dual_coef_[0]).float() / self._unit
+        weight = self._features[support].T @ factors
+        bias = float(machine.intercept_[0])
+        scores = self._features @ weight + bias
+        if iteration < self.config.folds:
+            self.answered[left_out] = scores[left_out]
+            right = (scores > 0) == same
+            self.record(
+                {
+                    "step": iteration + 1,
+                    "fold": iteration,
+                    "train_accuracy": 100 * float(right[kept].float().mean()),
+                    "validation_accuracy": 100 * float(right[left_out].float().mean()),
+                }
+            )
+        self._weights[0].copy_(weight.view(1, -1))
+        self._weights[1].fill_(bias)
+        signs = torch.where(same[kept], 1.0, -1.0)
+        return torch.relu(1 - signs * scores[kept]).mean()
+
+    def validation_scores(self) -> tuple[Tensor, Tensor]:
+        """Return scores [n] and truth [n] of the training pairs, each answered by a head that met nobody in it."""
+        return self.answered, self.pairs.same[self.rows].cpu()
+
+    def rate(self, iteration: int) -> float:
+        """Return the penalty C."""
+        return self.config.penalty
+
+    def state(self) -> dict[str, Any]:
+        """Return the head and the answers so far."""
+        return {"weights": snapshot(self._weights), "answered": self.answered.clone()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take up a state that ``state`` returned."""
+        restore_([weight.detach() for weight in self._weights], state["weights"])
+        self.answered.copy_(state["answered"])
+
+    def finish(self) -> None:
+        """Leave the model in evaluation mode."""
+        self.model.eval()

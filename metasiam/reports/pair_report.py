@@ -1,0 +1,144 @@
+"""The report of a pair training: result table, curves of training, ROC, scores, and a gallery of sure answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from metasiam.evaluation.verification import roc as roc_of
+from metasiam.reports.inputs import Curve, Extras, PictureExample, RocCurve, ScoreHistogram
+from metasiam.reports.numbers import Json, interval, metric, metrics_of, number, plus_minus
+from metasiam.reports.page import evaluation_page
+from metasiam.reports.rendering import Column, Table
+from metasiam.reports.score_figures import roc as draw_roc
+from metasiam.reports.training_figures import accuracy_over_training, loss_curve
+from metasiam.runs import write_text
+
+if TYPE_CHECKING:
+    from metasiam.data.pairs import PairSet
+    from metasiam.evaluation.pair_result import PairResult
+    from metasiam.pair_session import PairTraining
+
+_BINS = 60
+#: Pairs shown of each kind: same and different, answered rightly and wrongly.
+_PICTURES = 4
+
+
+def result_table(evaluations: Mapping[str, Json]) -> Table:
+    """Return one row a run: test accuracy at the validation threshold with its interval, AUC, EER and validation."""
+    rows = []
+    for name, evaluation in evaluations.items():
+        metrics = metrics_of(evaluation, "closed", "0")
+        own = evaluation.get("validation") or {}
+        rows.append(
+            (
+                name,
+                plus_minus(metric(metrics, "pair_accuracy_global")),
+                number(metric(metrics, "auc"), "auc"),
+                number(metric(metrics, "eer")),
+                number(metric(metrics, "tar_at_far_1pct")),
+                number(interval(own.get("pair_accuracy"))),
+                number(interval(own.get("auc")), "auc"),
+            )
+        )
+    titles = ("run", "test accuracy", "AUC", "EER", "TAR at 1 % FAR", "validation accuracy", "validation AUC")
+    columns = tuple(Column(title, "left" if title == "run" else "right") for title in titles)
+    note = "Threshold chosen on validation pairs only; ± half the 95 % interval."
+    return Table("Test pairs: same or different? (% right)", columns, tuple(rows), note=note)
+
+
+def folds_table(summary: Mapping[str, Any]) -> Table:
+    """Return one row a fold of a ``folds.json``, with mean and standard error below."""
+    rows = tuple((str(place + 1), f"{value:.2f}") for place, value in enumerate(summary["folds"]))
+    footer = (("mean", f"{summary['mean']:.2f} ± {summary['standard_error']:.2f} (standard error)"),)
+    return Table("Accuracy in % on each fold", (Column("fold"), Column("test accuracy")), rows, footer)
+
+
+def write_pair_report(trained: PairTraining) -> list[Path]:
+    """Write ``report.html`` and ``figures/`` into the run folder; return what was written."""
+    run = trained.run
+    name = str(run.config["options"]["arch"])
+    rows = run.metrics()
+    curves = accuracy_curves(rows, int(run.config["images_per_iteration"]))
+    histories = loss_histories(rows)
+    extras = Extras(
+        pictures=gallery(name, trained.pairs, trained.result),
+        roc=[_roc(name, trained.result)],
+        histograms=[_histogram(name, trained.result)],
+        training=curves,
+        histories=histories,
+    )
+    page = evaluation_page(trained.evaluation, name, settings=run.config, extras=extras)
+    written = [write_text(run.path / "report.html", page)]
+    folder = run.path / "figures"
+    folder.mkdir(exist_ok=True)
+    figures = {"roc": draw_roc(extras.roc)}
+    if curves:
+        figures["accuracy"] = accuracy_over_training(curves, order=[curve.method for curve in curves])
+    if any(histories.values()):
+        figures["loss"] = loss_curve(histories, order=list(histories))
+    for title, figure in figures.items():
+        figure.savefig(folder / f"{title}.svg")
+        written.append(folder / f"{title}.svg")
+    return written
+
+
+def accuracy_curves(rows: Sequence[Json], images_per_iteration: int) -> list[Curve]:
+    """Return accuracy on training and validation pairs, epoch by epoch, from the lines of ``metrics.jsonl``."""
+    epochs = [row for row in rows if "epoch" in row]
+    x = [float(row["step"]) * images_per_iteration for row in epochs]
+    parts = {"training pairs": "train_accuracy", "validation pairs": "validation_accuracy"}
+    return [Curve(words, x, [float(row[key]) for row in epochs]) for words, key in parts.items() if epochs]
+
+
+def loss_histories(rows: Sequence[Json]) -> dict[str, list[Json]]:
+    """Return the loss on training and validation pairs, epoch by epoch, as ``loss_curve`` takes them."""
+    epochs = [row for row in rows if "epoch" in row]
+    parts = {"training pairs": "train_loss", "validation pairs": "validation_loss"}
+    return {
+        words: [{"step": row["step"], "loss": row[key]} for row in epochs] for words, key in parts.items() if epochs
+    }
+
+
+def gallery(name: str, pairs: PairSet, result: PairResult) -> list[PictureExample]:
+    """Return the most confident answers of each kind: same and different, right and wrong."""
+    sure = (result.probability - 0.5).abs()
+    chosen = []
+    for same in (True, False):
+        for right in (True, False):
+            kind = ((result.same == same) & (result.right == right)).nonzero().flatten()
+            chosen += kind[torch.argsort(sure[kind], descending=True)][:_PICTURES].tolist()
+    return [_example(name, pairs, result, place) for place in chosen]
+
+
+def _example(name: str, pairs: PairSet, result: PairResult, place: int) -> PictureExample:
+    row = int(result.rows[place])
+    first, second = int(pairs.first[row]), int(pairs.second[row])
+    return PictureExample(
+        method=name,
+        first=pairs.images[first].cpu().numpy(),
+        second=pairs.images[second].cpu().numpy(),
+        same=bool(result.same[place]),
+        answered_same=bool(result.scores[place] > result.threshold),
+        similarity=float(result.scores[place]),
+        probability=float(result.probability[place]),
+        first_name=pairs.people[first].replace("_", " "),
+        second_name=pairs.people[second].replace("_", " "),
+    )
+
+
+def _roc(name: str, result: PairResult) -> RocCurve:
+    false_alarms, hits, _ = roc_of(result.scores, result.same)
+    area = float(torch.trapezoid(hits, false_alarms))
+    return RocCurve(name, false_alarms.numpy(), hits.numpy(), area)
+
+
+def _histogram(name: str, result: PairResult) -> ScoreHistogram:
+    scores = result.scores.double().numpy()
+    edges = np.linspace(scores.min(), scores.max() + 1e-9, _BINS + 1)
+    same, different = (np.histogram(scores[result.same.numpy() == kind], edges)[0] for kind in (True, False))
+    return ScoreHistogram(name, edges, same, different, {"global": result.threshold})
