@@ -11,51 +11,77 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from metasiam.comparison import Comparison, compare
     from metasiam.data.domains import DomainSet, Pool, Split, split_domains
     from metasiam.data.sources import load_domains
     from metasiam.data.tasks import draw_episodes, draw_pairs, draw_triplets
     from metasiam.errors import MetaSiamError
+    from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
+    from metasiam.evaluation.embedding import embed_images
+    from metasiam.evaluation.result import Evaluation
+    from metasiam.evaluation.settings import ProtocolSettings
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.runs import Run, open_run
-    from metasiam.session import train
+    from metasiam.session import TrainingStopped, evaluate, train
+    from metasiam.sweeping import sweep
 
 _HOMES = {
+    "Comparison": "metasiam.comparison",
     "DomainSet": "metasiam.data.domains",
     "EmbedderInfo": "metasiam.models.files",
+    "Evaluation": "metasiam.evaluation.result",
     "MetaSiamError": "metasiam.errors",
     "Pool": "metasiam.data.domains",
+    "ProbabilityCalibrator": "metasiam.evaluation.calibration",
+    "ProtocolSettings": "metasiam.evaluation.settings",
     "Run": "metasiam.runs",
     "Split": "metasiam.data.domains",
+    "ThresholdCalibrator": "metasiam.evaluation.calibration",
+    "TrainingStopped": "metasiam.session",
     "build_embedder": "metasiam.models",
+    "compare": "metasiam.comparison",
     "draw_episodes": "metasiam.data.tasks",
     "draw_pairs": "metasiam.data.tasks",
     "draw_triplets": "metasiam.data.tasks",
+    "embed_images": "metasiam.evaluation.embedding",
+    "evaluate": "metasiam.session",
     "load_domains": "metasiam.data.sources",
     "load_embedder": "metasiam.models.files",
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
     "split_domains": "metasiam.data.domains",
+    "sweep": "metasiam.sweeping",
     "train": "metasiam.session",
 }
 
 __all__ = [
+    "Comparison",
     "DomainSet",
     "EmbedderInfo",
+    "Evaluation",
     "MetaSiamError",
     "Pool",
+    "ProbabilityCalibrator",
+    "ProtocolSettings",
     "Run",
     "Split",
+    "ThresholdCalibrator",
+    "TrainingStopped",
     "__version__",
     "build_embedder",
+    "compare",
     "draw_episodes",
     "draw_pairs",
     "draw_triplets",
+    "embed_images",
+    "evaluate",
     "load_domains",
     "load_embedder",
     "open_run",
     "save_embedder",
     "split_domains",
+    "sweep",
     "train",
 ]
 

@@ -12,7 +12,7 @@ from metasiam.config import ReptileConfig, TrainingConfig, config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.comparison import compare_evaluations
-from metasiam.evaluation.draws import draw_protocol
+from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import Evaluation
 from metasiam.evaluation.settings import ProtocolSettings
@@ -43,6 +43,7 @@ def compare(
     split: Split,
     settings: ProtocolSettings | None = None,
     *,
+    draws: Draws | None = None,
     budget: Mapping[str, Any] | None = None,
     device: str = "auto",
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
@@ -54,6 +55,7 @@ def compare(
         domains: the data.
         split: seen, validation and held-out domains.
         settings: what to measure; default ``ProtocolSettings()``.
+        draws: from ``draw_protocol`` with the same three, where they were made before.
         budget: what each method was allowed, for the report.
         device: where to compute.
         report: called as ``report(what, done, total)``.
@@ -63,7 +65,7 @@ def compare(
     """
     settings = settings if settings is not None else ProtocolSettings()
     check_comparable(runs.values(), domains, split)
-    draws = draw_protocol(domains, split, settings)
+    draws = draws if draws is not None else draw_protocol(domains, split, settings)
     evaluations: dict[str, Evaluation] = {}
     for name, run in runs.items():
 

@@ -1,4 +1,4 @@
-"""Training as one call: options and data in, a run folder out."""
+"""Training and evaluation as one call each: options and data in, a run folder or an evaluation out."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ import torch
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.protocol import evaluate as evaluate_embedder
+from metasiam.evaluation.result import Evaluation
+from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
@@ -20,7 +23,7 @@ from metasiam.runs import Run, check_out, create_run, open_run
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
-from metasiam.training.machine import describe_machine, tune_allocator
+from metasiam.training.machine import choose_device, describe_machine, tune_allocator
 
 #: Sources of symbols: mirroring can turn one into another (И and N, b and d), so it is off unless asked for.
 SYMBOLS = ("glyphs", "mnist", "omniglot")
@@ -33,6 +36,38 @@ class TrainingStopped(Exception):
         super().__init__(f"stopped at iteration {iteration}; go on with --resume {run.path}")
         self.run = run
         self.iteration = iteration
+
+
+def evaluate(
+    target: Run | str | Path,
+    domains: DomainSet,
+    split: Split,
+    *,
+    shots: tuple[Shots, ...] = (0, "all"),
+    arch: str | None = None,
+    device: str = "auto",
+    report: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> Evaluation:
+    """Test a run, or weights trained elsewhere, by the balanced protocol.
+
+    Args:
+        target: a run, its folder, or a weights file.
+        domains: the data.
+        split: seen, validation and held-out domains.
+        shots: numbers of labelled images of each held-out domain to adapt with, each measured apart.
+        arch: the embedder's name, for weights that do not say it.
+        device: where to compute.
+        report: called as ``report(what, done, total)``.
+        settings: further fields of ``ProtocolSettings``.
+
+    Raises:
+        MetaSiamError: if the weights cannot be read, or a domain has too few images for what was asked.
+    """
+    embedder, info = load_embedder(target.path if isinstance(target, Run) else target, arch=arch)
+    embedder = embedder.to(choose_device(device))
+    chosen = ProtocolSettings(shots=shots, **settings)
+    return evaluate_embedder(embedder, info, domains, split, chosen, report=report)
 
 
 @dataclass(frozen=True)

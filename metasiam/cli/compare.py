@@ -209,11 +209,13 @@ def _train_and_compare(
 ) -> tuple[Comparison, dict[str, Run], DomainSet]:
     from metasiam.cli.training import DataOptions
     from metasiam.comparison import compare, images_in, options_for_budget
+    from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs import write_text
 
     stored = dict(plan["data"])
     data = DataOptions(**{**stored, "data_dir": Path(stored["data_dir"]) if stored["data_dir"] else None})
     domains, split = data.load(shown)
+    draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
     budget = dict(plan["budget"])
     if "minutes" in budget and "images" not in budget:
         first = next(iter(plan["methods"]))
@@ -231,7 +233,7 @@ def _train_and_compare(
         name: train_or_take(name, options, folder / name, domains, split, data, shown, overwrite=overwrite)
         for name, options in methods.items()
     }
-    comparison = compare(runs, domains, split, settings, budget=budget or None, report=shown.update)
+    comparison = compare(runs, domains, split, settings, draws=draws, budget=budget or None, report=shown.update)
     return comparison, runs, domains
 
 

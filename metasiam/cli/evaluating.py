@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
     from metasiam.cli.training import RunOptions
     from metasiam.data.domains import DomainSet, Split
+    from metasiam.evaluation.draws import Draws
     from metasiam.evaluation.result import Evaluation
     from metasiam.evaluation.settings import ProtocolSettings, Shots
     from metasiam.runs import Run
@@ -66,7 +67,9 @@ def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettin
     return ProtocolSettings(**values)
 
 
-def evaluate_run(run: Run, domains: DomainSet, split: Split, settings: ProtocolSettings, shown: Lines) -> Evaluation:
+def evaluate_run(
+    run: Run, domains: DomainSet, split: Split, settings: ProtocolSettings, draws: Draws, shown: Lines
+) -> Evaluation:
     """Evaluate a finished run and keep its calibrated threshold with its weights."""
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
@@ -74,7 +77,7 @@ def evaluate_run(run: Run, domains: DomainSet, split: Split, settings: ProtocolS
 
     embedder, info = load_embedder(run.path)
     device = choose_device(run.config["options"]["device"])
-    evaluation = evaluate(embedder.to(device), info, domains, split, settings, report=shown.update)
+    evaluation = evaluate(embedder.to(device), info, domains, split, settings, draws=draws, report=shown.update)
     threshold = evaluation.data["protocol"].get("global_threshold")
     if threshold is not None:
         save_embedder(run.path / EMBEDDER_FILE, embedder, replace(info, threshold=float(threshold)))

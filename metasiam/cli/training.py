@@ -90,6 +90,7 @@ class RunOptions:
 def run_training(method: str, given: dict[str, Any], data: DataOptions, run: RunOptions) -> None:
     """Train with a method, evaluate, print the per-task table, and say what was written."""
     from metasiam.cli.evaluating import evaluate_run, print_evaluation, settings_from, write_evaluation
+    from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs import check_out, open_run
     from metasiam.session import TrainingStopped, train
 
@@ -107,6 +108,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     speaks = _is_first_process()
     with lines(console if speaks else Console(quiet=True)) as shown:
         domains, split = data.load(shown)
+        draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
         talk = Talk(method, shown)
         try:
             trained = train(
@@ -131,7 +133,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
             raise typer.Exit(130) from stopped
         if not speaks:
             return
-        evaluation = evaluate_run(trained, domains, split, settings, shown)
+        evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
     written = write_evaluation(trained, evaluation, domains)
     print_evaluation(console, evaluation, written)
 

@@ -1,0 +1,147 @@
+"""``metasiam sweep``: methods over several class splits, one table and one figure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from metasiam.cli import options as o
+from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.data.domains import Split
+    from metasiam.runs import Run
+    from metasiam.sweeping import SweptRun
+
+_PLAN_FILE = "sweep.json"
+
+
+def command(
+    methods: Annotated[str, typer.Option("--methods", help="Methods to train on every split.")] = "triplet",
+    splits: Annotated[
+        str, typer.Option("--splits", help="Percent of the domains that are seen.")
+    ] = "10,20,30,40,50,60,70,80,90,100",
+    budget_images: Annotated[
+        int | None, typer.Option("--budget-images", help="Images each training may put through the network.")
+    ] = None,
+    data: o.Data = None,
+    data_dir: o.DataDir = None,
+    image_size: o.ImageSize = None,
+    skip_unreadable: o.SkipUnreadable = False,
+    arch: o.Arch = None,
+    loss: o.Loss = None,
+    lr: o.LearningRate = None,
+    batch_size: o.BatchSize = None,
+    shift: o.Shift = None,
+    seed: o.Seed = None,
+    device: o.Device = None,
+    precision: o.Precision = None,
+    compile: o.Compile = None,
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the sweep; one that holds it already is gone on with.")
+    ] = Path("runs/sweep"),
+    overwrite: o.Overwrite = False,
+    preset: o.Preset = None,
+    pairs: o.Pairs = None,
+    protocol: o.Protocol = None,
+) -> None:
+    """Train on ever more seen domains and test on the rest, beside the published sweep and the constant answer.
+
+    Example: [bold]metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000[/bold]
+
+    Stopped or killed, the same command goes on: finished runs are taken, the one under way is resumed.
+    """
+    from metasiam.cli.compare import train_or_take
+    from metasiam.cli.evaluating import parse_counts, settings_from
+    from metasiam.cli.presets import preset_options
+    from metasiam.cli.progress import lines
+    from metasiam.cli.training import DataOptions, RunOptions
+    from metasiam.comparison import options_for_budget
+    from metasiam.data.sources import load_domains
+    from metasiam.learners import config_class
+    from metasiam.runs import check_writable, write_text
+    from metasiam.sweeping import sweep
+
+    console = Console()
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    given = o.given(
+        arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, seed=seed, device=device,
+        precision=precision, compile=compile,
+    )  # fmt: skip
+    options = {}
+    for name in names:
+        config_class(name)
+        options[name] = preset_options(preset, name)[1] | given
+        if budget_images is not None:
+            options[name] = options_for_budget(name, options[name], budget_images)
+    protocols = tuple(word.strip() for word in (protocol or "balanced,reference").split(","))
+    settings = settings_from(
+        RunOptions(pairs=pairs, adapt_shots="0"), seed or 0, regimes=("closed",), episodes=0, protocols=protocols
+    )
+    shares = parse_counts("--splits", splits)
+    source = DataOptions(data, data_dir, image_size, skip_unreadable).with_defaults(preset_options(preset, names[0])[0])
+    check_writable(out)
+    plan = {"options": options, "data": source.saved()}
+    _check_plan(out, plan, overwrite=overwrite)
+    with lines(console) as shown:
+        domains = load_domains(
+            str(source.data), data_dir=data_dir, image_size=image_size, skip_unreadable=skip_unreadable,
+            report=shown.update,
+        )  # fmt: skip
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
+
+        def trainer(method: str, chosen: dict[str, Any], path: Path, split: Split) -> Run:
+            from dataclasses import replace
+
+            stored = replace(source, held_out=len(split.held_out), validation=len(split.validation))
+            return train_or_take(method, chosen, path, domains, split, stored, shown, overwrite=overwrite)
+
+        swept = sweep(options, domains, shares, out, trainer, settings, device=device or "auto", report=shown.update)
+    _write_and_render(console, out, swept)
+
+
+def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
+    """Refuse to mix runs of other settings into a sweep."""
+    file = out / _PLAN_FILE
+    if overwrite or not file.is_file():
+        return
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MetaSiamError(f"{file} is damaged. Use --overwrite to start over, or another --out.") from error
+    if stored != json.loads(json.dumps(plan)):
+        raise MetaSiamError(
+            f"{out} holds a sweep with other settings (see {file}). Use those, --overwrite to start over, or another "
+            "--out."
+        )
+
+
+def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> None:
+    from metasiam.cli.evaluating import print_written
+    from metasiam.reports.reference import sweep_table
+    from metasiam.reports.figures import sweep as sweep_figure
+    from metasiam.reports.inputs import SweepPoint
+    from metasiam.reports.markdown import sweep_markdown
+    from metasiam.reports.rendering import to_rich
+    from metasiam.runs import write_text
+
+    points = [SweepPoint(run.method, run.seen, run.held_out, run.evaluation) for run in swept]
+    figure = out / "sweep.svg"
+    sweep_figure(points).savefig(figure)
+    rows = [
+        {"method": run.method, "seen": run.seen, "held_out": run.held_out, "run": run.run.path.name,
+         "evaluation": run.evaluation}
+        for run in swept
+    ]  # fmt: skip
+    written = [
+        write_text(out / "sweep.md", sweep_markdown(points)),
+        figure,
+        write_text(out / "results.json", json.dumps({"schema": 1, "runs": rows}, indent=1, ensure_ascii=False) + "\n"),
+    ]
+    console.print(to_rich(sweep_table(points)))
+    print_written(console, written)

@@ -1,0 +1,121 @@
+"""One method after another over several class splits, each run kept, so that a sweep can go on where it stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.protocol import evaluate
+from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.models.files import load_embedder
+from metasiam.runs import Run, open_run
+from metasiam.training.machine import choose_device
+
+#: Trains a method on a split into a folder, or takes what is finished there.
+Trainer = Callable[[str, dict[str, Any], Path, Split], Run]
+
+
+@dataclass(frozen=True)
+class SweptRun:
+    """One split of a sweep.
+
+    Attributes:
+        method: what was trained.
+        seen: seen-side domains, those kept back for validation included.
+        held_out: domains never trained on.
+        run: its folder.
+        evaluation: the dict of its ``evaluation.json``.
+    """
+
+    method: str
+    seen: int
+    held_out: int
+    run: Run
+    evaluation: dict[str, Any]
+
+
+def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
+    """Return how many domains are seen at each share, in percent of all (the seeds' 10 … 100).
+
+    Raises:
+        MetaSiamError: for a share outside 1 … 100, or one that leaves fewer than two domains on a side.
+    """
+    total = len(domains.names)
+    counts = []
+    for share in shares:
+        if not 1 <= share <= 100:
+            raise MetaSiamError(f"--splits {share} is no percentage of seen domains. Use e.g. 10,50,90,100.")
+        count = round(total * share / 100)
+        if count < 2 or total - count == 1:
+            raise MetaSiamError(
+                f"--splits {share}: {count} of {total} domains are seen, and both sides need two. Use another share."
+            )
+        counts.append(count)
+    return counts
+
+
+def sweep(
+    methods: Mapping[str, dict[str, Any]],
+    domains: DomainSet,
+    shares: Sequence[int],
+    out: Path,
+    trainer: Trainer,
+    settings: ProtocolSettings,
+    *,
+    validation_share: int = 0,
+    device: str = "auto",
+    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+) -> list[SweptRun]:
+    """Train and evaluate every method on every split; what is finished in ``out`` is taken as it is.
+
+    Args:
+        methods: options by method.
+        domains: the data.
+        shares: percent of the domains that are seen.
+        out: each run goes to ``out/<method>-<seen>-<held out>``.
+        trainer: trains one method on one split.
+        settings: what to measure; a split without held-out domains measures the seen ones only.
+        validation_share: percent of the seen domains to keep back for choosing.
+        device: where to evaluate.
+        report: called as ``report(what, done, total)``.
+    """
+    swept = []
+    for seen in seen_counts(domains, shares):
+        held_out = len(domains.names) - seen
+        split = split_domains(domains, held_out=held_out, validation=min(seen * validation_share // 100, seen - 2))
+        for method, options in methods.items():
+            name = f"{method}-{seen}-{held_out}"
+            run = trainer(method, options, out / name, split)
+            evaluation = _stored_evaluation(run, settings)
+            if evaluation is None:
+
+                def say(what: str, done: int, total: int, name: str = name) -> None:
+                    report(f"{name}: {what}", done, total)
+
+                embedder, info = load_embedder(run.path)
+                embedder = embedder.to(choose_device(device))
+                evaluation = evaluate(embedder, info, domains, split, settings, report=say).data
+                run.write_json("evaluation.json", evaluation)
+            swept.append(SweptRun(method, seen, held_out, run, evaluation))
+    return swept
+
+
+def _stored_evaluation(run: Run, settings: ProtocolSettings) -> dict[str, Any] | None:
+    """Return the run's evaluation if it was measured as it would be now."""
+    try:
+        stored: dict[str, Any] = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    wanted = json.loads(json.dumps(settings.as_dict()))
+    protocol = stored.get("protocol", {})
+    return stored if all(protocol.get(key) == value for key, value in wanted.items()) else None
+
+
+def finished(path: Path) -> Run | None:
+    """Return the run in ``path`` if it was trained to its end."""
+    return open_run(path) if (path / "embedder.safetensors").is_file() else None

@@ -1,0 +1,227 @@
+"""The command line as people use it: real commands on a tiny data set, and bad input in one clear line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from metasiam.cli import run
+
+SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
+         "--held-out", "3", "--validation", "2", "--pairs", "40"]  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path, tiny_domains) -> Path:
+    """A folder of pictures laid out as ``folder:`` expects: ten domains, eight training and four test images."""
+    domains = tiny_domains(domains=10, images=12, size=16)
+    place = tmp_path / "photos"
+    counts: dict[int, int] = {}
+    for image, label, test in zip(domains.images, domains.labels.tolist(), domains.is_test.tolist(), strict=True):
+        counts[label] = counts.get(label, 0) + 1
+        folder = place / ("test" if test else "train") / domains.names[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.permute(1, 2, 0).numpy()).save(folder / f"{counts[label]:02d}.png")
+    return place
+
+
+@pytest.fixture
+def arguments(photos, tmp_path, monkeypatch) -> list[str]:
+    monkeypatch.setenv("METASIAM_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return ["--data", f"folder:{photos}", *SMALL]
+
+
+def complaint(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run, check exit code 2 and exactly one line on stderr, and return that line."""
+    assert run(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("metasiam: ")
+    return lines[0]
+
+
+REPTILE = ["reptile", "--iterations", "2", "--inner-epochs", "2", "--meta-step", "0.5"]
+TRIPLET = ["triplet", "--iterations", "3"]
+
+
+@pytest.mark.parametrize("command", [REPTILE, TRIPLET], ids=["reptile", "triplet"])
+def test_training_ends_in_the_per_task_table_and_says_what_it_wrote(arguments, capsys, command):
+    assert run([*command, *arguments, "--out", "run", "--adapt-shots", "0,all", "--adapt-steps", "1"]) == 0
+    shown = capsys.readouterr().out
+    for text in (
+        "5 seen, 2 validation, 3 held out",
+        "Held-out tasks",
+        "domain 07",
+        "evaluation.json",
+    ):
+        assert text in shown
+    evaluation = json.loads(Path("run/evaluation.json").read_text())
+    assert evaluation["schema"] == 1
+    assert set(evaluation["held_out"]["antidomain"]) == {"0", "all"}
+    metrics = evaluation["held_out"]["closed"]["0"]
+    assert set(metrics["pair_accuracy"]) == {"fixed", "global", "per_task", "oracle"}
+    assert {"mean", "ci95", "n"} <= metrics["triplet_accuracy"].keys()
+    rows = Path("run/tasks.csv").read_text().splitlines()
+    assert len(rows) == 1 + 3 * 2 * 2  # tasks, regimes, shots
+    assert Path("run/report.html").is_file()
+    assert Path("run/figures/loss.svg").is_file()
+
+
+def test_compare_trains_both_methods_under_one_budget_and_writes_the_report(arguments, capsys):
+    command = ["compare", "--methods", "triplet,reptile", "--budget-images", "144", "--set", "reptile.inner_epochs=2",
+               *arguments, "--out", "both", "--adapt-shots", "0"]  # fmt: skip
+    assert run(command) == 0
+    report = json.loads(Path("both/compare.json").read_text())
+    assert set(report["methods"]) == {"triplet", "reptile"}
+    assert report["budget"]["images"] == 144
+    for method in ("triplet", "reptile"):
+        config = json.loads(Path(f"both/{method}/config.json").read_text())
+        assert config["total_iterations"] * config["images_per_iteration"] == 144
+    row = next(r for r in report["paired"] if r["metric"] == "triplet_accuracy" and r["regime"] == "closed")
+    assert {"a", "b", "regime", "shots", "metric", "difference", "ci95", "p_value"} <= row.keys()
+    assert {"report.html", "compare.md", "tasks.csv"} <= {path.name for path in Path("both").iterdir()}
+    assert "triplet" in capsys.readouterr().out
+    # The same runs, compared afterwards, give the same numbers.
+    assert (
+        run(["compare", "both/triplet", "both/reptile", "--out", "again", "--pairs", "40", "--adapt-shots", "0"]) == 0
+    )
+    again = json.loads(Path("again/compare.json").read_text())
+    assert again["paired"] == report["paired"]
+    # Resumed, it takes what is finished.
+    assert run(["compare", "--resume", "both", "--pairs", "40", "--adapt-shots", "0"]) == 0
+    assert "taken as it is" in capsys.readouterr().out
+
+
+def test_sweep_goes_over_splits_and_takes_finished_runs_the_second_time(arguments, capsys):
+    data = [a for a in arguments if a not in ("--held-out", "3", "--validation", "2")]
+    command = ["sweep", *data, "--splits", "50,70,100", "--budget-images", "36", "--out", "sweep"]
+    assert run(command) == 0
+    rows = json.loads(Path("sweep/results.json").read_text())["runs"]
+    assert [(row["seen"], row["held_out"]) for row in rows] == [(5, 5), (7, 3), (10, 0)]
+    assert "reference_protocol" in rows[0]["evaluation"]
+    capsys.readouterr()
+    assert run(command) == 0
+    assert capsys.readouterr().out.count("taken as it is") == 3
+    assert "other settings" in complaint(capsys, [*command, "--lr", "0.5"])
+
+
+def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
+    from metasiam import build_embedder
+
+    torch.save(build_embedder("resnet8").state_dict(), "w.pt")
+    data = arguments[:2] + arguments[-6:]
+    measure = [*data, "--adapt-shots", "0"]
+    assert "Add --arch" in complaint(capsys, ["evaluate", "w.pt", *measure])
+    assert (
+        run(["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e", "--protocol", "balanced,reference"]) == 0
+    )
+    assert "reference_protocol" in json.loads(Path("e/evaluation.json").read_text())
+    assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
+    assert "another architecture" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
+
+
+def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path):
+    """A real process, a real signal."""
+    command = [sys.executable, "-m", "metasiam", "triplet", "--iterations", "300", *arguments, "--out", "run",
+               "--adapt-shots", "0"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "METASIAM_DATA": str(tmp_path / "data")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text()) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "metasiam triplet --resume run" in output
+    assert not (tmp_path / "run" / "embedder.safetensors").exists()
+    resumed = subprocess.run(
+        [sys.executable, "-m", "metasiam", "triplet", "--resume", "run", "--pairs", "40", "--adapt-shots", "0"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert resumed.returncode == 0, resumed.stderr
+    assert "Held-out tasks" in resumed.stdout
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [
+        (["--lr", "-1"], "--lr must be a positive number"),
+        (["--lr", "fast"], "'--lr'"),
+        (["--loss", "hinge"], "--loss hinge is unknown. Use one of: cosine"),
+        (["--arch", "vgg"], "--arch vgg is unknown"),
+        (["--held-out", "9"], "leaves 0 to train on"),
+        (["--held-out", "50"], "leaves 0 to train on"),
+        (["--adapt-shots", "few"], "'few' is no count of images"),
+        (["--preset", "fast"], "--preset fast is unknown. Use one of: quick"),
+        (["--data", "cifar1000"], "cifar1000"),
+        (["--data", "folder:nowhere"], "nowhere"),
+        (["--device", "tpu"], "--device tpu is unknown"),
+        (["--adapt-shots", "0,500"], "500"),
+        (["--no-such-option"], "--no-such-option"),
+        (["--init", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_bad_options_get_one_clear_line_and_write_nothing(arguments, capsys, extra, text):
+    assert text in complaint(capsys, [*TRIPLET, *arguments, "--out", "run", *extra])
+    assert not Path("run").exists()
+
+
+def test_bad_data_get_one_clear_line(arguments, photos, capsys):
+    picture = next((photos / "train" / "domain 00").iterdir())
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:60])
+    assert picture.name in complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
+    Image.new("RGB", (20, 16)).save(picture)
+    line = complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
+    assert picture.name in line
+    assert "--image-size" in line
+    picture.write_bytes(whole)
+    lonely = photos / "train" / "alone"
+    lonely.mkdir()
+    (lonely / "1.png").write_bytes(whole)
+    assert "alone" in complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
+    assert not Path("run").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(arguments, capsys):
+    Path("taken").write_text("a file")
+    assert "taken is a file" in complaint(capsys, [*TRIPLET, *arguments, "--out", "taken"])
+    assert "taken/below cannot be written" in complaint(capsys, [*TRIPLET, *arguments, "--out", "taken/below"])
+
+
+def test_compare_refuses_runs_that_do_not_belong_together(arguments, capsys):
+    measure = ["--adapt-shots", "0"]
+    assert run([*TRIPLET, *arguments, "--out", "a", *measure]) == 0
+    assert run([*REPTILE, *arguments, "--out", "b", *measure, "--held-out", "4"]) == 0
+    capsys.readouterr()
+    line = complaint(capsys, ["compare", "a", "b", "--out", "c"])
+    assert "b was trained with another split" in line
+    Path("a/embedder.safetensors").unlink()
+    assert "holds no embedder.safetensors" in complaint(capsys, ["compare", "a", "--out", "c"])
+    assert not Path("c/compare.json").exists()
+
+
+def test_every_command_has_help_with_an_example(capsys):
+    from metasiam.cli import app
+
+    for command in app.registered_commands:
+        assert run([command.name, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"metasiam {command.name}" in shown
+        assert "Example" in shown
+
+
+def test_the_version_is_the_packages(capsys):
+    from metasiam import __version__
+
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"metasiam {__version__}"
