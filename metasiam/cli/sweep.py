@@ -123,10 +123,10 @@ def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
 
 def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> None:
     from metasiam.cli.evaluating import print_written
-    from metasiam.reports.reference import sweep_table
     from metasiam.reports.figures import sweep as sweep_figure
     from metasiam.reports.inputs import SweepPoint
     from metasiam.reports.markdown import sweep_markdown
+    from metasiam.reports.reference import sweep_table
     from metasiam.reports.rendering import to_rich
     from metasiam.runs import write_text
 
