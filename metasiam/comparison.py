@@ -77,7 +77,7 @@ def compare(
         evaluations[name] = evaluate(embedder, info, domains, split, settings, draws=draws, report=say)
     data = {
         "schema": 1,
-        "budget": dict(budget or _budget_of(runs)),
+        "budget": {**(budget or {}), **_budget_of(runs)},
         "methods": {name: evaluation.data for name, evaluation in evaluations.items()},
         "paired": compare_evaluations(evaluations, resamples=settings.bootstrap, seed=settings.seed),
     }
@@ -85,10 +85,7 @@ def compare(
 
 
 def _budget_of(runs: Mapping[str, Run]) -> dict[str, Any]:
-    images = {
-        name: run.config.get("total_iterations", 0) * run.config.get("images_per_iteration", 0)
-        for name, run in runs.items()
-    }
+    images = {name: run.images for name, run in runs.items()}
     equal = len(set(images.values())) == 1
     return {"images": next(iter(images.values()))} if equal else {"images_by_method": images}
 

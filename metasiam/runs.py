@@ -45,6 +45,12 @@ class Run:
         """The method that trained it."""
         return str(self.config["options"]["method"])
 
+    @property
+    def images(self) -> int:
+        """Images that went through the network in all, those of the run it started from included."""
+        own = self.config.get("total_iterations", 0) * self.config.get("images_per_iteration", 0)
+        return int(own + self.config.get("initial_images", 0))
+
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged steps, oldest first."""
         file = self.path / METRICS_FILE

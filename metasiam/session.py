@@ -19,7 +19,7 @@ from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
-from metasiam.runs import Run, check_out, create_run, open_run
+from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
@@ -141,6 +141,7 @@ def train(
         "resolved": _resolved(context),
         "total_iterations": learner.total,
         "images_per_iteration": learner.images_per_iteration,
+        "initial_images": _images_behind(config.init),
         "parameters": sum(p.numel() for p in context.embedder.parameters()),
         "data": {
             "source": domains.source,
@@ -215,6 +216,11 @@ def _arch_of(init: str | Path) -> str:
         if "does not say its architecture" in str(error):
             raise MetaSiamError(f"--init {init} does not say its architecture. Add --arch.") from error
         raise
+
+
+def _images_behind(init: str | None) -> int:
+    """Return how many images the run to start from was trained on; 0 where that cannot be known."""
+    return open_run(init).images if init is not None and (Path(init) / CONFIG_FILE).is_file() else 0
 
 
 def _default_out(method: str) -> Path:
