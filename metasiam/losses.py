@@ -94,7 +94,8 @@ class TripletCosine(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings (anchors, positives, negatives)."""
-        return triplet_cosine(*embeddings.chunk(3), margin=self.margin)
+        anchor, positive, negative = embeddings.chunk(3)
+        return triplet_cosine(anchor, positive, negative, self.margin)
 
 
 class TripletSquaredEuclidean(nn.Module):
@@ -108,7 +109,8 @@ class TripletSquaredEuclidean(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings (anchors, positives, negatives)."""
-        return triplet_squared_euclidean(*embeddings.chunk(3), margin=self.margin)
+        anchor, positive, negative = embeddings.chunk(3)
+        return triplet_squared_euclidean(anchor, positive, negative, self.margin)
 
 
 class Contrastive(nn.Module):

@@ -36,7 +36,7 @@ class DataOptions:
 
     def with_defaults(self, preset: dict[str, Any]) -> DataOptions:
         """Fill what was not given from a preset, then from the defaults."""
-        values = {"data": "glyphs", "held_out": 10, "validation": 0} | preset
+        values: dict[str, Any] = {"data": "glyphs", "held_out": 10, "validation": 0} | preset
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
 
     def load(self, shown: Lines) -> tuple[DomainSet, Split]:

@@ -201,7 +201,7 @@ class DomainSet:
     def channel_statistics(self, pool: Pool) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return mean and standard deviation per channel, as fractions of 255, of a pool's images."""
         histogram = torch.zeros(self.channels, 256, dtype=torch.float64)
-        for block in pool.images.split(4096):
+        for block in torch.split(pool.images, 4096):
             pixels = self.gather(block).transpose(0, 1).reshape(self.channels, -1)
             for channel in range(self.channels):
                 histogram[channel] += torch.bincount(pixels[channel].cpu(), minlength=256)

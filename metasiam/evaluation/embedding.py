@@ -41,7 +41,7 @@ def embed_images(
     embedder.eval()
     try:
         blocks = []
-        for block in index.split(batch_size):
+        for block in torch.split(index, batch_size):
             images = normalise(domains.gather(block.to(domains.device)).to(device), info.mean, info.std)
             rows = _lengths(embedder(images), info)
             if mirror:
