@@ -55,3 +55,25 @@ def one_shot_accuracy(
             scores = similarity_matrix(embeddings[chosen, second], embeddings[chosen, first], distance)
             shares.append((scores.argmax(1) == torch.arange(WAYS)).float().mean())
     return torch.stack(shares)
+
+
+def measure(embedder: nn.Module, info: ms.EmbedderInfo, data_dir: Path, *, tests: int = 20) -> dict[str, object]:
+    """Return the accuracy over ``tests`` tests of 20 runs (one for each evaluation alphabet), percent."""
+    characters, alphabets = omniglot_characters(
+        data_dir, info.image_size[0], evaluation=True, trained_on=info.trained_on
+    )
+    embeddings = embed_characters(embedder, info, characters)
+    generator = torch.Generator().manual_seed(0)
+    shares = 100 * one_shot_accuracy(embeddings, alphabets, info.distance, generator, tests=tests)
+    runs = len(set(alphabets))
+    by_test = shares.view(tests, runs).mean(1)
+    half = 1.96 * float(shares.std()) / len(shares) ** 0.5
+    mean = float(shares.mean())
+    return {
+        "mean": round(mean, 2),
+        "ci95": [round(mean - half, 2), round(mean + half, 2)],
+        "n": len(shares),
+        "first_20_runs": round(float(by_test[0]), 2),
+        "std_between_tests_of_20_runs": round(float(by_test.std()), 2),
+        "what": "20-way 1-shot within alphabet, evaluation characters; one run an alphabet, 20 runs a test",
+    }

@@ -25,9 +25,9 @@ STROKES = 8  # of which move on their own; further ones move with the last
 _FONT_PIXELS = 52
 _BLOCK = 400  # drawings at a time
 _SCRIPTS = (
-    "LATIN GREEK CYRILLIC ARMENIAN GEORGIAN HEBREW ARABIC CANADIAN LAO NKO LISU TIFINAGH OLD OGHAM DIGIT APL "
-    "ARABIC-INDIC COPTIC"
-).split()
+    *("LATIN", "GREEK", "CYRILLIC", "ARMENIAN", "GEORGIAN", "HEBREW", "ARABIC", "CANADIAN", "LAO", "NKO", "LISU"),
+    *("TIFINAGH", "OLD", "OGHAM", "DIGIT", "APL", "ARABIC-INDIC", "COPTIC"),
+)
 
 
 def character_set(
@@ -71,15 +71,23 @@ def _draw(segments: Tensor, size: int, extent: Tensor, pen: Tensor) -> Tensor:
     fine = 4  # subpixels a pixel
     placed = (place_segments(segments, size, 1.0) - size / 2) * extent[:, None, None, None] + size / 2
     pages = []
-    for pieces, width in zip((placed * fine).tolist(), (pen * fine).tolist(), strict=True):
+    for pieces, width in zip((placed * fine).round().int().tolist(), (pen * fine).tolist(), strict=True):
         page = Image.new("L", (size * fine, size * fine))
         draw = ImageDraw.Draw(page)
-        half = width / 2
-        for (x, y), (to_x, to_y) in pieces:
-            draw.line((x, y, to_x, to_y), fill=255, width=round(width))
-            draw.ellipse((x - half, y - half, x + half, y + half), fill=255)
+        path: list[tuple[int, ...]] = []
+        for begin, end in pieces:
+            path += [tuple(begin), tuple(end)]
+            if begin == end:  # the end of a stroke
+                _draw_path(draw, path, round(width))
+                path = []
         pages.append(np.asarray(page.reduce(fine), dtype=np.float32))
     return torch.from_numpy(np.stack(pages)) / 255
+
+
+def _draw_path(draw: ImageDraw.ImageDraw, path: list[tuple[int, ...]], width: int) -> None:
+    draw.line(path, fill=255, width=width, joint="curve")
+    for x, y in (path[0], path[-1]):
+        draw.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=255)
 
 
 def resampled(strokes: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from metasiam.cli import compare, data, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet
+from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet
 from metasiam.errors import MetaSiamError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("siamese")(siamese.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("sweep")(sweep.command)
+app.command("draw")(draw.command)
 app.command("enroll")(enroll.command)
 app.command("identify")(identify.command)
 app.command("match")(match.command)

@@ -116,10 +116,10 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
     cohort = gallery.background.prototypes() if gallery.background is not None else None
     distance = gallery.embedder.info.distance
     scorer = NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)
-    return [_answer(gallery.names, rules, row) for row in scorer.scores(embeddings)]
+    return [answer_from(gallery.names, rules, row) for row in scorer.scores(embeddings)]
 
 
-def _answer(names: tuple[str, ...], rules: Rules, scores: Tensor) -> Answer:
+def answer_from(names: tuple[str, ...], rules: Rules, scores: Tensor) -> Answer:
     guesses = [
         Guess(name, rules.probability(score, threshold), score, threshold)
         for name, score, threshold in zip(names, scores.tolist(), rules.thresholds, strict=True)

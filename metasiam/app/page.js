@@ -1,0 +1,324 @@
+import { Pad, paintDrawing, setPen } from "/pad.js";
+
+const find = (id) => document.getElementById(id);
+const KEPT = "metasiam-symbols";
+const percent = (share) => `${Math.min(99, Math.max(1, Math.round(100 * share)))} %`;
+
+// ---- asking the server ----
+
+function complain(text) {
+  find("message").textContent = text;
+  find("message").hidden = !text;
+}
+
+async function ask(path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Error("The drawing app does not answer. Is metasiam draw still running?");
+  }
+  const value = await response.json().catch(() => ({ error: "The answer could not be read." }));
+  if (!response.ok) throw new Error(value.error[0].toUpperCase() + value.error.slice(1));
+  return value;
+}
+
+// Live answers: one question under way at a time, and then the newest.
+function live(question) {
+  let running = false;
+  let again = false;
+  return async function next() {
+    if (running) {
+      again = true;
+      return;
+    }
+    running = true;
+    do {
+      again = false;
+      try {
+        await question();
+        complain("");
+      } catch (error) {
+        complain(error.message);
+      }
+    } while (again);
+    running = false;
+  };
+}
+
+async function lookAt(pad) {
+  if (pad.empty) return pad.look(null);
+  const { seen } = await ask("/api/look", { drawing: pad.drawing });
+  return pad.look(seen);
+}
+
+// ---- same or different ----
+
+let about = { threshold: 0, distance: "cosine" };
+const pads = {};
+
+function onScale(similarity) {
+  // The threshold stands in the middle; each half has its own stretch, so that both ends are reached.
+  const [low, high] = about.distance === "cosine" ? [Math.min(-0.2, about.threshold - 0.5), 1] : [6 * about.threshold, 0];
+  const share = similarity < about.threshold
+    ? 0.5 * ((similarity - low) / (about.threshold - low))
+    : 0.5 + 0.5 * ((similarity - about.threshold) / (high - about.threshold));
+  return `${100 * Math.min(1, Math.max(0, share))}%`;
+}
+
+function showVerdict(answer) {
+  const verdict = find("verdict");
+  const needle = document.querySelector(".scale-needle");
+  verdict.dataset.verdict = answer ? (answer.same ? "same" : "different") : "";
+  needle.hidden = !answer;
+  find("chance").innerHTML = "&nbsp;";
+  if (!answer) {
+    verdict.textContent = pads.first.empty && pads.second.empty ? "Draw on both pads" : "Draw on the other pad too";
+    find("scale").setAttribute("aria-label", "No answer yet");
+    return;
+  }
+  verdict.textContent = answer.same ? "Same" : "Different";
+  find("chance").textContent = `${percent(answer.same ? answer.probability : 1 - answer.probability)} sure`;
+  needle.style.left = onScale(answer.similarity);
+  needle.firstElementChild.textContent = answer.similarity.toFixed(2);
+  const words = `Similarity ${answer.similarity.toFixed(2)}, threshold ${answer.threshold.toFixed(2)}`;
+  find("scale").setAttribute("aria-label", words);
+}
+
+const comparePads = live(async () => {
+  const { first, second } = pads;
+  if (first.empty || second.empty) {
+    showVerdict(null);
+    await Promise.all([lookAt(first), lookAt(second)]);
+    return;
+  }
+  try {
+    const answer = await ask("/api/compare", { first: first.drawing, second: second.drawing });
+    first.look(answer.seen[0]);
+    second.look(answer.seen[1]);
+    showVerdict(first.empty || second.empty ? null : answer);
+  } catch (error) {
+    showVerdict(null);
+    throw error;
+  }
+});
+
+// ---- one shot ----
+
+let symbols = [];
+
+function keep() {
+  try {
+    localStorage.setItem(KEPT, JSON.stringify(symbols));
+  } catch {
+    complain("The browser's storage is full: save the symbols as a file to keep them.");
+  }
+}
+
+function symbolsChanged() {
+  keep();
+  find("adapted").checked = false;
+  find("adapted").disabled = true;
+  showSymbols();
+  recognise();
+}
+
+function showSymbols() {
+  find("names").replaceChildren(...symbols.map(({ name }) => Object.assign(document.createElement("option"), { value: name })));
+  find("symbols").replaceChildren(...symbols.map(symbolRow));
+  for (const id of ["save", "forget"]) find(id).disabled = symbols.length === 0;
+  find("adapt").disabled = symbols.length < 2;
+}
+
+function symbolRow(symbol) {
+  const row = document.createElement("li");
+  const name = Object.assign(document.createElement("span"), { className: "name", textContent: symbol.name });
+  row.append(name, ...symbol.drawings.map((drawing, place) => thumbnail(symbol, drawing, place)));
+  return row;
+}
+
+function thumbnail(symbol, drawing, place) {
+  const button = Object.assign(document.createElement("button"), { className: "thumb", type: "button", title: "Remove this example" });
+  button.setAttribute("aria-label", `Remove example ${place + 1} of ${symbol.name}`);
+  if (drawing.picture) {
+    button.append(Object.assign(new Image(), { src: drawing.picture, alt: "" }));
+  } else {
+    const canvas = Object.assign(document.createElement("canvas"), { width: 44, height: 44 });
+    button.append(canvas);
+    requestAnimationFrame(() => paintDrawing(canvas, drawing, 26));
+  }
+  button.addEventListener("click", () => {
+    symbol.drawings.splice(place, 1);
+    symbols = symbols.filter(({ drawings }) => drawings.length > 0);
+    symbolsChanged();
+  });
+  return button;
+}
+
+function showNamed(answer) {
+  const named = find("named");
+  named.dataset.verdict = answer ? (answer.name ? "known" : "unknown") : "";
+  named.textContent = answer ? answer.name || "None of these" : symbols.length ? "Draw a question" : "Teach a symbol first";
+  find("named-chance").textContent = answer ? `${percent(answer.probability)} sure` : "\u00a0";
+  find("ranking").replaceChildren(...(answer?.guesses ?? []).map((guess) => {
+    const row = document.createElement("li");
+    const bar = Object.assign(document.createElement("span"), { className: "bar" });
+    bar.append(document.createElement("i"));
+    bar.firstElementChild.style.width = `${100 * guess.probability}%`;
+    row.append(
+      Object.assign(document.createElement("span"), { className: "name", textContent: guess.name }),
+      bar,
+      Object.assign(document.createElement("span"), { className: "value", textContent: percent(guess.probability) }),
+    );
+    row.title = `similarity ${guess.score.toFixed(2)}, threshold ${guess.threshold.toFixed(2)}`;
+    return row;
+  }));
+}
+
+const recognise = live(async () => {
+  const { query } = pads;
+  if (query.empty || symbols.length === 0) {
+    showNamed(null);
+    await lookAt(query);
+    return;
+  }
+  try {
+    const answer = await ask("/api/recognise", { symbols, query: query.drawing, adapted: find("adapted").checked });
+    query.look(answer.seen);
+    showNamed(query.empty ? null : answer);
+  } catch (error) {
+    showNamed(null);
+    throw error;
+  }
+});
+
+const lookAtExample = live(() => lookAt(pads.example));
+
+function add(event) {
+  event.preventDefault();
+  const name = find("name").value.trim();
+  if (pads.example.empty) return complain("The example pad is empty. Draw the symbol on it first.");
+  if (!name) {
+    complain("The symbol has no name yet. Type one.");
+    return find("name").focus();
+  }
+  const known = symbols.find((symbol) => symbol.name === name);
+  if (known) known.drawings.push(pads.example.drawing);
+  else symbols.push({ name, drawings: [pads.example.drawing] });
+  complain("");
+  pads.example.clear();
+  find("name").value = "";
+  return symbolsChanged();
+}
+
+function save() {
+  const text = JSON.stringify({ format: "metasiam-symbols", schema: 1, symbols });
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  link.download = "symbols.json";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+async function open() {
+  const file = find("file").files[0];
+  find("file").value = "";
+  if (!file) return;
+  try {
+    if (file.size > 4 << 20) throw new Error(`${file.name} is larger than 4 MiB. That is no symbol file.`);
+    ({ symbols } = await ask("/api/symbols", { text: await file.text() }));
+    complain("");
+    symbolsChanged();
+  } catch (error) {
+    complain(error.message);
+  }
+}
+
+async function adapt() {
+  find("adapt").disabled = true;
+  find("gain").textContent = "Adapting…";
+  try {
+    const { steps, before, after } = await ask("/api/adapt", { symbols });
+    const told = ({ right, of, lead }) => `${right} of ${of} right, ahead by ${lead.toFixed(2)}`;
+    find("gain").textContent = `${steps} steps. Drawings kept back: before ${told(before)}; after ${told(after)}.`;
+    find("adapted").disabled = false;
+    find("adapted").checked = true;
+    complain("");
+    recognise();
+  } catch (error) {
+    find("gain").textContent = "A few training steps on your drawings, measured on drawings kept back.";
+    complain(error.message);
+  }
+  find("adapt").disabled = symbols.length < 2;
+}
+
+// ---- the page ----
+
+function choose(tab) {
+  for (const other of document.querySelectorAll("[role=tab]")) {
+    const chosen = other === tab;
+    other.setAttribute("aria-selected", chosen);
+    other.tabIndex = chosen ? 0 : -1;
+    find(other.getAttribute("aria-controls")).hidden = !chosen;
+  }
+  complain("");
+  history.replaceState(null, "", tab.id === "tab-shot" ? "#one-shot" : "#");
+}
+
+function start() {
+  const acts = { first: comparePads, second: comparePads, example: lookAtExample, query: recognise };
+  for (const card of document.querySelectorAll("[data-pad]")) pads[card.dataset.pad] = new Pad(card, acts[card.dataset.pad], complain);
+  const tabs = [...document.querySelectorAll("[role=tab]")];
+  for (const tab of tabs) {
+    tab.addEventListener("click", () => choose(tab));
+    tab.addEventListener("keydown", (event) => {
+      if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+      const other = tabs[(tabs.indexOf(tab) + 1) % tabs.length];
+      choose(other);
+      other.focus();
+    });
+  }
+  if (location.hash === "#one-shot") choose(find("tab-shot"));
+  find("swap").addEventListener("click", () => {
+    const left = pads.first.drawing;
+    pads.first.drawing = pads.second.drawing;
+    pads.second.drawing = left;
+  });
+  find("pen").addEventListener("input", (event) => setPen(Number(event.target.value)));
+  find("add").addEventListener("submit", add);
+  find("save").addEventListener("click", save);
+  find("open").addEventListener("click", () => find("file").click());
+  find("file").addEventListener("change", open);
+  find("forget").addEventListener("click", () => {
+    symbols = [];
+    symbolsChanged();
+  });
+  find("adapt").addEventListener("click", adapt);
+  find("adapted").addEventListener("change", recognise);
+  remember();
+}
+
+async function remember() {
+  try {
+    about = await (await fetch("/api/about")).json();
+    const calibrated = about.learned_on ? `; threshold from ${about.learned_on}` : "";
+    find("about").textContent = `${about.arch} trained on ${about.trained_on || "unknown images"}, ${about.image_size}×${about.image_size} pixels${calibrated}`;
+    document.querySelector(".scale-threshold span").textContent = `threshold ${about.threshold.toFixed(2)}`;
+    const kept = localStorage.getItem(KEPT);
+    if (kept) {
+      const text = JSON.stringify({ format: KEPT, schema: 1, symbols: JSON.parse(kept) });
+      ({ symbols } = await ask("/api/symbols", { text }));
+    }
+  } catch (error) {
+    complain(error.message);
+  }
+  showSymbols();
+  recognise();
+  document.body.dataset.ready = "yes";
+}
+
+start();

@@ -1,0 +1,173 @@
+"""The page and its answers over HTTP, for this machine only unless asked otherwise.
+
+A page of our own on Starlette rather than a Gradio interface: Gradio's drawing component sends pictures, not strokes,
+so position, size and pen width could not be taken out exactly; it brings pandas with NumPy 2 and pins Pillow, which
+learn2learn and torch's users cannot all follow; and this page needs one script, one style sheet and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from metasiam.app.drawings import MOST_BYTES, read_drawing, read_symbol_file, read_symbols, symbols_as_json
+from metasiam.app.studio import Studio
+from metasiam.errors import MetaSiamError
+
+_HERE = Path(__file__).parent
+_FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/pad.js": ("pad.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+#: The browser itself refuses anything that is not from here.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+Handler = Callable[[Studio, dict[str, Any]], dict[str, Any]]
+
+
+def _compare(studio: Studio, request: dict[str, Any]) -> dict[str, Any]:
+    first = read_drawing(request.get("first"), "the left pad")
+    return studio.compare(first, read_drawing(request.get("second"), "the right pad"))
+
+
+def _look(studio: Studio, request: dict[str, Any]) -> dict[str, Any]:
+    return {"seen": studio.look(read_drawing(request.get("drawing"), "the pad"))}
+
+
+def _recognise(studio: Studio, request: dict[str, Any]) -> dict[str, Any]:
+    query = read_drawing(request.get("query"), "the question's pad")
+    return studio.recognise(read_symbols(request.get("symbols")), query, adapted=request.get("adapted") is True)
+
+
+def _adapt(studio: Studio, request: dict[str, Any]) -> dict[str, Any]:
+    return studio.adapt(read_symbols(request.get("symbols")))
+
+
+def _open_symbols(studio: Studio, request: dict[str, Any]) -> dict[str, Any]:
+    text = request.get("text")
+    if not isinstance(text, str):
+        raise MetaSiamError("there is no symbol file in the request. Open one that was saved here.")
+    return {"symbols": symbols_as_json(read_symbol_file(text))}
+
+
+_ANSWERS: dict[str, Handler] = {
+    "/api/compare": _compare,
+    "/api/look": _look,
+    "/api/recognise": _recognise,
+    "/api/adapt": _adapt,
+    "/api/symbols": _open_symbols,
+}
+
+
+def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
+    """Return the ASGI application.
+
+    Args:
+        studio: what answers.
+        host: the address it will listen on; requests for other host names are refused, so that no web page
+            elsewhere can reach it by pointing its own name here.
+
+    Raises:
+        MetaSiamError: if Starlette is not installed.
+    """
+    try:
+        from starlette.applications import Starlette
+        from starlette.concurrency import run_in_threadpool
+        from starlette.middleware import Middleware
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+        from starlette.requests import Request
+        from starlette.responses import JSONResponse, Response
+        from starlette.routing import Route
+    except ImportError as error:
+        raise MetaSiamError("the drawing app needs Starlette. Install it: pip install 'metasiam[app]'.") from error
+
+    def refuse(status: int, text: str) -> Response:
+        return JSONResponse({"error": " ".join(text.split())}, status, headers=_HEADERS)
+
+    async def file(request: Request) -> Response:
+        name, kind = _FILES[request.url.path]
+        return Response((_HERE / name).read_bytes(), headers={**_HEADERS, "Content-Type": kind})
+
+    async def about(request: Request) -> Response:
+        return JSONResponse(studio.about(), headers=_HEADERS)
+
+    async def answer(request: Request) -> Response:
+        # A page from elsewhere cannot send this type without being asked first, and is never allowed to.
+        if request.headers.get("content-type", "").split(";")[0] != "application/json":
+            return refuse(415, "send JSON.")
+        body = bytearray()
+        async for block in request.stream():
+            body += block
+            if len(body) > MOST_BYTES:
+                return refuse(413, f"that is more than {MOST_BYTES >> 20} MiB. Send a smaller picture or file.")
+        try:
+            value = json.loads(bytes(body))
+        except (ValueError, RecursionError):
+            return refuse(400, "that is not JSON.")
+        if not isinstance(value, dict):
+            return refuse(400, "that is not a JSON object.")
+        try:
+            return JSONResponse(await run_in_threadpool(_ANSWERS[request.url.path], studio, value), headers=_HEADERS)
+        except MetaSiamError as error:
+            return refuse(422, str(error))
+
+    routes = [Route(path, file) for path in _FILES]
+    routes += [Route(path, answer, methods=["POST"]) for path in _ANSWERS]
+    routes.append(Route("/api/about", about))
+    allowed = ["*"] if host not in _LOOPBACK else list(_LOOPBACK)
+    return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed)])
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Bind the address that the page will be served on.
+
+    Raises:
+        MetaSiamError: if it is taken or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        opened.bind((host, port))
+    except OSError as error:
+        opened.close()
+        reason = error.strerror or str(error)
+        raise MetaSiamError(f"{host}:{port} cannot be used ({reason}). Try --port 0 for a free one.") from error
+    except OverflowError as error:
+        opened.close()
+        raise MetaSiamError(f"--port {port} is not between 0 and 65535. Use another, or 0 for a free one.") from error
+    return opened
+
+
+def serve(studio: Studio, opened: socket.socket, *, host: str, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve the page on a bound socket until Ctrl-C.
+
+    Raises:
+        MetaSiamError: if uvicorn is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MetaSiamError("the drawing app needs uvicorn. Install it: pip install 'metasiam[app]'.") from error
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            ready()
+
+    config = uvicorn.Config(build_app(studio, host=host), log_level="error", access_log=False, ws="none")
+    with contextlib.suppress(KeyboardInterrupt):
+        Server(config).run(sockets=[opened])

@@ -1,0 +1,54 @@
+"""``metasiam draw``: the drawing app in the browser."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from metasiam.cli import own_pictures as o
+
+
+def command(
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", help="Run folder or weights file.", show_default="a small one that comes along"),
+    ] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="For weights that do not say it.")] = None,
+    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than this let others in.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    device: o.Device = "auto",
+) -> None:
+    """Draw two symbols and see whether they are the same; or invent some, and have new drawings recognised.
+
+    Everything stays on this machine: nothing is loaded from or sent to anywhere else. Ctrl-C ends it.
+
+    Example: [bold]metasiam draw --weights runs/mnist[/bold]
+    """
+    import webbrowser
+
+    from metasiam.app.opening import open_studio
+    from metasiam.app.server import build_app, open_socket, serve
+    from metasiam.cli.progress import lines
+
+    console = Console(highlight=False, soft_wrap=True)
+    opened = open_socket(host, port)
+    try:
+        with lines(console) as shown:
+            studio = open_studio(weights, arch=arch, device=device, report=shown.update, note=shown.say)
+        build_app(studio, host=host)  # complains about a missing package before anything is promised
+        shown_host = f"[{host}]" if ":" in host else host
+        url = f"http://{shown_host}:{opened.getsockname()[1]}"
+
+        def ready() -> None:
+            console.print(f"drawing app on {url} (Ctrl-C ends it)")
+            if browser:
+                webbrowser.open(url)
+
+        serve(studio, opened, host=host, ready=ready)
+    finally:
+        opened.close()
