@@ -152,6 +152,15 @@ class NormalisedSoftmax(nn.Module):
         self.temperature = temperature
         self.proxies = nn.Parameter(torch.randn(domain_count, embedding_size, generator=generator))
 
+    @torch.no_grad()
+    def start_at(self, domains: Tensor, means: Tensor) -> None:
+        """Put the proxies of these domains (int64 [D]) in the direction of their mean embeddings (float [D, size]).
+
+        Their length stays that of a random start, because the optimizer's steps are relative to it.
+        """
+        length = self.proxies.shape[1] ** 0.5
+        self.proxies[domains] = F.normalize(means.to(self.proxies), dim=1) * length
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
         return normalised_softmax(embeddings, self.proxies, labels, self.temperature)

@@ -242,3 +242,20 @@ def test_unknown_methods_and_options_are_named(tmp_path, data):
     with pytest.raises(MetaSiamError, match="triplet has no option 'inner_epochs'"):
         train("triplet", *data, out=tmp_path / "x", inner_epochs=3)
     assert not (tmp_path / "x").exists()
+
+
+def test_the_softmax_loss_starts_a_second_stage_at_the_domains_mean_embeddings(tmp_path, data):
+    from metasiam.config import TripletConfig
+    from metasiam.data.augment import normalise
+    from metasiam.learners.context import prepare
+
+    domains, split = data
+    first = train("triplet", domains, split, out=tmp_path / "first", **SETTINGS, iterations=4)
+    config = TripletConfig(**SETTINGS, loss="softmax", init=str(first.path))
+    proxies = prepare(config, domains, split).objective.proxies.detach()
+    embedder, info = load_embedder(first.path)
+    for domain in split.seen:
+        images = domains.images[(domains.labels == domain) & ~domains.is_test]
+        with torch.no_grad():
+            rows = torch.nn.functional.normalize(embedder(normalise(images, info.mean, info.std)), dim=1)
+        assert float(torch.cosine_similarity(rows.mean(0), proxies[domain], dim=0)) > 0.999

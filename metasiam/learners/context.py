@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from metasiam.config import TrainingConfig
-from metasiam.data.augment import Augmentation
+from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.errors import MetaSiamError
-from metasiam.losses import build_objective
+from metasiam.losses import NormalisedSoftmax, build_objective
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.distributed import Processes
@@ -175,6 +175,9 @@ def prepare(
         trained_on=domains.source,
     )
     domains = domains.to(device)
+    embedder, objective = embedder.to(device, memory_format=torch.channels_last), objective.to(device)
+    if config.init is not None and isinstance(objective, NormalisedSoftmax):
+        objective.start_at(seen.domains.to(device), _mean_embeddings(embedder, info, domains, seen))
     return TrainingContext(
         config=config,
         domains=domains,
@@ -188,3 +191,17 @@ def prepare(
         compiled=(resolved or {}).get("compiled"),
         note=note,
     )
+
+
+@torch.no_grad()
+def _mean_embeddings(
+    embedder: nn.Module, info: EmbedderInfo, domains: DomainSet, seen: Pool, most: int = 100
+) -> Tensor:
+    """Return the mean unit embedding of each domain's first ``most`` images: float [D, size]."""
+    embedder.eval()
+    means = []
+    for start, count in zip(seen.starts.tolist(), seen.counts.tolist(), strict=True):
+        index = seen.images[start : start + min(count, most)].to(domains.device)
+        rows = embedder(normalise(domains.gather(index), info.mean, info.std)).float()
+        means.append(nn.functional.normalize(rows, dim=1).mean(0))
+    return torch.stack(means)
