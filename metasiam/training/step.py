@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import time
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ class Step(Protocol):
     def device(self) -> torch.device:
         """Where the step runs."""
         ...
+
+
+#: PyTorch renamed it in 2.14.
+_BUFFERS_OPTION = (
+    "forward_sync_buffers"
+    if "forward_sync_buffers" in inspect.signature(DistributedDataParallel.__init__).parameters
+    else "broadcast_buffers"
+)
 
 
 class _Loss(nn.Module):
@@ -114,7 +123,7 @@ class TrainingStep:
         loss: nn.Module = _Loss(embedder, objective, augmentation, mean, std, precision, compiled)
         if average_gradients:
             # Running statistics stay each process's own; sending them around every step would buy nothing.
-            loss = DistributedDataParallel(loss, broadcast_buffers=False)
+            loss = DistributedDataParallel(loss, **{_BUFFERS_OPTION: False})
         self._loss = loss
 
     @property
