@@ -171,6 +171,7 @@ class Talk:
             f"{config['machine']['device']} in {precision}; {config['total_iterations']:,} iterations, "
             f"{images:,} images in all"
         )
+        self.shown.update(self.method, 0, config["total_iterations"], "first iteration")
 
     def report(self, progress: Progress) -> None:
         self.shown.training(self.method, progress)
