@@ -105,7 +105,8 @@ def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, 
         for row in place[1:]:
             product = product * weight[:, row]
         shares.append((product @ answers) / product.sum(1))
-    low, high = torch.quantile(torch.cat(shares), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    together = torch.cat(shares).clamp(0, 1)  # rounding
+    low, high = torch.quantile(together, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return {"mean": float(answers.mean()), "ci95": [low, high], "n": len(answers)}
 
 

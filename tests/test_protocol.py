@@ -1,0 +1,406 @@
+"""The whole evaluation: what it returns, that nothing leaks from test images, that its draws are shared."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.adaptation import AdaptationPlan
+from metasiam.evaluation.comparison import compare_evaluations
+from metasiam.evaluation.draws import draw_protocol
+from metasiam.evaluation.plans import CANDIDATES, choose_plan, default_plan
+from metasiam.evaluation.protocol import evaluate
+from metasiam.evaluation.result import METRIC_NAMES, THRESHOLD_KINDS, Evaluation
+from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally, score_images
+from metasiam.evaluation.verification import best_threshold
+from metasiam.models.files import EmbedderInfo
+
+
+class TinyEmbedder(nn.Module):
+    """Pooled colours and a linear layer, for images of 8 × 8 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding_size = 6
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(24, 6),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)  # type: ignore[no-any-return]
+
+
+INFO = EmbedderInfo("tiny", image_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+QUICK = ProtocolSettings(
+    pairs=40, triplets=40, episodes=20, support_draws=5, queries=3, bootstrap=100, shots=(0, 1, 4, "all"), adapt_steps=2
+)
+
+
+@pytest.fixture(scope="module")
+def domains(tiny_domains: Callable[..., DomainSet]) -> DomainSet:
+    return tiny_domains(12, 16, test_images=6)
+
+
+@pytest.fixture(scope="module")
+def embedder() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return TinyEmbedder().eval()
+
+
+@pytest.fixture(scope="module")
+def split(domains: DomainSet) -> Split:
+    return split_domains(domains, held_out=5, validation=3)
+
+
+@pytest.fixture(scope="module")
+def evaluation(embedder: nn.Module, domains: DomainSet, split: Split) -> Evaluation:
+    return evaluate(embedder, INFO, domains, split, QUICK)
+
+
+def means_in(value: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(value, dict):
+        if "mean" in value and "ci95" in value:
+            yield value
+        for inner in value.values():
+            yield from means_in(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from means_in(inner)
+
+
+def with_test_images(domains: DomainSet, images: Tensor) -> DomainSet:
+    return replace(domains, images=images, _fingerprint=None)
+
+
+def test_the_result_has_the_documented_form(evaluation: Evaluation) -> None:
+    data = evaluation.data
+    assert data["schema"] == 1
+    assert list(data["seen"]) == ["closed"]
+    assert list(data["seen"]["closed"]) == ["0"]
+    for regime in ("closed", "antidomain"):
+        assert list(data["held_out"][regime]) == ["0", "1", "4", "all"]
+        for metrics in data["held_out"][regime].values():
+            assert set(metrics) == {"triplet_accuracy", "pair_accuracy", "auc", "eer", "tar_at_far_1pct", "ece"}
+            assert set(metrics["pair_accuracy"]) == set(THRESHOLD_KINDS)
+            assert metrics["triplet_accuracy"]["n"] == 5
+    assert set(data["held_out"]["episodes"]) == {"5-way 1-shot", "5-way 5-shot", "all-way 1-shot"}
+    rows = data["held_out"]["tasks"]
+    assert len(rows) == 2 * 4 * 5
+    assert set(rows[0]) == {
+        "task", "name", "regime", "shots", "triplet_accuracy", "pair_accuracy_fixed", "pair_accuracy_calibrated",
+        "threshold", "auc", "n_pairs",
+    }  # fmt: skip
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+def test_every_mean_lies_in_its_interval_and_in_range(evaluation: Evaluation) -> None:
+    means = list(means_in(evaluation.data))
+    assert len(means) > 100
+    for mean in means:
+        low, high = mean["ci95"]
+        assert 0 <= low <= mean["mean"] + 1e-9
+        assert mean["mean"] - 1e-9 <= high <= 100
+
+
+def test_means_of_the_metrics_are_the_means_of_the_task_rows(evaluation: Evaluation) -> None:
+    held_out = evaluation.data["held_out"]
+    for shots, metrics in held_out["antidomain"].items():
+        rows = [r for r in held_out["tasks"] if r["regime"] == "antidomain" and r["shots"] == shots]
+        mean = sum(r["triplet_accuracy"]["mean"] for r in rows) / 5
+        assert metrics["triplet_accuracy"]["mean"] == pytest.approx(mean)
+        calibrated = sum(r["pair_accuracy_calibrated"]["mean"] for r in rows) / 5
+        assert metrics["pair_accuracy"]["per_task"]["mean"] == pytest.approx(calibrated)
+
+
+def test_the_oracle_is_never_beaten(evaluation: Evaluation) -> None:
+    for result in evaluation.results:
+        best = float(result.pairs_right("oracle").double().mean())
+        assert best == pytest.approx(best_threshold(result.scores, result.same)[1])
+        for kind in THRESHOLD_KINDS:
+            assert float(result.pairs_right(kind).double().mean()) <= best + 1e-9
+
+
+def test_per_task_thresholds_are_global_at_0_and_1_images(evaluation: Evaluation) -> None:
+    for result in evaluation.results:
+        if result.shots in ("0", "1"):
+            assert result.thresholds["per_task"] == result.thresholds["global"]
+    own = {r.thresholds["per_task"] for r in evaluation.select("held_out", "antidomain", "all")}
+    assert len(own) == 5
+
+
+def test_the_same_seed_gives_the_same_result_and_the_embedder_is_left_alone(
+    embedder: nn.Module, domains: DomainSet, split: Split, evaluation: Evaluation
+) -> None:
+    before = copy.deepcopy(embedder.state_dict())
+    again = evaluate(embedder, INFO, domains, split, QUICK, draws=draw_protocol(domains, split, QUICK))
+    assert again.data == evaluation.data
+    assert all(torch.equal(value, before[name]) for name, value in embedder.state_dict().items())
+    assert not embedder.training
+
+
+def test_nothing_learned_depends_on_test_images(
+    embedder: nn.Module, domains: DomainSet, split: Split, evaluation: Evaluation
+) -> None:
+    """Thresholds, plans and adapted weights stay the same when every test image is replaced by noise."""
+    noise = torch.randint(0, 256, domains.images.shape, generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
+    test = domains.is_test.view(-1, 1, 1, 1)
+    noisy = evaluate(embedder, INFO, with_test_images(domains, torch.where(test, noise, domains.images)), split, QUICK)
+    changed = 0
+    for ours, theirs in zip(evaluation.results, noisy.results, strict=True):
+        for kind in ("fixed", "global", "per_task"):
+            assert ours.thresholds[kind] == theirs.thresholds[kind]
+        changed += not torch.equal(ours.scores, theirs.scores)
+    assert changed == len(evaluation.results)
+    for key in ("plans", "global_threshold", "shrinkage_strength"):
+        assert evaluation.data["protocol"][key] == noisy.data["protocol"][key]
+
+
+def test_adapted_scores_depend_on_the_adaptation_images(
+    embedder: nn.Module, domains: DomainSet, split: Split, evaluation: Evaluation
+) -> None:
+    held_out = torch.isin(domains.labels, torch.tensor(split.held_out)) & ~domains.is_test
+    other = torch.where(held_out.view(-1, 1, 1, 1), 255 - domains.images, domains.images)
+    changed = evaluate(embedder, INFO, with_test_images(domains, other), split, QUICK)
+    for shots, same in (("0", True), ("all", False)):
+        ours = evaluation.select("held_out", "antidomain", shots)
+        theirs = changed.select("held_out", "antidomain", shots)
+        assert all(torch.equal(a.scores, b.scores) == same for a, b in zip(ours, theirs, strict=True))
+
+
+def test_shuffled_labels_give_an_even_chance(embedder: nn.Module, tiny_domains: Callable[..., DomainSet]) -> None:
+    domains = tiny_domains(10, 60, test_images=50)
+    shuffled = domains.labels.clone()
+    for part in (False, True):  # test images stay test images; only which domain they are said to be of is mixed up
+        places = (domains.is_test == part).nonzero().flatten()
+        drawn = torch.randperm(len(places), generator=torch.Generator().manual_seed(2))
+        shuffled[places] = domains.labels[places[drawn]]
+    mixed_up = replace(domains, labels=shuffled)
+    settings = replace(QUICK, pairs=2000, triplets=2000, shots=(0, "all"), episodes=0, regimes=("antidomain",))
+    found = evaluate(embedder, INFO, mixed_up, split_domains(mixed_up, held_out=5), settings).data
+    for metrics in found["held_out"]["antidomain"].values():
+        assert metrics["triplet_accuracy"]["mean"] == pytest.approx(50, abs=4)
+        assert 100 * metrics["auc"]["mean"] == pytest.approx(50, abs=4)
+        for kind in ("fixed", "global", "per_task"):
+            assert metrics["pair_accuracy"][kind]["mean"] == pytest.approx(50, abs=3)
+
+
+def test_draws_do_not_depend_on_the_other_settings(domains: DomainSet, split: Split) -> None:
+    all_of_it = draw_protocol(domains, split, QUICK)
+    less = draw_protocol(domains, split, replace(QUICK, shots=(0, 4), regimes=("antidomain",), episodes=0, seen=False))
+    pairs = {(d.part, d.regime, d.domain): d.pairs for d in all_of_it.tasks}
+    for draw in less.tasks:
+        assert torch.equal(draw.pairs.first, pairs[draw.part, draw.regime, draw.domain].first)
+    assert torch.equal(less.shots["4"][11], all_of_it.shots["4"][11])
+
+
+def test_adaptation_images_are_nested_training_images_of_the_domain(domains: DomainSet, split: Split) -> None:
+    draws = draw_protocol(domains, split, QUICK)
+    for domain in split.held_out:
+        one, four, all_ = (set(draws.shots[k][domain].tolist()) for k in ("1", "4", "all"))
+        assert one < four < all_
+        assert (len(one), len(four), len(all_)) == (1, 4, 10)
+        index = torch.tensor(sorted(all_))
+        assert bool((domains.labels[index] == domain).all())
+        assert not bool(domains.is_test[index].any())
+
+
+def test_calibration_and_adaptation_use_seen_training_images_apart(domains: DomainSet, split: Split) -> None:
+    draws = draw_protocol(domains, split, QUICK)
+    for index in (draws.negatives, draws.adaptation_negatives):
+        assert len(index) > 0
+        assert not bool(domains.is_test[index].any())
+        assert set(domains.labels[index].tolist()) == set(split.seen)
+    assert not set(draws.negatives.tolist()) & set(draws.adaptation_negatives.tolist())
+
+
+def test_regimes_take_negatives_from_where_they_say(domains: DomainSet, split: Split) -> None:
+    for draw in draw_protocol(domains, split, QUICK).tasks:
+        first, second, same = draw.pairs
+        assert set(domains.labels[first].tolist()) == {draw.domain}
+        assert bool(domains.is_test[draw.images].all())
+        others = set(domains.labels[second[~same]].tolist())
+        allowed = set(split.held_out if (draw.part, draw.regime) == ("held_out", "closed") else split.seen)
+        assert others <= allowed - {draw.domain}
+        assert set(domains.labels[second[same]].tolist()) == {draw.domain}
+        assert int(same.sum()) * 2 == len(same)
+
+
+def test_without_validation_domains_the_protocol_says_where_its_threshold_is_from(
+    embedder: nn.Module, domains: DomainSet
+) -> None:
+    parts = split_domains(domains, held_out=5)
+    protocol = evaluate(embedder, INFO, domains, parts, replace(QUICK, adapt_steps=None, shots=(0, 4))).data["protocol"]
+    assert protocol["global_threshold_from"] == "seen domains' training images"
+    assert protocol["shrinkage_strength"] == DEFAULT_STRENGTH
+    assert protocol["plans"]["4"]["steps"] == 0
+    assert protocol["plans"]["4"]["chosen_on"] == "defaults"
+
+
+def test_the_seeds_steps_are_the_default_for_all_images_only() -> None:
+    settings = ProtocolSettings()
+    assert default_plan("all", settings).plan == AdaptationPlan(steps=30, rate=1e-3)
+    assert default_plan(20, settings).plan.leaves_unadapted
+    assert default_plan(20, replace(settings, adapt_steps=7)).plan.steps == 7
+    assert default_plan(0, replace(settings, adapt_steps=7)).plan.leaves_unadapted
+
+
+def some_calibration() -> Calibration:
+    rows = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
+    return calibrate_globally({0: score_images(rows[:10] + 1, rows[10:], "cosine")}, strength=5, source="test")
+
+
+def test_harmful_adaptation_is_not_chosen_on_validation_domains(
+    embedder: nn.Module, domains: DomainSet, split: Split
+) -> None:
+    negatives = draw_protocol(domains, split, QUICK).adaptation_negatives
+    arguments = (embedder, INFO, domains, split, 4, negatives, some_calibration())
+    ruinous = [AdaptationPlan(steps=2, rate=50.0, batch=8)]
+    settings = replace(QUICK, adapt_steps=None)
+    chosen = choose_plan(*arguments, settings, candidates=ruinous)
+    assert chosen.plan.leaves_unadapted
+    assert chosen.chosen_on == "validation domains"
+    assert {row["steps"] for row in chosen.tried} == {0, 2}
+    free = choose_plan(*arguments, settings, candidates=CANDIDATES[-1:])
+    best = max(row["triplet_accuracy"] for row in free.tried)
+    unadapted = next(row["triplet_accuracy"] for row in free.tried if row["steps"] == 0)
+    assert best >= unadapted
+
+
+def test_one_held_out_domain_has_no_closed_regime(embedder: nn.Module, domains: DomainSet) -> None:
+    found = evaluate(embedder, INFO, domains, split_domains(domains, held_out=1), replace(QUICK, shots=(0, 4))).data
+    assert "closed" not in found["held_out"]
+    metrics = found["held_out"]["antidomain"]["0"]
+    assert metrics["triplet_accuracy"]["n"] == 40  # one task: the interval is over its images
+    assert metrics["triplet_accuracy"]["ci95"] != [0, 100]
+
+
+def test_no_held_out_domain_leaves_only_the_seen_part(embedder: nn.Module, domains: DomainSet) -> None:
+    found = evaluate(embedder, INFO, domains, split_domains(domains, held_out=0), QUICK).data
+    assert "seen" in found
+    assert "held_out" not in found
+
+
+def test_squared_distances_and_mirrored_embeddings_work_too(
+    embedder: nn.Module, domains: DomainSet, split: Split
+) -> None:
+    info = replace(INFO, distance="squared_euclidean")
+    found = evaluate(embedder, info, domains, split, replace(QUICK, mirror=True, adapt_part="head"))
+    assert found.data["protocol"]["distance"] == "squared_euclidean"
+    assert all(float(result.scores.max()) <= 0 for result in found.results)
+
+
+def test_a_head_on_the_embeddings_equals_embedding_again(
+    embedder: nn.Module, domains: DomainSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = replace(QUICK, shots=("all",), adapt_part="head", episodes=0)
+    quick = evaluate(embedder, INFO, domains, split, settings)
+    monkeypatch.setattr("metasiam.evaluation.protocol.HeadedEmbedder", str)  # so nothing is one
+    slow = evaluate(embedder, INFO, domains, split, settings)
+    for a, b in zip(quick.results, slow.results, strict=True):
+        assert torch.allclose(a.scores, b.scores, atol=1e-5)
+
+
+def test_accuracy_over_steps_starts_unadapted_and_ends_at_the_adapted_score(
+    embedder: nn.Module, domains: DomainSet, split: Split
+) -> None:
+    found = evaluate(embedder, INFO, domains, split, replace(QUICK, curve_steps=(0, 1, 2))).data["held_out"]
+    curve = {point["steps"]: point["triplet_accuracy"]["mean"] for point in found["adaptation_steps"]["all"]}
+    assert sorted(curve) == [0, 1, 2]
+    assert curve[0] == pytest.approx(found["antidomain"]["0"]["triplet_accuracy"]["mean"])
+    assert curve[2] == pytest.approx(found["antidomain"]["all"]["triplet_accuracy"]["mean"])
+
+
+def test_progress_is_told(embedder: nn.Module, domains: DomainSet, split: Split) -> None:
+    told: list[tuple[str, int, int]] = []
+    settings = replace(QUICK, shots=("all",))
+    evaluate(embedder, INFO, domains, split, settings, report=lambda *said: told.append(said))
+    assert any("adapting" in what for what, _, _ in told)
+    assert all(0 <= done <= total for _, done, total in told)
+
+
+def test_the_table_names_every_task(evaluation: Evaluation) -> None:
+    lines = evaluation.table().splitlines()
+    assert sum("domain 11" in line for line in lines) == 8
+    assert sum(" mean " in line for line in lines) == 9
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (replace(QUICK, shots=(11,)), "--adapt-shots 11 is more than domain 'domain 07' has: 10"),
+        (replace(QUICK, shots=(0, 50)), "--adapt-shots 50"),
+    ],
+)
+def test_more_images_than_there_are_is_refused(
+    embedder: nn.Module, domains: DomainSet, split: Split, settings: ProtocolSettings, message: str
+) -> None:
+    with pytest.raises(MetaSiamError, match=message):
+        evaluate(embedder, INFO, domains, split, settings)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"pairs": 1},
+        {"shots": (-1,)},
+        {"shots": ("some",)},
+        {"regimes": ("open",)},
+        {"adapt_steps": -1},
+        {"adapt_rate": 0.0},
+        {"bootstrap": 3},
+        {"folds": 1},
+        {"protocols": ("mine",)},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_words(wrong: dict[str, Any]) -> None:
+    with pytest.raises(MetaSiamError, match=r"\."):
+        replace(QUICK, **wrong)
+
+
+def test_a_method_compared_with_itself_has_no_difference(evaluation: Evaluation) -> None:
+    rows = compare_evaluations({"a": evaluation, "b": evaluation}, resamples=100)
+    assert len(rows) == 2 * 4 * len(METRIC_NAMES) + 3
+    for row in rows:
+        assert row["difference"] == 0
+        assert row["p_value"] == 1
+        assert row["ci95"][0] <= 0 <= row["ci95"][1]
+
+
+def test_a_worse_method_is_found_worse(embedder: nn.Module, domains: DomainSet, split: Split) -> None:
+    settings = replace(QUICK, shots=(0,), pairs=200, triplets=200)
+    good = evaluate(embedder, INFO, domains, split, settings)
+    useless = copy.deepcopy(embedder)
+    with torch.no_grad():
+        for parameter in useless.parameters():
+            parameter.zero_()
+        useless.layers[-1].bias.fill_(1.0)  # type: ignore[index,union-attr,operator]
+    bad = evaluate(useless, INFO, domains, split, settings)
+    rows = compare_evaluations({"good": good, "bad": bad}, resamples=200)
+    triplets = next(r for r in rows if r["metric"] == "triplet_accuracy" and r["regime"] == "antidomain")
+    assert triplets["ci95"][0] > 0
+    assert triplets["p_value"] < 0.05
+    assert triplets["mcnemar_p_value"] < 1e-6
+
+
+def test_evaluations_of_different_draws_are_not_compared(
+    embedder: nn.Module, domains: DomainSet, split: Split, evaluation: Evaluation
+) -> None:
+    other = evaluate(embedder, INFO, domains, split, replace(QUICK, seed=1))
+    with pytest.raises(MetaSiamError, match="not tested on the same pairs"):
+        compare_evaluations({"a": evaluation, "b": other})
