@@ -93,7 +93,7 @@ def train_pairs(
         check_out(path, overwrite=overwrite)
     model = build_pair_model(config, pairs, earlier.config["resolved"]["precision"] if earlier else None)
     pairs = pairs.to(model.device)
-    _fit(model, pairs, config, working)
+    fit_embedder(model, pairs, config, working)
     recorder = _Recorder()
     if config.solver == "svm":
         learner: Siamese | SolvedHead = SolvedHead(config, pairs, model, recorder, working)
@@ -135,7 +135,7 @@ def _saved_config(run: Run, pairs: PairSet, options: dict[str, Any]) -> SiameseC
     return config_from(SiameseConfig, saved)
 
 
-def _fit(model: PairModel, pairs: PairSet, config: SiameseConfig, working: Report) -> None:
+def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseConfig, working: Report) -> None:
     """Let an embedder that is made of statistics learn them, from the training pairs' images without any labels."""
     fit = getattr(model.embedder, "fit", None)
     if fit is None or config.init is not None:

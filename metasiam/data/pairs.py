@@ -177,6 +177,7 @@ def keep_validation(pairs: PairSet, share: float, generator: torch.Generator) ->
     Raises:
         MetaSiamError: if a part is then without same or without different pairs.
     """
+    pairs.need_both("train")
     if len(pairs.rows("validation")) == 0:
         rows = pairs.rows("train").cpu()
         folds = max(round(1 / share), 2)

@@ -26,7 +26,7 @@ class FisherFaces(nn.Module):
 
     Args:
         channels: image channels; colours are averaged.
-        image_size: height and width in pixels, at least 32.
+        image_size: height and width in pixels, at least 29 with the default cell.
         components: Gaussians of the mixture.
         stride: pixels between descriptors, on every level.
         cell: pixels of a descriptor's cell; a descriptor covers 4 × 4.
@@ -53,8 +53,8 @@ class FisherFaces(nn.Module):
         basis: int = 64,
     ) -> None:
         super().__init__()
-        if min(image_size) < _CELLS * cell + 8:
-            raise ValueError(f"fisher needs at least {_CELLS * cell + 8} pixels, not {min(image_size)}")
+        if min(image_size) < _smallest(cell):
+            raise ValueError(f"fisher needs at least {_smallest(cell)} pixels, not {min(image_size)}")
         self.stride, self.cell = stride, cell
         width = basis + 2
         self.embedding_size = 2 * components * width
@@ -79,7 +79,7 @@ class FisherFaces(nn.Module):
             if level:
                 factor = 2 ** (-level / 2)
                 scaled = F.interpolate(grey, scale_factor=factor, mode="bilinear", antialias=True)
-            if min(scaled.shape[-2:]) < _CELLS * self.cell + 2:
+            if min(scaled.shape[-2:]) < _smallest(self.cell):
                 break
             found, where = self._describe_level(scaled)
             points.append(found)
@@ -172,6 +172,11 @@ class FisherFaces(nn.Module):
             self.means.copy_(mean)
             self.variances.copy_(torch.maximum(square - mean.square(), 0.01 * spread).clamp(min=1e-8))
             self.weights.copy_((count / len(points)).clamp(min=1e-5))
+
+
+def _smallest(cell: int) -> int:
+    """Return the pixels that one descriptor needs: its cells, each with a window as wide again."""
+    return (_CELLS + 1) * cell - 1
 
 
 #: Name → builder(channels, image_size).
