@@ -27,11 +27,16 @@ CANDIDATES = (
     AdaptationPlan(steps=30, rate=1e-3, part="batchnorm"),
     AdaptationPlan(steps=30, rate=1e-3, part="head"),
 )
+#: What is worth trying with a hundred images and more: moving less than everything only helps where images are few.
+CANDIDATES_FOR_MANY = CANDIDATES[:2]
 STEPS = (0, 2, 5, 10, 20, 30)
 AVERAGES = (1.0, 0.5)
 
 #: Images to test a candidate on, of the validation domain and of seen domains.
-TEST_OWN, TEST_NEGATIVES = 100, 300
+TEST_OWN, TEST_NEGATIVES = 100, 200
+
+#: From so many images on, batches are the seeds' 128 triplets; with fewer, a quarter of that repeats each image enough.
+MANY, SMALL_BATCH = 100, 32
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,14 @@ def default_plan(shots: Shots, settings: ProtocolSettings) -> ChosenPlan:
 
     Plain fine-tuning on few images hurts: a ResNet-20 at 80.5 % fell to 63.7 after 15 steps on 5 images.
     """
-    plan = AdaptationPlan(rate=settings.adapt_rate, part=settings.adapt_part)
+    plan = AdaptationPlan(rate=settings.adapt_rate, part=settings.adapt_part, batch=_batch(shots))
     if settings.adapt_steps is not None:
         return ChosenPlan(replace(plan, steps=settings.adapt_steps if shots != 0 else 0), "settings")
     return ChosenPlan(replace(plan, steps=30 if shots == "all" else 0), "defaults")
+
+
+def _batch(shots: Shots) -> int:
+    return SMALL_BATCH if shots != "all" and shots < MANY else AdaptationPlan().batch
 
 
 def choose_plan(
@@ -85,7 +94,7 @@ def choose_plan(
     unadapted: Calibration,
     settings: ProtocolSettings,
     *,
-    candidates: Sequence[AdaptationPlan] = CANDIDATES,
+    candidates: Sequence[AdaptationPlan] | None = None,
     report: Report | None = None,
 ) -> ChosenPlan:
     """Choose how to adapt to so many images, on validation domains, where the split has any.
@@ -103,7 +112,7 @@ def choose_plan(
         negatives: seen-domain training images, for adaptation and for testing.
         unadapted: its strength is kept.
         settings: seed, and how many validation domains to use.
-        candidates: plans to try, at each of ``STEPS`` up to their own, with each of ``AVERAGES``.
+        candidates: plans to try (default: by the number of images), at each of ``STEPS`` up to their own, with each of ``AVERAGES``.
         report: progress.
     """
     forced = settings.adapt_steps is not None
@@ -111,6 +120,9 @@ def choose_plan(
         return default_plan(shots, settings)
     if forced:
         candidates = [default_plan(shots, settings).plan]
+    elif candidates is None:
+        tried_here = CANDIDATES_FOR_MANY if _batch(shots) > SMALL_BATCH else CANDIDATES
+        candidates = [replace(candidate, batch=_batch(shots)) for candidate in tried_here]
     chosen_domains = split.validation[:: max(len(split.validation) // settings.choice_domains, 1)]
     chosen_domains = chosen_domains[: settings.choice_domains]
     trials: dict[tuple[Any, ...], _Trial] = {}

@@ -175,7 +175,7 @@ def prepare(
         trained_on=domains.source,
     )
     domains = domains.to(device)
-    embedder, objective = embedder.to(device, memory_format=torch.channels_last), objective.to(device)
+    embedder, objective = embedder.to(device).to(memory_format=torch.channels_last), objective.to(device)
     if config.init is not None and isinstance(objective, NormalisedSoftmax):
         objective.start_at(seen.domains.to(device), _mean_embeddings(embedder, info, domains, seen))
     return TrainingContext(
