@@ -230,7 +230,7 @@ def test_adapting_to_the_drawings_shows_before_and_after(page: Page) -> None:
             page.teach(name, shape)
     page.find("#adapt").click()
     page.wait(lambda: "before" in page.text("#gain"))
-    assert page.text("#gain").startswith("25 steps.")
+    assert page.text("#gain").startswith("15 steps.")
     assert page.find("#adapted").is_selected()
     page.ask(OVAL, "ring")
 

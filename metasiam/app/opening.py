@@ -54,5 +54,5 @@ def open_studio(
         except MetaSiamError as error:
             note(f"not calibrated: its training images cannot be loaded ({error})")
     rules = calibrate(torch.empty(0, 1), torch.empty(0, dtype=torch.int64), 0, info, background)
-    learned_on = "fixed, not calibrated" if background is None else f"images of {background.source}"
+    learned_on = "" if background is None else f"images of {background.source}"
     return Studio(embedder, info, PairRule(rules.pair_threshold, rules.pair_slope, learned_on))

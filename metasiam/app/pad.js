@@ -148,7 +148,7 @@ export class Pad {
   }
 }
 
-// Draw strokes on any canvas, smoothly.
+// Draw strokes on any canvas.
 export function paintDrawing(canvas, drawing, pen) {
   const box = canvas.getBoundingClientRect();
   const side = Math.max(1, Math.round((box.width || canvas.width) * (window.devicePixelRatio || 1)));
@@ -164,11 +164,7 @@ export function paintDrawing(canvas, drawing, pen) {
     context.beginPath();
     context.moveTo(...points[0]);
     if (points.length === 1) context.lineTo(points[0][0] + 0.01, points[0][1]);
-    for (let i = 1; i < points.length - 1; i++) {
-      const middle = [(points[i][0] + points[i + 1][0]) / 2, (points[i][1] + points[i + 1][1]) / 2];
-      context.quadraticCurveTo(...points[i], ...middle);
-    }
-    if (points.length > 1) context.lineTo(...points.at(-1));
+    for (const point of points.slice(1)) context.lineTo(...point);
     context.stroke();
   }
 }

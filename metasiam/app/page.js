@@ -305,7 +305,7 @@ function start() {
 async function remember() {
   try {
     about = await (await fetch("/api/about")).json();
-    const calibrated = about.learned_on ? `; threshold from ${about.learned_on}` : "";
+    const calibrated = about.learned_on ? `; threshold from ${about.learned_on}` : "; threshold not calibrated";
     find("about").textContent = `${about.arch} trained on ${about.trained_on || "unknown images"}, ${about.image_size}×${about.image_size} pixels${calibrated}`;
     document.querySelector(".scale-threshold span").textContent = `threshold ${about.threshold.toFixed(2)}`;
     const kept = localStorage.getItem(KEPT);

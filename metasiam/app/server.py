@@ -108,11 +108,15 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
         # A page from elsewhere cannot send this type without being asked first, and is never allowed to.
         if request.headers.get("content-type", "").split(";")[0] != "application/json":
             return refuse(415, "send JSON.")
-        body = bytearray()
+        body, length = bytearray(), 0
         async for block in request.stream():
-            body += block
-            if len(body) > MOST_BYTES:
-                return refuse(413, f"that is more than {MOST_BYTES >> 20} MiB. Send a smaller picture or file.")
+            length += len(block)
+            if length <= MOST_BYTES:
+                body += block
+            elif length > 16 * MOST_BYTES:  # up to there it is read, so that the browser listens to the answer
+                break
+        if length > MOST_BYTES:
+            return refuse(413, f"that is more than {MOST_BYTES >> 20} MiB. Send a smaller picture or file.")
         try:
             value = json.loads(bytes(body))
         except (ValueError, RecursionError):

@@ -29,7 +29,7 @@ from metasiam.losses import normalised_softmax
 from metasiam.models.files import EmbedderInfo
 
 _KEPT = 8  # adapted embedders, newest first
-_STEPS, _RATE, _TEMPERATURE = 25, 1e-3, 0.1
+_STEPS, _RATE, _TEMPERATURE = 15, 1e-3, 0.1
 #: Each drawing is seen a little turned, slanted and stretched in every step of adaptation.
 _HAND = Augmentation(flip=False, rotation=12, shear=0.2, scale=0.15, translation=1.0)
 
@@ -40,7 +40,7 @@ class PairRule:
 
     threshold: float
     slope: float  #: log-odds for one unit of similarity above the threshold
-    learned_on: str
+    learned_on: str  #: what threshold and slope come from; empty where they are fixed
 
 
 class Studio:
@@ -152,7 +152,7 @@ class Studio:
         optimizer = torch.optim.Adam([*model.parameters(), proxies], lr=_RATE)
         device = next(model.parameters()).device
         proxies.data = proxies.data.to(device)
-        each = max(1, 32 // len(images))
+        each = max(1, 16 // len(images))
         for _ in range(_STEPS):
             drawn = _HAND.draw((len(images) * each,), generator)
             batch = _HAND.apply(images.repeat(each, 1, 1, 1), drawn, self.info.mean, self.info.std)

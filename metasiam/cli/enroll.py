@@ -187,11 +187,12 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
 
 
 def _show(gallery: Gallery, path: Path) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     if gallery.rules is None:
         console.print(Text(f"{path} has no names"))
         return
-    table = Table(title=Text(f"{path}: {len(gallery.names)} names, {len(gallery.files)} pictures"))
+    console.print(Text(f"{path}: {len(gallery.names)} names, {len(gallery.files)} pictures"))
+    table = Table()
     table.add_column("name")
     for header in ("pictures", "threshold", "of its own"):
         table.add_column(header, justify="right")
@@ -199,7 +200,7 @@ def _show(gallery: Gallery, path: Path) -> None:
         gallery.names, gallery.counts().values(), gallery.rules.thresholds, gallery.rules.own_thresholds, strict=True
     ):
         table.add_row(Text(name), str(count), f"{threshold:.3f}", "–" if own is None else f"{own:.3f}")
-    console.print(table)
+    console.print(table, soft_wrap=False)
     console.print(
         Text(
             f"thresholds learned on {gallery.rules.learned_on}; each name's own is shrunk towards "

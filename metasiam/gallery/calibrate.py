@@ -117,7 +117,7 @@ def calibrate(
         background: images of other domains.
     """
     acted = None
-    if background is not None:
+    if background is not None and count > 0:
         pictures = torch.bincount(labels, minlength=count).tolist()
         acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance)
     pair_threshold, pair_slope = _pair_rule(background, info)

@@ -1,0 +1,240 @@
+"""The drawing app without a browser: ink, checked requests, and a server that stays alive."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+import torch
+from PIL import Image
+
+from metasiam.app.drawings import Drawing, read_drawing, read_symbol_file, read_symbols
+from metasiam.app.ink import MOST_SEGMENTS, STYLES, centre_ink, draw_strokes, segments_of, style_for
+from metasiam.app.studio import PairRule, Studio
+from metasiam.errors import MetaSiamError
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo
+
+L_SHAPE = [[[0, 0], [0, 40], [20, 40]]]
+CROSS = [[[0, 0], [30, 30]], [[30, 0], [0, 30]]]
+
+
+def drawing(strokes: list) -> dict:
+    return {"strokes": strokes}
+
+
+@pytest.fixture(scope="module")
+def studio() -> Studio:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        embedder = build_embedder("conv4", channels=1, image_size=(32, 32)).eval()
+    info = EmbedderInfo("conv4", 1, (32, 32), (0.1,), (0.3,), trained_on="strokes")
+    return Studio(embedder, info, PairRule(0.9, 8.0, "nothing"))
+
+
+def test_neither_place_nor_size_of_a_drawing_changes_what_the_network_sees():
+    moved = [[[x * 3.7 + 500, y * 3.7 - 80] for x, y in stroke] for stroke in L_SHAPE]
+    here, there = (draw_strokes(strokes, 28) for strokes in (L_SHAPE, moved))
+    assert int((here.int() - there.int()).abs().max()) <= 1
+
+
+def test_a_drawing_fills_its_part_of_the_image_with_the_pen_of_the_style():
+    style = STYLES["strokes"]
+    seen = draw_strokes([[[0, 0], [0, 100]]], 56, style)
+    rows, columns = (seen > 127).any(1).sum(), (seen > 127).any(0).sum()
+    assert abs(int(rows) - (style.extent + style.pen) * 56) <= 2
+    assert abs(int(columns) - style.pen * 56) <= 1
+
+
+def test_ink_equals_a_naive_distance_to_every_piece():
+    seen = draw_strokes(CROSS, 16)
+    style = STYLES["strokes"]
+    half = style.extent * 16 / 2
+    pieces = [((8 - half, 8 - half), (8 + half, 8 + half)), ((8 + half, 8 - half), (8 - half, 8 + half))]
+    for row in range(16):
+        for column in range(16):
+            x, y = column + 0.5, row + 0.5
+            nearest = 1e9
+            for (ax, ay), (bx, by) in pieces:
+                share = ((x - ax) * (bx - ax) + (y - ay) * (by - ay)) / ((bx - ax) ** 2 + (by - ay) ** 2)
+                share = min(1.0, max(0.0, share))
+                nearest = min(nearest, ((x - ax - share * (bx - ax)) ** 2 + (y - ay - share * (by - ay)) ** 2) ** 0.5)
+            expected = 255 * min(1.0, max(0.0, style.pen * 16 / 2 + 0.5 - nearest))
+            assert abs(float(seen[row, column]) - expected) <= 1
+
+
+def test_a_single_point_is_a_dot_in_the_middle_and_no_point_is_an_error():
+    seen = draw_strokes([[[3, 5]]], 28).float()
+    axis = torch.arange(28) + 0.5
+    assert float((seen.sum(0) * axis).sum() / seen.sum()) == pytest.approx(14)
+    for empty in ([], [[]]):
+        with pytest.raises(ValueError, match="empty"):
+            segments_of(empty)
+    with pytest.raises(ValueError, match="finite"):
+        segments_of([[[0, float("nan")]]])
+
+
+def test_long_drawings_are_thinned_out_but_keep_their_ends():
+    stroke = [[float(i), float(i % 7)] for i in range(5000)]
+    pieces = segments_of([stroke])
+    assert len(pieces) <= MOST_SEGMENTS
+    assert pieces[0, 0].tolist() == stroke[0]
+    assert pieces[-1, 1].tolist() == stroke[-1]
+
+
+@pytest.mark.parametrize("dark_on_light", [True, False])
+def test_a_picture_s_ink_is_found_whichever_way_round_it_is(dark_on_light: bool):
+    page = torch.full((90, 120), 240 if dark_on_light else 10, dtype=torch.uint8)
+    page[20:60, 30:34] = 20 if dark_on_light else 250
+    page[56:60, 30:50] = 20 if dark_on_light else 250
+    seen = centre_ink(page, 28)
+    drawn = draw_strokes(L_SHAPE, 28)
+    both = (seen > 127).flatten() & (drawn > 127).flatten()
+    assert int(both.sum()) > 0.6 * int((drawn > 127).sum())
+    with pytest.raises(ValueError, match="empty"):
+        centre_ink(torch.full((20, 20), 200, dtype=torch.uint8), 28)
+
+
+def test_each_kind_of_training_image_has_its_style():
+    assert style_for("mnist").by_mass
+    assert style_for("folder:photos").ground > style_for("folder:photos").ink
+    mnist = draw_strokes(L_SHAPE, 28, style_for("mnist")).float()
+    axis = torch.arange(28) + 0.5
+    for side in (0, 1):
+        assert float((mnist.sum(side) * axis).sum() / mnist.sum()) == pytest.approx(14, abs=0.6)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "empty"),
+        ({"strokes": []}, "empty"),
+        ({"strokes": [[]]}, "empty"),
+        ({"strokes": "x"}, "no drawing"),
+        ({"strokes": [[[1, 2, 3]]]}, "two numbers"),
+        ({"strokes": [[[1, 1e300]]]}, "two numbers"),
+        ({"strokes": [[[True, 1]]]}, "two numbers"),
+        ({"strokes": [[[0, 0]] * 30000]}, "more than"),
+        ({"picture": "http://example.org/x.png"}, "no picture"),
+        ({"picture": "data:image/png;base64,%%%"}, "damaged"),
+        ({"picture": "data:image/png;base64,aGVsbG8="}, "cannot be read"),
+    ],
+)
+def test_drawings_that_are_none_are_refused(value: object, words: str):
+    with pytest.raises(MetaSiamError, match=words):
+        read_drawing(value, "the pad")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100000, "not JSON"),
+        ("[]", "no symbol file"),
+        ('{"format": "metasiam-symbols", "schema": 2, "symbols": []}', "another version"),
+        ('{"format": "metasiam-symbols", "schema": 1, "symbols": 3}', "not a list"),
+        ('{"format": "metasiam-symbols", "schema": 1, "symbols": [{"name": ""}]}', "no name"),
+        ('{"format": "metasiam-symbols", "schema": 1, "symbols": [{"name": "a", "drawings": []}]}', "needs 1 to"),
+    ],
+)
+def test_symbol_files_that_are_none_are_refused(text: str, words: str):
+    with pytest.raises(MetaSiamError, match=words):
+        read_symbol_file(text)
+
+
+def test_two_symbols_of_one_name_are_refused():
+    one = {"name": "a", "drawings": [drawing(CROSS)]}
+    with pytest.raises(MetaSiamError, match="two symbols"):
+        read_symbols([one, one])
+
+
+def test_a_drawing_is_the_same_as_itself_and_the_threshold_decides(studio: Studio):
+    first, second = Drawing(strokes=(((0.0, 0.0), (1.0, 1.0)),)), Drawing(strokes=(((0.0, 5.0), (0.0, 1.0)),))
+    assert studio.compare(first, first)["similarity"] == pytest.approx(1)
+    answer = studio.compare(first, second)
+    assert answer["same"] == (answer["similarity"] > 0.9) == (answer["probability"] > 0.5)
+
+
+def test_adaptation_leads_to_an_embedder_for_just_these_symbols(studio: Studio):
+    symbols = read_symbols(
+        [
+            {"name": "l", "drawings": [drawing(L_SHAPE), drawing([[[0, 0], [1, 40], [22, 41]]])]},
+            {"name": "x", "drawings": [drawing(CROSS)]},
+        ]
+    )
+    query = symbols[0].drawings[0]
+    before = studio.recognise(symbols, query)
+    with pytest.raises(MetaSiamError, match="Adapt again"):
+        studio.recognise(symbols, query, adapted=True)
+    measured = studio.adapt(symbols)
+    assert measured["before"]["of"] == measured["after"]["of"] == 1
+    after = studio.recognise(symbols, query, adapted=True)
+    assert after["guesses"] != before["guesses"]
+    assert studio.recognise(symbols, query) == before
+    with pytest.raises(MetaSiamError, match="second drawing"):
+        studio.adapt(read_symbols([{"name": n, "drawings": [drawing(CROSS)]} for n in "ab"]))
+
+
+@pytest.fixture(scope="module")
+def address(studio: Studio) -> Iterator[str]:
+    pytest.importorskip("starlette", reason="the drawing app's extra is not installed")
+    pytest.importorskip("uvicorn", reason="the drawing app's extra is not installed")
+    from app_server import served
+
+    with served(studio) as url:
+        yield url
+
+
+def post(address: str, path: str, body: bytes, **headers: str) -> tuple[int, dict]:
+    request = urllib.request.Request(address + path, body, {"Content-Type": "application/json", **headers})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        with error:
+            text = error.read().decode()
+        return error.code, json.loads(text) if text.startswith("{") else {"error": text}
+
+
+def png(width: int, height: int) -> str:
+    file = io.BytesIO()
+    Image.new("1", (width, height)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def test_the_page_comes_with_everything_it_needs_and_a_policy_against_anything_else(address: str):
+    for path in ("/", "/page.js", "/pad.js", "/page.css", "/icon.svg"):
+        with urllib.request.urlopen(address + path, timeout=20) as answer:
+            text = answer.read().decode()
+            assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert "http" not in text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_bad_requests_are_explained_and_the_server_goes_on(address: str):
+    pads = {"first": drawing(CROSS), "second": drawing(L_SHAPE)}
+    bad = [
+        ("/api/compare", json.dumps({**pads, "first": None}).encode(), {}, 422, "left pad is empty"),
+        ("/api/compare", json.dumps({**pads, "second": {"picture": png(9000, 9000)}}).encode(), {}, 422, "pixels"),
+        ("/api/compare", b"x" * (5 << 20), {}, 413, "MiB"),
+        ("/api/compare", b"{", {}, 400, "JSON"),
+        ("/api/compare", b"[]", {}, 400, "object"),
+        ("/api/compare", b"{}", {"Content-Type": "text/plain"}, 415, "JSON"),
+        ("/api/symbols", json.dumps({"text": "nonsense"}).encode(), {}, 422, "symbol file"),
+        ("/api/recognise", json.dumps({"symbols": [], "query": drawing(CROSS)}).encode(), {}, 422, "no symbols"),
+    ]
+    for path, body, headers, status, words in bad:
+        found, answer = post(address, path, body, **headers)
+        assert (found, words in answer["error"]) == (status, True), answer
+    status, answer = post(address, "/api/compare", json.dumps(pads).encode())
+    assert status == 200
+    assert answer["seen"][0].startswith("data:image/png;base64,")
+
+
+def test_other_host_names_are_refused(address: str):
+    status, _ = post(address, "/api/compare", b"{}", Host="evil.example")
+    assert status == 400

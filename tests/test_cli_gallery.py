@@ -1,0 +1,184 @@
+"""enroll, identify and match on picture files, as typed at a prompt."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TinyDomains
+from PIL import Image
+
+from metasiam.cli import run
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, save_embedder
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained embedder that sees little but colour, which is what the tiny domains differ in."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        embedder = build_embedder("resnet8")
+    path = tmp_path_factory.mktemp("weights") / "blobs.safetensors"
+    info = EmbedderInfo("resnet8", 3, (SIZE, SIZE), (0.1,) * 3, (0.2,) * 3, trained_on="blobs")
+    save_embedder(path, embedder, info)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory, tiny_domains: TinyDomains) -> Path:
+    """photos/<name>/*.png with four pictures, new/<name>-*.png with two, other/<domain>/*.png for a background."""
+    root = tmp_path_factory.mktemp("photos")
+    domains = tiny_domains(domains=16, images=6, size=24, seed=3)
+    for index, (image, label) in enumerate(zip(domains.images, domains.labels.tolist(), strict=True)):
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        name, place = f"pet{label}", index % 6
+        if label >= 3:
+            path = root / "other" / name / f"{place}.png"
+        else:
+            path = root / ("photos" if place < 4 else "new") / (name if place < 4 else "") / f"{name}-{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+    return root
+
+
+@pytest.fixture
+def enrolled(weights: Path, photos: Path, tmp_path: Path) -> Path:
+    gallery = tmp_path / "pets.safetensors"
+    assert run(["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(gallery)]) == 0
+    return gallery
+
+
+def test_from_a_folder_of_photographs_to_names_in_two_commands(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    gallery = str(tmp_path / "pets.safetensors")
+    assert run(["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", gallery]) == 0
+    shown = capsys.readouterr()
+    assert "3 names, 12 pictures" in shown.out
+    assert "trained on blobs" in shown.err
+    assert run(["identify", str(photos / "new"), "--gallery", gallery, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) == 6
+    for row in rows:
+        assert row["guesses"][0]["name"] in Path(row["picture"]).name
+        assert {guess["name"] for guess in row["guesses"]} == {"pet0", "pet1", "pet2"}
+
+
+def test_the_table_and_the_csv_say_the_same(enrolled: Path, photos: Path, capsys: pytest.CaptureFixture[str]):
+    capsys.readouterr()
+    assert run(["identify", str(photos / "new"), "--gallery", str(enrolled)]) == 0
+    table = capsys.readouterr().out
+    assert run(["identify", str(photos / "new"), "--gallery", str(enrolled), "--csv"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert "6 pictures" in table
+    assert list(rows[0]) == ["picture", "name", "probability", "runner_up", "runner_up_probability"]
+    for row in rows:
+        assert row["name"] in table
+        assert row["runner_up"] in table
+
+
+def test_a_background_folder_teaches_what_unknown_is(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("METASIAM_DATA", str(tmp_path / "cache"))
+    gallery = str(tmp_path / "g.safetensors")
+    other = f"folder:{photos / 'other'}"
+    arguments = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", gallery]
+    assert run([*arguments, "--background", other]) == 0
+    assert "domains of folder:" in " ".join(capsys.readouterr().out.split())
+    assert run([*arguments, "--background", other]) == 2
+    assert "belong to a new gallery" in capsys.readouterr().err
+
+
+def test_pictures_that_cannot_be_read_are_named_skipped_and_counted(
+    enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    capsys.readouterr()
+    assert run(["identify", str(broken), str(photos / "new"), "--gallery", str(enrolled)]) == 1
+    shown = capsys.readouterr()
+    assert f"{broken} cannot be read" in shown.err
+    assert "1 of 7 pictures could not be read" in shown.err
+    assert "6 pictures" in shown.out
+    assert run(["identify", str(broken), "--gallery", str(enrolled)]) == 2
+
+
+def test_names_are_added_and_removed_one_at_a_time(enrolled: Path, photos: Path, capsys: pytest.CaptureFixture[str]):
+    files = [str(path) for path in sorted((photos / "other" / "pet5").glob("*.png"))[:2]]
+    assert run(["enroll", "--name", "fifth", *files, "--gallery", str(enrolled)]) == 0
+    assert "4 names, 14 pictures" in capsys.readouterr().out
+    assert run(["enroll", "--remove", "pet0", "--remove", "pet1", "--gallery", str(enrolled)]) == 0
+    assert "2 names, 6 pictures" in capsys.readouterr().out
+    before = enrolled.read_bytes()
+    assert run(["enroll", "--remove", "pet0", "--gallery", str(enrolled)]) == 2
+    assert "no 'pet0'" in capsys.readouterr().err
+    assert run(["enroll", "--gallery", str(enrolled)]) == 0
+    assert "fifth" in capsys.readouterr().out
+    assert enrolled.read_bytes() == before
+
+
+def test_another_embedder_than_the_gallery_s_is_refused(
+    enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        other = build_embedder("resnet8")
+    path = tmp_path / "other.safetensors"
+    save_embedder(path, other, EmbedderInfo("resnet8", 3, (SIZE, SIZE)))
+    new = str(photos / "new")
+    assert run(["identify", new, "--gallery", str(enrolled), "--weights", str(path)]) == 2
+    assert "another embedder" in capsys.readouterr().err
+
+
+def test_match_answers_by_word_and_exit_code(
+    enrolled: Path, photos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+):
+    first, second = (str(photos / "photos" / "pet0" / f"pet0-{i}.png") for i in (0, 1))
+    capsys.readouterr()
+    assert run(["match", first, first, "--gallery", str(enrolled)]) == 0
+    assert capsys.readouterr().out.startswith("same (")
+    code = run(["match", first, second, "--gallery", str(enrolled), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert code == (0 if answer["same"] else 1)
+    assert answer["same"] == (answer["similarity"] > answer["threshold"]) == (answer["probability_same"] > 0.5)
+    assert run(["match", first, second, "--weights", str(weights)]) in (0, 1)
+    assert "not calibrated" in capsys.readouterr().err
+    assert run(["match", first, str(photos), "--weights", str(weights)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["identify", "nowhere.jpg", "--gallery", "none.safetensors"], "does not exist"),
+        (["enroll", "--gallery", "none.safetensors"], "does not exist yet"),
+        (["enroll", "PHOTOS", "--gallery", "none.safetensors"], "no embedder yet"),
+        (["enroll", "EMPTY", "--weights", "WEIGHTS", "--gallery", "none.safetensors"], "no folders with pictures"),
+        (["enroll", "PHOTOS", "--name", "unknown", "--weights", "WEIGHTS"], "Use another name"),
+        (["match", "a.jpg", "b.jpg", "--weights", "WEIGHTS"], "not a file"),
+    ],
+)
+def test_bad_input_ends_with_one_line_and_code_2(
+    arguments: list[str],
+    words: str,
+    photos: Path,
+    weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    places = {"PHOTOS": str(photos / "photos"), "EMPTY": str(tmp_path / "empty"), "WEIGHTS": str(weights)}
+    assert run([places.get(argument, argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("metasiam: ")
+    assert words in error
+    assert list(tmp_path.glob("*.safetensors")) == []

@@ -1,0 +1,223 @@
+"""Galleries: names from a few pictures, thresholds that say unknown, and a file that tells its own embedder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from metasiam.errors import MetaSiamError
+from metasiam.evaluation.calibration import shrink
+from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery
+from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery.recognise import suitability, unlikeness
+from metasiam.gallery.scoring import NameScorer, centroids, leave_one_out_scores
+from metasiam.gallery.store import check_name
+from metasiam.models.files import EmbedderInfo
+
+INFO = EmbedderInfo("resnet8", trained_on="tiny blobs")
+KEY = EmbedderKey("weights", "abc", INFO)
+
+
+def clouds(domains: int, images: int, *, seed: int = 0, spread: float = 0.35, size: int = 16) -> tuple[Tensor, Tensor]:
+    """Embeddings of length 1 around one random direction a domain, all of them leaning to one side."""
+    generator = torch.Generator().manual_seed(seed)
+    middle = torch.randn(domains, 1, size, generator=generator) + 0.7
+    rows = middle + spread * torch.randn(domains, images, size, generator=generator) * size**0.5 / 2
+    labels = torch.arange(domains).repeat_interleave(images)
+    return torch.nn.functional.normalize(rows.flatten(0, 1), dim=1), labels
+
+
+def background(domains: int = 40, images: int = 12) -> Background:
+    rows, labels = clouds(domains, images, seed=7)
+    return Background(rows, labels, torch.full((len(rows), 6), 0.5), "blobs")
+
+
+def gallery(names: int = 3, shots: int = 4, *, with_background: bool = True) -> Gallery:
+    rows, labels = clouds(names, shots + 20, seed=1)
+    made = Gallery(KEY, mirror=False, background=background() if with_background else None)
+    for name in range(names):
+        own = rows[labels == name][:shots]
+        made = made.with_pictures(f"name {name}", [f"{name}/{i}.png" for i in range(shots)], own, torch.zeros(shots, 6))
+    return calibrated(made)
+
+
+def queries(names: int = 3, shots: int = 4) -> tuple[Tensor, Tensor]:
+    rows, labels = clouds(names, shots + 20, seed=1)
+    later = (torch.arange(shots + 20) >= shots).repeat(names)
+    return rows[later], labels[later]
+
+
+def strangers() -> Tensor:
+    return clouds(15, 4, seed=99)[0]
+
+
+def test_own_pictures_are_recognised_and_strangers_are_mostly_unknown():
+    made = gallery()
+    own, truth = queries()
+    right = [answer.name == f"name {name}" for answer, name in zip(identify(made, own), truth.tolist(), strict=True)]
+    refused = [answer.name == "unknown" for answer in identify(made, strangers())]
+    assert sum(right) / len(right) > 0.8
+    assert sum(refused) / len(refused) > 0.7
+
+
+def test_the_answer_s_probability_is_a_half_at_its_threshold_and_above_it_only_for_a_name():
+    made = gallery()
+    for answer in identify(made, torch.cat((queries()[0], strangers()))):
+        best = answer.guesses[0]
+        assert answer.probability >= 0.5 - 1e-6
+        assert (best.score > best.threshold) == (answer.name != "unknown")
+        assert answer.name in (best.name, "unknown")
+        assert [g.probability for g in answer.guesses] == sorted((g.probability for g in answer.guesses), reverse=True)
+    assert made.rules is not None
+    assert made.rules.probability(1.25, 1.25) == 0.5
+
+
+def test_one_picture_a_name_is_enough_and_gets_the_general_threshold():
+    made = gallery(shots=1)
+    assert made.rules is not None
+    assert set(made.rules.thresholds) == {made.rules.general_threshold}
+    assert made.rules.own_thresholds == (None, None, None)
+    own, truth = queries(shots=1)
+    right = [
+        answer.guesses[0].name == f"name {n}" for answer, n in zip(identify(made, own), truth.tolist(), strict=True)
+    ]
+    assert sum(right) / len(right) > 0.7
+
+
+def test_a_name_s_own_threshold_is_shrunk_by_its_number_of_pictures():
+    rules = gallery(shots=4).rules
+    assert rules is not None
+    for threshold, own in zip(rules.thresholds, rules.own_thresholds, strict=True):
+        assert own is not None
+        assert threshold == pytest.approx(shrink(own, rules.general_threshold, 4, rules.strength))
+
+
+def test_without_a_background_the_names_own_pictures_make_the_thresholds():
+    made = gallery(with_background=False)
+    assert made.rules is not None
+    assert "own pictures" in made.rules.learned_on
+    own, truth = queries()
+    names = [answer.name for answer in identify(made, own)]
+    assert sum(name == f"name {n}" for name, n in zip(names, truth.tolist(), strict=True)) / len(names) > 0.7
+
+
+def test_scores_equal_a_naive_loop():
+    rows, labels = clouds(3, 4, seed=2)
+    asked = clouds(2, 3, seed=3)[0]
+    cohort = clouds(10, 1, seed=4)[0]
+    found = NameScorer.of(rows, labels, 3, "cosine", cohort).scores(asked)
+    for q, query in enumerate(asked):
+        usual = torch.stack([torch.cosine_similarity(query, other, 0) for other in cohort])
+        for name in range(3):
+            mean = torch.stack([row / row.norm() for row in rows[labels == name]]).mean(0)
+            raw = torch.cosine_similarity(query, mean, 0)
+            assert float(found[q, name]) == pytest.approx(float((raw - usual.mean()) / usual.std()), abs=1e-4)
+
+
+def test_a_cohort_that_is_too_small_is_not_used():
+    rows, labels = clouds(3, 4, seed=2)
+    few = clouds(3, 1, seed=4)[0]
+    scores = NameScorer.of(rows, labels, 3, "cosine", few).scores(rows)
+    assert torch.equal(scores, NameScorer.of(rows, labels, 3, "cosine", None).scores(rows))
+
+
+def test_leave_one_out_scores_never_compare_a_picture_with_itself():
+    rows, labels = clouds(2, 3, seed=5)
+    found = leave_one_out_scores(rows, labels, 0, "squared_euclidean", None)
+    for place in range(3):
+        others = torch.cat((rows[:place], rows[place + 1 : 3])).mean(0)
+        assert float(found[place]) == pytest.approx(-float((rows[place] - others).square().sum()), abs=1e-5)
+
+
+def test_centroids_are_means_for_squared_distances():
+    rows, labels = clouds(2, 3, seed=5)
+    assert torch.allclose(centroids(rows, labels, 2, "squared_euclidean")[1], rows[3:].mean(0))
+
+
+def test_pairs_are_compared_at_a_threshold_learned_on_the_background():
+    rules = calibrate(torch.empty(0, 16), torch.empty(0, dtype=torch.int64), 0, INFO, background())
+    rows, labels = clouds(10, 4, seed=11)
+    right = [
+        compare(rows[i], rows[j], rules, "cosine").same == bool(labels[i] == labels[j])
+        for i in range(len(rows))
+        for j in range(i)
+    ]
+    assert sum(right) / len(right) > 0.8
+
+
+def test_adding_keeps_what_was_there_and_a_file_given_again_replaces_its_picture():
+    made = gallery(names=2, shots=2)
+    again = made.with_pictures("name 0", ["0/1.png", "0/9.png"], torch.ones(2, 16), torch.zeros(2, 6))
+    assert again.counts() == {"name 0": 3, "name 1": 2}
+    assert again.rules is None
+    place = again.files.index("0/1.png")
+    assert torch.equal(again.embeddings[place], torch.ones(16))
+
+
+def test_removing_takes_a_name_out_and_an_unknown_one_is_named():
+    made = gallery(names=3, shots=2).without("name 1")
+    assert made.names == ("name 0", "name 2")
+    assert len(made.files) == len(made.embeddings) == 4
+    with pytest.raises(MetaSiamError, match="no 'name 1'"):
+        made.without("name 1")
+
+
+def test_a_saved_gallery_comes_back_the_same_and_leaves_nothing_else_behind(tmp_path: Path):
+    made = gallery()
+    made.save(tmp_path / "g.safetensors")
+    back = load_gallery(tmp_path / "g.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["g.safetensors"]
+    assert back.rules == made.rules
+    assert (back.embedder, back.names, back.files) == (made.embedder, made.names, made.files)
+    own = queries()[0]
+    assert identify(back, own) == identify(made, own)
+
+
+@pytest.mark.parametrize("damage", ["half", "text", "foreign", "schema", "labels", "rules"])
+def test_a_damaged_gallery_is_refused_with_one_line(tmp_path: Path, damage: str):
+    path = tmp_path / "g.safetensors"
+    made = gallery()
+    made.save(path)
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[:200])
+    elif damage == "text":
+        path.write_text("this is no gallery")
+    elif damage == "foreign":
+        save_file({"x": torch.ones(2)}, path)
+    else:
+        from safetensors import safe_open
+
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["metasiam_gallery"])
+        tensors = load_file(path)
+        if damage == "schema":
+            about["schema"] = 99
+        elif damage == "labels":
+            tensors["labels"] = tensors["labels"] + 5
+        else:
+            about["rules"]["thresholds"] = ["high"] * 3
+        save_file(tensors, path, metadata={"metasiam_gallery": json.dumps(about)})
+    with pytest.raises(MetaSiamError) as error:
+        load_gallery(path)
+    assert "g.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["", " cat", "unknown", "a\nb", "x" * 300])
+def test_names_that_cannot_be_names_are_refused(name: str):
+    with pytest.raises(MetaSiamError):
+        check_name(name)
+
+
+def test_pictures_unlike_the_background_are_called_so():
+    made = gallery()
+    alike, unlike = torch.full((5, 6), 0.51), torch.full((5, 6), 0.9)
+    assert "unlike" not in suitability(INFO, unlikeness(alike, made))
+    assert "unlike" in suitability(INFO, unlikeness(unlike, made))
+    assert "tiny blobs" in suitability(INFO, None)
+    assert unlikeness(alike, replace(made, background=None)) is None
