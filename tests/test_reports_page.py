@@ -175,6 +175,7 @@ def test_the_answer_for_a_single_run_names_what_guessing_scores() -> None:
 
 def test_data_and_budgets_are_worded() -> None:
     assert data_name("cifar100") == "CIFAR-100"
+    assert data_name({"source": "folder:/data/cifar100", "images": 60_000}) == "CIFAR-100"  # as config.json has it
     assert data_name("folder:C:\\photos\\cats") == "cats"
     assert data_name("npz:/x/pathmnist.npz") == "pathmnist"
     assert budget_words({"images": 500000}) == "Every method was given the same budget: 500,000 training images."

@@ -30,12 +30,12 @@ _DATA_NAMES = {"cifar100": "CIFAR-100", "mnist": "MNIST", "omniglot": "Omniglot"
 
 
 def data_name(data: object) -> str:
-    """Word what ``--data`` was: ``CIFAR-100``, or the folder's or file's own name."""
-    text = clean(data, 500)
+    """Word what ``--data`` was, or a run's ``data``: ``CIFAR-100``, or the folder's or file's own name."""
+    text = clean(data.get("source", "") if isinstance(data, Mapping) else data, 500)
     kind, colon, path = text.partition(":")
     if colon and kind in ("folder", "npz"):
         place = PurePath(path.replace("\\", "/"))
-        return clean((place.stem if kind == "npz" else place.name) or path, 40)
+        text = (place.stem if kind == "npz" else place.name) or path
     return _DATA_NAMES.get(text, clean(text, 40))
 
 
