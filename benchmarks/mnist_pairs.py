@@ -35,16 +35,21 @@ def main() -> None:
     options.add_argument("--images", type=int, default=1500, help="of each digit, for the seven")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--runs", type=Path, default=Path("runs"))
+    options.add_argument("--only", choices=("seven_seen", "ten_seen"))
     given = options.parse_args()
     digits = ms.load_domains("mnist", data_dir=given.data_dir)
-    result = {
-        "command": "python benchmarks/mnist_pairs.py --data-dir DATA_DIR",
-        "settings": {k: v for k, v in vars(given).items() if k not in ("data_dir", "runs")},
-        "seven_seen": seven_seen(digits, given),
-        "ten_seen": ten_seen(digits, given),
-    }
-    print(json.dumps(result, indent=1))
-    (HERE / "results" / "mnist_pairs.json").write_text(json.dumps(result, indent=1) + "\n")
+    path = HERE / "results" / "mnist_pairs.json"
+    result = json.loads(path.read_text()) if path.is_file() else {}
+    for name, part in (("seven_seen", seven_seen), ("ten_seen", ten_seen)):
+        if given.only in (None, name):
+            settings = {k: v for k, v in vars(given).items() if k not in ("data_dir", "runs", "only")}
+            result[name] = {
+                "command": "python benchmarks/mnist_pairs.py --data-dir DATA_DIR",
+                "settings": settings,
+                **part(digits, given),
+            }
+            print(json.dumps(result[name], indent=1), flush=True)
+            path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def train(domains: ms.DomainSet, name: str, given: argparse.Namespace) -> tuple[ms.Run, float]:

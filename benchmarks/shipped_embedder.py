@@ -57,6 +57,13 @@ def main() -> None:
     embedder, info = ms.load_embedder(run.path)
     info, calibrated = with_threshold(embedder, info, domains, split)
     ms.save_embedder(SHIPPED, embedder, info)
+    rule = {
+        "threshold": calibrated["threshold"],
+        "slope": calibrated["slope"],
+        "learned_on": f"{given.held_out} characters it was not trained on",
+        "made_by": "benchmarks/shipped_embedder.py",
+    }
+    SHIPPED.with_suffix(".json").write_text(json.dumps(rule, indent=1) + "\n")
     result = {
         "command": "python benchmarks/shipped_embedder.py --omniglot DATA_DIR",
         "settings": {key: str(value) for key, value in vars(given).items() if key not in ("omniglot", "drawn", "run")},

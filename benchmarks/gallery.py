@@ -1,0 +1,130 @@
+"""Own pictures on held-out CIFAR-100 classes: 8 of 10 enrolled with 5 images each, the other two are strangers.
+
+    python benchmarks/gallery.py WEIGHTS --arch resnet56 --data folder:CIFAR100
+
+The gallery, as ``metasiam enroll`` makes it (averaged with the mirrored image, background of seen domains, per-name
+thresholds), beside plain nearest centroid on the same pictures. The plain one has no threshold of its own; it gets,
+each time, the one at which it accepts just as many strangers as the gallery did, which no user could know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+import metasiam as ms
+from metasiam.evaluation.embedding import embed_images
+from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery.scoring import NameScorer
+from metasiam.models.files import EmbedderInfo
+
+HERE = Path(__file__).resolve().parent
+KNOWN, SHOTS, BACKGROUND_IMAGES = 8, 5, 20
+RATES = (0.05, 0.1, 0.2, 0.3)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("weights")
+    options.add_argument("--arch")
+    options.add_argument("--data", default="cifar100")
+    options.add_argument("--data-dir", type=Path)
+    options.add_argument("--held-out", type=int, default=10)
+    options.add_argument("--draws", type=int, default=40, help="of the 8 names and their 5 images")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--out", default="gallery.json")
+    given = options.parse_args()
+    domains = ms.load_domains(given.data, data_dir=given.data_dir)
+    split = ms.split_domains(domains, held_out=given.held_out)
+    embedder, info = ms.load_embedder(given.weights, arch=given.arch)
+    seen = torch.cat([domains.pool([d], "test").images[:BACKGROUND_IMAGES] for d in split.seen])
+    enrolled = torch.cat([domains.pool([d], "train").images[:100] for d in split.held_out])
+    tested = domains.pool(split.held_out, "test").images
+    index = torch.cat((seen, enrolled, tested))
+    part = torch.tensor([0, 1, 2]).repeat_interleave(torch.tensor([len(seen), len(enrolled), len(tested)]))
+    rows = {mirror: embed_images(embedder, info, domains, index, mirror=mirror) for mirror in (False, True)}
+    draws = [
+        one_draw(rows, domains.labels[index], part, split.held_out, info, torch.Generator().manual_seed(given.seed + i))
+        for i in range(given.draws)
+    ]
+    result = {
+        "command": f"python benchmarks/gallery.py WEIGHTS --arch {info.arch} --data {given.data.split(':')[0]}",
+        "weights": Path(given.weights).name,
+        "settings": {"known": KNOWN, "shots": SHOTS, "draws": given.draws, "seed": given.seed, "split": split.name},
+        **{key: interval([draw[key] for draw in draws]) for key in draws[0]},
+    }
+    print(json.dumps(result, indent=1))
+    (HERE / "results" / given.out).write_text(json.dumps(result, indent=1) + "\n")
+
+
+def one_draw(
+    rows: dict[bool, Tensor],
+    labels: Tensor,
+    part: Tensor,
+    held_out: tuple[int, ...],
+    info: EmbedderInfo,
+    generator: torch.Generator,
+) -> dict[str, float]:
+    """Enrol 8 of the domains with 5 images each, identify the test images of all; fractions."""
+    order = [held_out[i] for i in torch.randperm(len(held_out), generator=generator).tolist()]
+    chosen = []
+    for domain in order[:KNOWN]:
+        own = ((labels == domain) & (part == 1)).nonzero().flatten()
+        chosen.append(own[torch.randperm(len(own), generator=generator)[:SHOTS]])
+    pictures, names = torch.cat(chosen), torch.arange(KNOWN).repeat_interleave(SHOTS)
+    asked = (part == 2).nonzero().flatten()
+    place = {domain: name for name, domain in enumerate(order[:KNOWN])}
+    truth = torch.tensor([place.get(domain, -1) for domain in labels[asked].tolist()])
+    background = Background(rows[True][part == 0], labels[part == 0], torch.zeros(int((part == 0).sum()), 6), "seen")
+    rules = calibrate(rows[True][pictures], names, KNOWN, info, background)
+
+    def scores(mirror: bool, cohort: Tensor | None) -> Tensor:
+        scorer = NameScorer.of(rows[mirror][pictures], names, KNOWN, info.distance, cohort)
+        return scorer.scores(rows[mirror][asked])
+
+    normalised = scores(True, background.prototypes())
+    moved = normalised - torch.tensor(rules.thresholds)
+    margin, name = moved.max(1)
+    accepted = margin > 0
+    strangers = int((accepted & (truth < 0)).sum())
+    plain, mirrored = scores(False, None), scores(True, None)
+    found = {
+        "false_accept_rate": float(accepted[truth < 0].float().mean()),
+        "unknown_rejection": 1 - float(accepted[truth < 0].float().mean()),
+        "gallery_right": float((accepted & (name == truth))[truth >= 0].float().mean()),
+        "plain_right_at_same_rate": right_at(plain, truth, strangers),
+        "plain_mirrored_right_at_same_rate": right_at(mirrored, truth, strangers),
+        "gallery_closed": float((name == truth)[truth >= 0].float().mean()),
+        "plain_closed": float((plain.argmax(1) == truth)[truth >= 0].float().mean()),
+    }
+    found["gain"] = found["gallery_right"] - found["plain_right_at_same_rate"]
+    found["gain_beyond_mirroring"] = found["gallery_right"] - found["plain_mirrored_right_at_same_rate"]
+    count = int((truth < 0).sum())
+    for rate in RATES:
+        found[f"gallery_right_at_{rate:g}"] = right_at(moved, truth, round(rate * count))
+        found[f"plain_right_at_{rate:g}"] = right_at(plain, truth, round(rate * count))
+    return found
+
+
+def right_at(scores: Tensor, truth: Tensor, strangers: int) -> float:
+    """Return the share of known queries named rightly at the threshold that lets just so many strangers in."""
+    top, name = scores.max(1)
+    let_in = top[truth < 0].sort(descending=True).values
+    threshold = float(let_in[strangers]) if strangers < len(let_in) else float("-inf")
+    return float(((top > threshold) & (name == truth))[truth >= 0].float().mean())
+
+
+def interval(values: list[float]) -> dict[str, object]:
+    """Return mean and 95 % interval over draws, percent."""
+    drawn = 100 * torch.tensor(values, dtype=torch.float64)
+    half = 1.96 * float(drawn.std()) / len(drawn) ** 0.5
+    mean = float(drawn.mean())
+    return {"mean": round(mean, 2), "ci95": [round(mean - half, 2), round(mean + half, 2)], "n": len(drawn)}
+
+
+if __name__ == "__main__":
+    main()
