@@ -16,7 +16,7 @@ from metasiam.evaluation.curves import accuracy_over_steps
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.episodes import all_way_accuracy, episode_accuracy
-from metasiam.evaluation.plans import ChosenPlan, Report, choose_plan
+from metasiam.evaluation.plans import MANY, ChosenPlan, Report, choose_plan
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
 from metasiam.evaluation.settings import ProtocolSettings, Shots
@@ -199,14 +199,19 @@ class _Evaluator:
         return self._embed(adapted, indices)
 
     def _crossfitted(self, own: Tensor, chosen: ChosenPlan, domain: int, shots: str) -> ScoredPairs:
-        """Score a domain's k images by embedders adapted without them: each fold by one adapted to the others."""
-        folds = min(self.settings.folds, len(own) // 2)
+        """Score a domain's k images by embedders adapted without them: each fold by one adapted to the others.
+
+        Where images are many, a fifth of them held back once is enough to calibrate on, at the cost of one adaptation.
+        """
+        many = len(own) >= MANY
+        folds = 5 if many else min(self.settings.folds, len(own) // 2)
         if folds < 2:
             return ScoredPairs(torch.empty(0), torch.empty(0, dtype=torch.bool))
         parts = []
         generator = generator_for("cpu", self.settings.seed, "folds", domain, shots)
         negatives = self.draws.negatives
-        for number, (adapt_on, score_on) in enumerate(crossfit_folds(own, generator, folds=folds)):
+        parts_of = crossfit_folds(own, generator, folds=folds)
+        for number, (adapt_on, score_on) in enumerate(parts_of[:1] if many else parts_of):
             stream = (domain, shots, "fold", number)
             embedded = self._adapted_embeddings(adapt_on, chosen, stream, [score_on, negatives])
             parts.append(score_images(embedded[score_on], embedded[negatives], self.info.distance))

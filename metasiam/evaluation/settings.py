@@ -36,7 +36,8 @@ class ProtocolSettings:
         threshold: the ``fixed`` threshold; None takes the embedder's own, else the seeds' 0.2.
         calibration_images: training images of each domain for the global threshold, at most.
         calibration_negatives: seen-domain training images to compare a task's own images with.
-        folds: parts of cross-fitting when an adapted embedder is calibrated.
+        folds: parts of cross-fitting when an embedder adapted to few images is calibrated (from a hundred on, a fifth
+            is held back once).
         mirror: average every embedding with the mirrored image's.
         bootstrap: resamples behind each interval.
         protocols: ``balanced``, and ``reference`` for the seeds' own measurements.
@@ -55,7 +56,7 @@ class ProtocolSettings:
     adapt_steps: int | None = None
     adapt_rate: float = 1e-3
     adapt_part: TrainedPart = "all"
-    choice_domains: int = 5
+    choice_domains: int = 4
     curve_steps: tuple[int, ...] = ()
     threshold: float | None = None
     calibration_images: int = 100
