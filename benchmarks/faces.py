@@ -28,8 +28,8 @@ from metasiam.pair_session import fit_embedder
 
 RESULTS = Path(__file__).parent / "results" / "faces"
 #: Pixels cut out of the middle, embedder, and whether mirrored images are averaged in as well.
-EMBEDDINGS = ((150, "fisher", True), (120, "fisher", False), (190, "fisher", False), (150, "fisher-256", True))
-HEADS = ((0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (0.5, 0.3))  # weight of |a − b|, penalty C
+EMBEDDINGS = ((150, "fisher", True), (150, "fisher-256", True), (120, "fisher", False), (190, "fisher", False))
+HEADS = ((0.0, 1.0), (0.25, 1.0), (0.5, 1.0), (1.0, 1.0), (0.0, 0.3), (0.25, 0.3))  # weight of |a − b|, penalty C
 
 
 def ablation(data_dir: Path, out: Path) -> None:

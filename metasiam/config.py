@@ -180,6 +180,7 @@ class SiameseConfig(TrainingConfig):
         head: how two embeddings become an answer (``metasiam.models.pair_heads.PAIR_HEADS``).
         epochs: passes over the training pairs.
         validation: share of the training pairs kept for choosing, nobody of whom is trained on.
+        difference_weight: what |a − b| counts beside a · b in the ``features`` head.
         solver: ``gradient`` descent, or ``svm``: the embedder stays as it is (``freeze``), and the head is the exact
             solution of a support vector machine, for heads that are one linear unit (``l1``, ``features``).
         penalty: the machine's C; lower is smoother.
@@ -214,6 +215,7 @@ class SiameseConfig(TrainingConfig):
     head: str = "l1"
     epochs: int = 30
     validation: float = 0.2
+    difference_weight: float = 0.5
     solver: str = "gradient"
     penalty: float = 1.0
     folds: int = 5
@@ -243,6 +245,9 @@ class SiameseConfig(TrainingConfig):
         one_of("--initial", self.initial, ("torch", "paper"))
         require(self.epochs >= 1, f"--epochs must be at least 1, not {self.epochs}.")
         require(0 < self.validation <= 0.5, f"--validation must be above 0 and at most 0.5, not {self.validation}.")
+        require(
+            self.difference_weight >= 0, f"--difference-weight must not be negative, not {self.difference_weight}."
+        )
         one_of("--solver", self.solver, ("gradient", "svm"))
         require(self.penalty > 0, f"--penalty must be positive, not {self.penalty}. Try --penalty 1.")
         require(2 <= self.folds <= 20, f"--folds must be from 2 to 20, not {self.folds}.")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PairSet, keep_validation
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import PairResult, as_evaluation, judge
-from metasiam.evaluation.verification import best_threshold, similarity
+from metasiam.evaluation.verification import best_threshold, roc_auc, similarity
 from metasiam.learners.pair_model import HEAD_FILE, PairModel, build_pair_model, save_head
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
@@ -203,6 +205,7 @@ def _finished(
             "head": "contrastive" if config.loss == "contrastive" else config.head,
             "threshold": str(result.threshold),
             "mirror": str(config.mirror),
+            "difference_weight": str(config.difference_weight),
         },
     )
     run.write_json("evaluation.json", evaluation)
@@ -220,6 +223,45 @@ def _embedding_threshold(pairs: PairSet, model: PairModel) -> float:
     embeddings = model.embed(pairs.images[used])
     first, second = place.chunk(2)
     return best_threshold(similarity(embeddings, first, second, model.info.distance), pairs.same[rows])[0]
+
+
+def cross_validated(pairs: PairSet, config: SiameseConfig, *, working: Report = quiet) -> dict[str, Any]:
+    """Train once without a run folder and say how validation pairs are answered; test pairs are not looked at.
+
+    Args:
+        pairs: with a training part; a validation part is taken from it as ``train_pairs`` does.
+        config: the method's options.
+        working: called as ``working(what, done, total)``.
+
+    Returns:
+        ``accuracy`` at the best threshold and ``auc``, fractions, on validation pairs; ``epochs`` trained; ``seconds``.
+    """
+    started = time.monotonic()
+    config = _completed(config)
+    if config.solver != "svm":
+        pairs = keep_validation(pairs, config.validation, generator_for("cpu", config.seed, "validation"))
+    pairs.need_both("train")
+    model = build_pair_model(config, pairs)
+    pairs = pairs.to(model.device)
+    fit_embedder(model, pairs, config, working)
+    learner = SolvedHead(config, pairs, model) if config.solver == "svm" else Siamese(config, pairs, model)
+    iteration = 0
+    while iteration < learner.total:  # early stopping lowers it
+        loss = float(learner.iterate(iteration, lambda: False))
+        iteration += 1
+        working("training", iteration, learner.total)
+        if not math.isfinite(loss):  # a trial that diverges is a bad one, and no reason to stop the search
+            return {"accuracy": 0.5, "auc": 0.5, "epochs": None, "seconds": time.monotonic() - started}
+    learner.finish()
+    scores, same = learner.validation_scores()
+    _, accuracy = best_threshold(scores, same)
+    epochs = iteration // learner.batches if isinstance(learner, Siamese) else None
+    return {
+        "accuracy": accuracy,
+        "auc": roc_auc(scores, same),
+        "epochs": epochs,
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 class _Recorder:

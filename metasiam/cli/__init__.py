@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet
+from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
 from metasiam.errors import MetaSiamError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("reptile")(reptile.command)
 app.command("triplet")(triplet.command)
 app.command("siamese")(siamese.command)
+app.command("tune")(tune.command)
 app.command("evaluate")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("sweep")(sweep.command)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.pairs import PairSet
 
 app = typer.Typer(help="What sources of images there are, get one, look at it.", no_args_is_help=True)
 
@@ -102,9 +103,22 @@ def show_source(
 
     from metasiam.cli.progress import lines
     from metasiam.data.domains import split_domains
-    from metasiam.data.sources import load_domains
+    from metasiam.data.sources import PAIR_SOURCES, load_domains, load_pairs
 
     console = _console()
+    if source.partition(":")[0] in PAIR_SOURCES:
+        with lines(console) as progress:
+            pairs = load_pairs(source, data_dir=data_dir, image_size=image_size, report=progress.update)
+        console.print(_pair_table(pairs))
+        height, width = pairs.image_size
+        console.print(
+            f"{escape(pairs.source)}: {len(pairs.part):,} labelled pairs of {len(pairs.images):,} images, "
+            f"{width} x {height} pixels, {'grey' if pairs.channels == 1 else 'colour'}, fingerprint "
+            f"{pairs.fingerprint}\nnext: metasiam siamese --data {escape(pairs.source)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
     with lines(console) as progress:
         domains = load_domains(
             source,
@@ -138,6 +152,21 @@ def show_source(
     if out is not None:
         _write_grid(domains, out, rows, columns)
         console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+
+
+def _pair_table(pairs: PairSet) -> Table:
+    """Return one row a part: images, people and pairs."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    titles = ("part", "images", "people", "pairs", "same", "different")
+    for title in titles:
+        table.add_column(title, justify="left" if title == "part" else "right")
+    for part in ("train", "validation", "test"):
+        counts = pairs.counts(part)
+        if counts["pairs"]:
+            table.add_row(part, *(f"{counts[title]:,}" if counts[title] else "–" for title in titles[1:]))
+    return table
 
 
 def _domain_table(domains: DomainSet, split: Split | None, every: bool) -> Table:

@@ -39,6 +39,9 @@ def command(
         _option("--arch", "koch, koch-bn, koch-pool4, …, fisher, resnet20, conv4, resnet12, resnet18.", _MODEL),
     ] = None,
     head: Annotated[str | None, _option("--head", "l1, features, cosine or euclidean.", _MODEL)] = None,
+    difference_weight: Annotated[
+        float | None, _option("--difference-weight", "Of |a − b| beside a · b (head features).", _MODEL)
+    ] = None,
     dropout: Annotated[float | None, _option("--dropout", "Of the embedding (koch).", _MODEL)] = None,
     initial: Annotated[str | None, _option("--initial", "First weights: torch or paper.", _MODEL)] = None,
     init: o.Init = None,
@@ -106,6 +109,7 @@ def command(
     values = o.given(
         arch=arch,
         head=head,
+        difference_weight=difference_weight,
         dropout=dropout,
         initial=initial,
         init=init,

@@ -16,7 +16,7 @@ from metasiam.data.pairs import PairSet
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import initialise_as_in_paper
-from metasiam.models.pair_heads import MarginDistance, build_pair_head
+from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
 HEAD_FILE = "head.safetensors"
@@ -114,6 +114,8 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
             head: nn.Module = MarginDistance(1.0 if config.margin is None else config.margin)
         else:
             head = build_pair_head(config.head, size)
+        if isinstance(head, Features):
+            head.difference_weight = config.difference_weight
     mean, std = _statistics(pairs)
     if config.initial == "paper":
         generator = generator_for("cpu", config.seed, "paper")
@@ -132,7 +134,8 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
         image_size=pairs.image_size,
         mean=mean,
         std=std,
-        distance="cosine" if config.head == "cosine" and config.loss == "bce" else "squared_euclidean",
+        distance="cosine" if config.head in ("cosine", "features") and config.loss == "bce" else "squared_euclidean",
+        mirrored=config.mirror,
         trained_on=pairs.source,
     )
     return PairModel(

@@ -1,0 +1,83 @@
+"""``metasiam tune``: search over the options of ``metasiam siamese``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from metasiam.cli import options as o
+from metasiam.errors import MetaSiamError
+
+
+def command(
+    tries: Annotated[
+        list[str] | None,
+        typer.Option("--try", help="Option and values: lr=0.0001,0.001 or lr=0.0001..0.01.", show_default=False),
+    ] = None,
+    strategy: Annotated[str, typer.Option("--strategy", help="grid, random or tpe (Optuna).")] = "grid",
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of random and tpe.")] = 20,
+    fix: Annotated[
+        list[str] | None, typer.Option("--set", help="Option and value for every trial: epochs=5.", show_default=False)
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="lfw or pairs:FILE.csv.")] = "lfw",
+    data_dir: o.DataDir = None,
+    crop: Annotated[int | None, typer.Option("--crop", help="Cut N pixels square out of the middle.")] = None,
+    image_size: o.ImageSize = None,
+    grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.")] = False,
+    preset: Annotated[str | None, typer.Option("--preset", help="Of metasiam siamese, to start from.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the search.")] = Path("runs/tune"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+) -> None:
+    """Try options, each on the same validation pairs; one table and figures over the options. Test pairs stay unseen.
+
+    Example: [bold]metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10[/bold]
+    """
+    from rich.console import Console
+
+    from metasiam.cli.evaluating import print_written
+    from metasiam.cli.pair_presets import preset_options
+    from metasiam.cli.pair_training import PairOptions
+    from metasiam.cli.progress import lines
+    from metasiam.config import SiameseConfig, config_from
+    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.tune_report import trials_table, write_tune_report
+    from metasiam.tuning import best_trial, parse_choice, search
+
+    console = Console()
+    choices = [parse_choice(text) for text in tries or ()]
+    preset_data, options = preset_options(preset)
+    for text in fix or ():
+        choice = parse_choice(text)
+        if len(choice.values) != 1:
+            raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
+        options[choice.name] = choice.values[0]
+    arch = config_from(SiameseConfig, options).arch
+    chosen = PairOptions(data, data_dir, crop, image_size, grey).with_defaults(preset_data, arch)
+    with lines(console) as shown:
+        rows = search(
+            chosen.load(shown),
+            choices,
+            out=out,
+            strategy=strategy,
+            trials=trials,
+            seed=seed,
+            resume=resume,
+            report=lambda number, total, tried: shown.say(
+                f"trial {number + 1} of {total}: " + ", ".join(f"{name} {value}" for name, value in tried.items())
+            ),
+            **options,
+        )
+    written = write_tune_report(rows, out)
+    console.print(to_rich(trials_table(rows)))
+    best = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in best_trial(rows)["options"].items())
+    print_written(console, written)
+    start = f"--preset {preset} " if preset else ""
+    same = " ".join(f"--{name.replace('_', '-')} {options[name]}" for name in _named(fix))
+    console.print(f"next: metasiam siamese --data {data} {start}{same}{' ' if same else ''}{best}", highlight=False)
+
+
+def _named(fix: list[str] | None) -> list[str]:
+    return [text.partition("=")[0].strip().replace("-", "_") for text in fix or ()]

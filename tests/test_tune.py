@@ -1,0 +1,174 @@
+"""The search: what may be tried, in which order, resumed exactly, and blind to the test pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pair_samples import write_lfw
+
+from metasiam.cli import run as metasiam_command
+from metasiam.data.pairs import PairSet
+from metasiam.data.sources import load_pairs
+from metasiam.errors import MetaSiamError
+from metasiam.reports.tune_report import numeric_options, trials_table
+from metasiam.tuning import Choice, best_trial, parse_choice, proposals, read_trials, search, without_test
+
+FIXED: dict[str, Any] = {"arch": "conv4", "head": "features", "precision": "fp32", "batch_size": 16, "epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def lfw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_lfw(tmp_path_factory.mktemp("lfw"))
+
+
+@pytest.fixture(scope="module")
+def pairs(lfw: Path) -> PairSet:
+    return load_pairs("lfw", data_dir=lfw, image_size=16)
+
+
+def drawn(strategy: str, choices: list[Choice], trials: int, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Make trials whose score prefers a learning rate of 0.01."""
+    rows = list(earlier)
+    for number, options, tell in proposals(strategy, choices, trials, 0, earlier):
+        score = -abs(math.log10(options["lr"]) + 2)
+        tell(score)
+        rows.append({"trial": number, "options": dict(options), "score": score})
+    return rows
+
+
+def test_values_and_ranges_are_read_with_their_options_type() -> None:
+    assert parse_choice("lr=0.001,0.01") == Choice("lr", (0.001, 0.01))
+    assert parse_choice("--batch-size=8,16") == Choice("batch_size", (8, 16))
+    assert parse_choice("flip=true,no") == Choice("flip", (True, False))
+    assert parse_choice("patience=none,3") == Choice("patience", (None, 3))
+    assert parse_choice("lr=1e-4..1e-2") == Choice("lr", low=1e-4, high=1e-2, logarithmic=True)
+    assert parse_choice("dropout=0..0.5") == Choice("dropout", low=0.0, high=0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr", "says no values"),
+        ("speed=1,2", "no option 'speed'"),
+        ("lr=fast", "'fast' is no value of lr"),
+        ("lr=0.1..0.01", "range must grow"),
+        ("lr=a..b", "is no range"),
+    ],
+)
+def test_bad_choices_are_refused_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(MetaSiamError, match=message):
+        parse_choice(text)
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    choices = [Choice("lr", (0.1, 0.2)), Choice("epochs", (1, 2, 3))]
+    options = [options for _, options, _ in proposals("grid", choices, 0, 0, [])]
+    assert len(options) == 6
+    assert {(o["lr"], o["epochs"]) for o in options} == {(a, b) for a in (0.1, 0.2) for b in (1, 2, 3)}
+
+
+def test_a_grid_over_a_range_is_refused() -> None:
+    with pytest.raises(MetaSiamError, match="a grid needs listed values for lr"):
+        list(proposals("grid", [Choice("lr", low=0.1, high=1.0)], 0, 0, []))
+
+
+@pytest.mark.parametrize("strategy", ["random", "tpe"])
+def test_a_stopped_search_goes_on_as_if_it_had_not(strategy: str) -> None:
+    if strategy == "tpe":
+        pytest.importorskip("optuna")
+    choices = [parse_choice("lr=1e-5..1"), parse_choice("batch_size=4..64"), parse_choice("head=l1,features")]
+    whole = drawn(strategy, choices, 8, [])
+    resumed = drawn(strategy, choices, 8, drawn(strategy, choices, 5, []))
+    assert whole == resumed
+    assert all(1e-5 <= row["options"]["lr"] <= 1 for row in whole)
+    assert all(isinstance(row["options"]["batch_size"], int) for row in whole)
+    assert len({row["options"]["lr"] for row in whole}) > 4
+
+
+def test_tpe_comes_nearer_to_the_best_value_than_its_first_draws() -> None:
+    pytest.importorskip("optuna")
+    rows = drawn("tpe", [parse_choice("lr=1e-6..1")], 30, [])
+    first, last = rows[:10], rows[-10:]
+    assert sum(row["score"] for row in last) > sum(row["score"] for row in first)
+
+
+def test_the_test_pairs_are_withheld(pairs: PairSet) -> None:
+    kept = without_test(pairs)
+    assert len(kept.rows("test")) == 0
+    assert len(kept.first) == len(pairs.rows("train"))
+
+
+def test_turning_the_test_answers_round_changes_no_trial(pairs: PairSet, tmp_path: Path) -> None:
+    choices = [parse_choice("lr=0.001,0.01")]
+    turned = replace(pairs, same=pairs.same ^ (pairs.part == 2))
+    one, other = (search(p, choices, out=tmp_path / str(n), **FIXED) for n, p in enumerate((pairs, turned)))
+    assert [row["score"] for row in one] == [row["score"] for row in other]
+
+
+def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = iter([{"accuracy": a, "auc": 0.5, "epochs": 1, "seconds": 1.0} for a in (0.6, 0.8, 0.7)])
+    monkeypatch.setattr("metasiam.tuning.cross_validated", lambda *args, **kwargs: next(found))
+    choices = [parse_choice("lr=0.001,0.01,0.1")]
+    seen = []
+
+    def killed(number: int, total: int, options: Any) -> None:
+        seen.append(number)
+        if number == 2 and len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(pairs, choices, out=tmp_path / "s", report=killed, **FIXED)
+    file = tmp_path / "s" / "trials.jsonl"
+    with open(file, "a", encoding="utf-8") as text:
+        text.write('{"trial": 2, "opti')  # half a line
+    with pytest.raises(MetaSiamError, match="holds a search. Use --resume"):
+        search(pairs, choices, out=tmp_path / "s", **FIXED)
+    with pytest.raises(MetaSiamError, match="other options or pairs"):
+        search(pairs, choices, out=tmp_path / "s", resume=True, seed=1, **FIXED)
+    rows = search(pairs, choices, out=tmp_path / "s", resume=True, report=killed, **FIXED)
+    assert seen == [0, 1, 2, 2]
+    assert [row["trial"] for row in rows] == [0, 1, 2] == [row["trial"] for row in read_trials(file)]
+    assert best_trial(rows)["options"] == {"lr": 0.01}
+    table = trials_table(rows)
+    assert [row[0] for row in table.rows] == ["2", "3", "1"]
+
+
+def test_only_options_with_several_numbers_get_a_figure() -> None:
+    rows = [
+        {"options": {"head": "l1", "lr": 0.1, "epochs": 3, "flip": True}},
+        {"options": {"head": "l1", "lr": 0.2, "epochs": 3, "flip": False}},
+    ]
+    assert numeric_options(rows) == ["lr"]
+
+
+def test_the_command_writes_a_table_and_the_three_figures(
+    lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "search"
+    arguments = ["tune", "--data", "lfw", "--data-dir", str(lfw), "--image-size", "16", "--out", str(out)]
+    tries = ["--try", "lr=0.001,0.01", "--try", "epochs=1,2", "--try", "batch_size=32,64"]
+    assert metasiam_command([*arguments, *tries, "--set", "arch=conv4", "--set", "head=cosine"]) == 0
+    shown = capsys.readouterr().out
+    assert "Trials, the best first" in shown
+    assert "metasiam siamese --data lfw" in " ".join(shown.split())
+    assert {file.name for file in (out / "figures").iterdir()} == {
+        "accuracy-over-lr.svg",
+        "accuracy-over-epochs.svg",
+        "accuracy-over-batch-size.svg",
+    }
+    rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
+    assert len(rows) == 8
+    assert all(torch.isfinite(torch.tensor(row["score"])) for row in rows)
+
+
+def test_nothing_to_try_is_refused(pairs: PairSet, tmp_path: Path) -> None:
+    with pytest.raises(MetaSiamError, match="nothing to try"):
+        search(pairs, [], out=tmp_path / "s")
+    with pytest.raises(MetaSiamError, match="--strategy bayes is unknown"):
+        search(pairs, [parse_choice("lr=0.1")], out=tmp_path / "s", strategy="bayes")
