@@ -208,7 +208,7 @@ def png(width: int, height: int) -> str:
 
 
 def test_the_page_comes_with_everything_it_needs_and_a_policy_against_anything_else(address: str):
-    for path in ("/", "/page.js", "/pad.js", "/page.css", "/icon.svg"):
+    for path in ("/", "/page.js", "/asking.js", "/pad.js", "/page.css", "/icon.svg"):
         with urllib.request.urlopen(address + path, timeout=20) as answer:
             text = answer.read().decode()
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]

@@ -1,54 +1,8 @@
+import { ask, complain, find, live } from "/asking.js";
 import { Pad, paintDrawing, setPen } from "/pad.js";
 
-const find = (id) => document.getElementById(id);
 const KEPT = "metasiam-symbols";
 const percent = (share) => `${Math.min(99, Math.max(1, Math.round(100 * share)))} %`;
-
-// ---- asking the server ----
-
-function complain(text) {
-  find("message").textContent = text;
-  find("message").hidden = !text;
-}
-
-async function ask(path, body) {
-  let response;
-  try {
-    response = await fetch(path, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-    });
-  } catch {
-    throw new Error("The drawing app does not answer. Is metasiam draw still running?");
-  }
-  const value = await response.json().catch(() => ({ error: "The answer could not be read." }));
-  if (!response.ok) throw new Error(value.error[0].toUpperCase() + value.error.slice(1));
-  return value;
-}
-
-// Live answers: one question under way at a time, and then the newest.
-function live(question) {
-  let running = false;
-  let again = false;
-  return async function next() {
-    if (running) {
-      again = true;
-      return;
-    }
-    running = true;
-    do {
-      again = false;
-      try {
-        await question();
-        complain("");
-      } catch (error) {
-        complain(error.message);
-      }
-    } while (again);
-    running = false;
-  };
-}
 
 async function lookAt(pad) {
   if (pad.empty) return pad.look(null);

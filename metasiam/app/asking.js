@@ -1,0 +1,47 @@
+// Asking the server, and saying so when that fails.
+
+export const find = (id) => document.getElementById(id);
+
+export function complain(text) {
+  find("message").textContent = text;
+  find("message").hidden = !text;
+}
+
+export async function ask(path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+  } catch {
+    throw new Error("The drawing app does not answer. Is metasiam draw still running?");
+  }
+  const value = await response.json().catch(() => ({ error: "The answer could not be read." }));
+  if (!response.ok) throw new Error(value.error[0].toUpperCase() + value.error.slice(1));
+  return value;
+}
+
+// Live answers: one question under way at a time, and then the newest.
+export function live(question) {
+  let running = false;
+  let again = false;
+  return async function next() {
+    if (running) {
+      again = true;
+      return;
+    }
+    running = true;
+    do {
+      again = false;
+      try {
+        await question();
+        complain("");
+      } catch (error) {
+        complain(error.message);
+      }
+    } while (again);
+    running = false;
+  };
+}
