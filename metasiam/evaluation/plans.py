@@ -112,7 +112,8 @@ def choose_plan(
         negatives: seen-domain training images, for adaptation and for testing.
         unadapted: its strength is kept.
         settings: seed, and how many validation domains to use.
-        candidates: plans to try (default: by the number of images), at each of ``STEPS`` up to their own, with each of ``AVERAGES``.
+        candidates: plans to try, at each of ``STEPS`` up to their own, with each of ``AVERAGES``; default: by the
+            number of images.
         report: progress.
     """
     forced = settings.adapt_steps is not None
