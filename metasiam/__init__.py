@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
     from metasiam.evaluation.embedding import embed_images
     from metasiam.evaluation.result import Evaluation
+    from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.evaluation.settings import ProtocolSettings
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
@@ -31,6 +32,7 @@ _HOMES = {
     "DomainSet": "metasiam.data.domains",
     "EmbedderInfo": "metasiam.models.files",
     "Evaluation": "metasiam.evaluation.result",
+    "Gallery": "metasiam.gallery",
     "MetaSiamError": "metasiam.errors",
     "Pool": "metasiam.data.domains",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
@@ -46,8 +48,10 @@ _HOMES = {
     "draw_triplets": "metasiam.data.tasks",
     "embed_images": "metasiam.evaluation.embedding",
     "evaluate": "metasiam.session",
+    "identify": "metasiam.gallery",
     "load_domains": "metasiam.data.sources",
     "load_embedder": "metasiam.models.files",
+    "load_gallery": "metasiam.gallery",
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
     "split_domains": "metasiam.data.domains",
@@ -60,6 +64,7 @@ __all__ = [
     "DomainSet",
     "EmbedderInfo",
     "Evaluation",
+    "Gallery",
     "MetaSiamError",
     "Pool",
     "ProbabilityCalibrator",
@@ -76,8 +81,10 @@ __all__ = [
     "draw_triplets",
     "embed_images",
     "evaluate",
+    "identify",
     "load_domains",
     "load_embedder",
+    "load_gallery",
     "open_run",
     "save_embedder",
     "split_domains",
