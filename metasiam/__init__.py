@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
     from metasiam.evaluation.embedding import embed_images
     from metasiam.evaluation.result import Evaluation
-    from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.evaluation.settings import ProtocolSettings
+    from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.runs import Run, open_run
