@@ -25,6 +25,8 @@ from metasiam.training.machine import generator_for
 TRIALS_FILE = "trials.jsonl"
 #: How trials are proposed.
 STRATEGIES = ("grid", "random", "tpe")
+#: Trials that TPE draws at random first. Not a share of all trials: a search may be resumed with more of them.
+_STARTUP = 5
 Values = Mapping[str, Any]
 
 
@@ -145,14 +147,13 @@ def _tpe(
         raise MetaSiamError("--strategy tpe needs Optuna. Install it with: pip install 'metasiam[tune]'.") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {choice.name: _distribution(optuna, choice) for choice in choices}
-    startup = min(10, max(trials // 3, 1))
     # A sampler of its own for every trial: the n-th trial does not depend on where the search was stopped.
     study = optuna.create_study(direction="maximize")
     for row in earlier:
         study.add_trial(optuna.trial.create_trial(params=row["options"], distributions=space, value=row["score"]))
     for number in range(len(earlier), trials):
         sampler_seed = int(torch.randint(2**31, (), generator=generator_for("cpu", seed, "trial", number)))
-        study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=startup)
+        study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=_STARTUP)
         trial = study.ask(space)
 
         def tell(score: float, trial: Any = trial) -> None:

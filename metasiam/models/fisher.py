@@ -93,12 +93,16 @@ class FisherFaces(nn.Module):
         down = padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
         strength = (right.square() + down.square() + 1e-12).sqrt()
         angle = torch.atan2(down, right) * (_BINS / (2 * math.pi))
-        away = (angle - torch.arange(_BINS, device=images.device).view(1, -1, 1, 1)) % _BINS
+        # The angle is in −4 … 4 bins, so no difference is beyond 8 and going round the circle needs no division.
+        away = (angle - torch.arange(-_BINS // 2, _BINS // 2, device=images.device).view(1, -1, 1, 1)).abs()
         # Each gradient goes to its two nearest orientations and, by a triangular window, to its nearest cells.
         maps = strength * (1 - torch.minimum(away, _BINS - away)).clamp(min=0)
-        maps = F.avg_pool2d(F.avg_pool2d(maps, cell, 1), cell, 1)
-        rows, columns = ((size - (_CELLS - 1) * cell - 1) // stride + 1 for size in maps.shape[-2:])
-        points = F.unfold(maps, _CELLS, dilation=cell, stride=stride).transpose(1, 2)
+        rows, columns = ((size - _smallest(cell)) // stride + 1 for size in images.shape[-2:])
+        # Where strides and cells fit together, only the places that descriptors use are worked out.
+        apart = stride if cell % stride == 0 else 1
+        maps = _windowed(maps, cell, apart)
+        points = F.unfold(maps, _CELLS, dilation=cell // apart, stride=stride // apart)
+        points = points.transpose(1, 2)
         points = (points / (points.sum(-1, keepdim=True) + 5e-3)).sqrt()
         middle = cell - 1 + (_CELLS - 1) / 2 * cell
         height, width = images.shape[-2:]
@@ -172,6 +176,13 @@ class FisherFaces(nn.Module):
             self.means.copy_(mean)
             self.variances.copy_(torch.maximum(square - mean.square(), 0.01 * spread).clamp(min=1e-8))
             self.weights.copy_((count / len(points)).clamp(min=1e-5))
+
+
+def _windowed(maps: Tensor, cell: int, apart: int) -> Tensor:
+    """Average under a triangular window, two cells wide, at every ``apart``-th place: a box twice, along each axis."""
+    for kernel, step in (((cell, 1), (apart, 1)), ((1, cell), (1, apart))):
+        maps = F.avg_pool2d(F.avg_pool2d(maps, kernel, 1), kernel, step)
+    return maps
 
 
 def _smallest(cell: int) -> int:
