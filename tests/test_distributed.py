@@ -25,7 +25,15 @@ from metasiam.learners.triplet import Triplet
 from metasiam.training.checkpoint import load_checkpoint
 from metasiam.training.distributed import Processes
 
-COMMON = {"flip": True, "arch": "resnet8", "batch_size": 6, "device": "cpu", "precision": "fp32", "compile": "off", "seed": 3}
+COMMON = {
+    "flip": True,
+    "arch": "resnet8",
+    "batch_size": 6,
+    "device": "cpu",
+    "precision": "fp32",
+    "compile": "off",
+    "seed": 3,
+}
 REPTILE = {**COMMON, "iterations": 3, "inner_epochs": 2, "meta_step": 0.5, "meta_optimizer": "nesterov"}
 TRIPLET = {**COMMON, "iterations": 4, "loss": "softmax"}
 

@@ -1,0 +1,221 @@
+"""The GPU half hour in one command: the checks that need a GPU, then the seeds' full setting and its rivals.
+
+In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds' Reptile
+(10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images; a
+stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation. Everything
+that is to be kept lies in ``--keep``: small JSON files, updated every minute, and the weights.
+
+    python -m benchmarks.gpu_session --archives DATA_ZIPS --keep OUT --minutes 28
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import metasiam
+from benchmarks.data import benchmark_domains, benchmark_split, unzipped
+from benchmarks.harness import RESULTS, machine
+from metasiam.data.domains import DomainSet, Split
+from metasiam.runs import Run
+from metasiam.training.loop import Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of the session.
+
+    Attributes:
+        name: of the run's folder and of its file in ``benchmarks/results``.
+        method: ``reptile`` or ``triplet``.
+        options: of the training.
+        after: stage whose weights it starts from.
+    """
+
+    name: str
+    method: str
+    options: dict[str, Any]
+    after: str | None = None
+
+
+#: 10,000 iterations of 30 inner epochs are as many steps as this; triplet training gets as many images.
+SEED_STEPS = 300_000
+STAGES = (
+    Stage("gpu-reptile-resnet20", "reptile", {"arch": "resnet20"}),
+    Stage("gpu-reptile-resnet56", "reptile", {"arch": "resnet56"}),
+    Stage("gpu-triplet-resnet56", "triplet", {"arch": "resnet56", "iterations": SEED_STEPS}),
+    Stage(
+        "gpu-softmax-resnet56",
+        "triplet",
+        {"arch": "resnet56", "loss": "softmax", "iterations": 20_000, "schedule": "onecycle", "lr": 0.003, "shift": 4},
+    ),
+    Stage(
+        "gpu-softmax-reptile-resnet56",
+        "reptile",
+        {"arch": "resnet56", "iterations": 500, "meta_step": 0.1},
+        after="gpu-softmax-resnet56",
+    ),
+)
+
+
+class OutOfTime(Exception):
+    """The session's minutes are over."""
+
+
+class Session:
+    """Runs the stages until they are done or the time is over.
+
+    Args:
+        keep: folder for what comes home; runs are made, and resumed, in ``keep/runs``.
+        domains: the data.
+        split: which domains are held out.
+        minutes: how long the session may last.
+        tiny: make every training a few steps long.
+    """
+
+    def __init__(self, keep: Path, domains: DomainSet, split: Split, minutes: float, tiny: bool) -> None:
+        self.keep = keep
+        self.domains = domains
+        self.split = split
+        self.end = time.monotonic() + 60 * minutes
+        self.tiny = tiny
+        self.progress: dict[str, Any] = {}
+        self._saved = 0.0
+
+    def train(self, stage: Stage) -> None:
+        """Train and evaluate one stage, or go on with it."""
+        if self.done(stage):
+            print(f"{stage.name}: done before", flush=True)
+            return
+        folder = self.keep / "runs" / stage.name
+        options = dict(stage.options)
+        if stage.after is not None:
+            first = self.keep / "runs" / stage.after / "embedder.safetensors"
+            if not first.is_file():
+                raise OutOfTime
+            options["init"] = str(first)
+        if self.tiny:
+            options |= {"iterations": 2, "batch_size": 4, "arch": "resnet8", "compile": "off"}
+            options |= {"inner_epochs": 2} if stage.method == "reptile" else {}
+        known: dict[str, Any] = {"report": lambda progress: self.report(stage, folder, progress), "note": print}
+        if (folder / "checkpoint.pt").is_file():
+            run = metasiam.train(stage.method, self.domains, self.split, resume=folder, **known)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            run = metasiam.train(
+                stage.method, self.domains, self.split, out=folder, checkpoint_every=60.0, **known, **options
+            )
+        self.evaluate(stage, run)
+
+    def done(self, stage: Stage) -> bool:
+        """Whether the stage's evaluation is here, or committed."""
+        kept = (self.keep / f"{stage.name}.json").is_file()
+        return kept or (not self.tiny and (RESULTS / f"{stage.name}.json").is_file())
+
+    def report(self, stage: Stage, folder: Path, progress: Progress) -> None:
+        """Save the progress every minute; end the session when its time is over."""
+        if time.monotonic() - self._saved > 60:
+            self._saved = time.monotonic()
+            self.progress[stage.name] = {
+                "iteration": progress.iteration,
+                "of": progress.total,
+                "loss": progress.loss,
+                "images_per_second": progress.images_per_second,
+                "seconds_left": progress.seconds_left,
+            }
+            print(f"{stage.name}: {self.progress[stage.name]}", flush=True)
+            self.save_progress()
+        if time.monotonic() > self.end:
+            raise OutOfTime
+
+    def save_progress(self) -> None:
+        """Write how far each stage is."""
+        self.keep.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine(), "stages": self.progress}, indent=1)
+        (self.keep / "progress.json").write_text(text + "\n", encoding="utf-8")
+
+    def evaluate(self, stage: Stage, run: Run) -> None:
+        """Evaluate a finished training and keep its numbers."""
+        import torch
+
+        from metasiam.evaluation.protocol import evaluate
+        from metasiam.evaluation.settings import ProtocolSettings
+
+        settings = ProtocolSettings(shots=(0, "all"))
+        if self.tiny:
+            settings = replace(settings, pairs=4, triplets=4, episodes=2, queries=1, support_draws=2, bootstrap=100)
+            settings = replace(settings, adapt_steps=1, calibration_images=4, calibration_negatives=8)
+        embedder, info = metasiam.load_embedder(run.path)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        start = time.monotonic()
+        evaluation = evaluate(embedder.to(device), info, self.domains, self.split, settings)
+        run.write_json("evaluation.json", evaluation.data)
+        last = run.metrics()[-1]
+        result = {
+            "stage": stage.name,
+            "config": run.config,
+            "machine": machine(),
+            "training_seconds": last["seconds"],
+            "images_per_second": last["images_per_second"],
+            "evaluation_seconds": round(time.monotonic() - start, 1),
+            "evaluation": evaluation.data,
+        }
+        (self.keep / f"{stage.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        weights = self.keep / f"{stage.name}.safetensors"
+        shutil.copyfile(run.path / "embedder.safetensors", weights)
+        print(f"{stage.name}: trained in {last['seconds']:.0f} s, kept in {self.keep}", flush=True)
+
+
+def check(keep: Path, tiny: bool, data: str) -> None:
+    """Run the tests that need a GPU and the step benchmark, in processes of their own."""
+    log = keep / "gpu-tests.log"
+    if not log.is_file():
+        tests = subprocess.run(
+            [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-q"], capture_output=True, text=True, check=False
+        )
+        log.write_text(tests.stdout + tests.stderr, encoding="utf-8")
+        print(tests.stdout[-2000:], flush=True)
+    if not list(keep.glob("gpu_step*.json")):
+        command = [sys.executable, "-m", "benchmarks.gpu_step", "--out", str(keep), "--data", data]
+        subprocess.run([*command, "--quick"] if tiny else command, check=False)
+
+
+def main() -> None:
+    """Run the session."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--archives", type=Path, help="folder of cifar100-*.zip; without it, made-up images")
+    parser.add_argument("--keep", type=Path, required=True, help="folder for what comes home")
+    parser.add_argument("--minutes", type=float, default=28.0)
+    parser.add_argument("--stages", default="", help="only these, comma-separated; default all")
+    parser.add_argument("--tiny", action="store_true", help="a few steps of everything: to try the script")
+    arguments = parser.parse_args()
+    arguments.keep.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.gettempdir()) / "metasiam-gpu-session"
+    scratch.mkdir(exist_ok=True)
+    data = "synthetic"
+    if arguments.archives is not None:
+        data = f"folder:{unzipped(arguments.archives, scratch, 'cifar100')}"
+    check(arguments.keep, arguments.tiny, data)
+    domains = benchmark_domains(data, images=36 if arguments.tiny else 600, domains=20 if arguments.tiny else 100)
+    session = Session(arguments.keep, domains, benchmark_split(domains), arguments.minutes, arguments.tiny)
+    wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
+    try:
+        for stage in STAGES:
+            if stage.name in wanted:
+                session.train(stage)
+    except OutOfTime:
+        print("the time is over; the same command goes on", flush=True)
+    session.save_progress()
+
+
+if __name__ == "__main__":
+    main()

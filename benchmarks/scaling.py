@@ -1,0 +1,118 @@
+"""Row 8: time of an iteration and peak memory as the work grows, one thing at a time, each in a fresh process."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import options, save
+
+BASE = {"arch": "resnet20", "batch_size": 32, "inner_epochs": 5, "meta_batch": 1, "domains": 100, "images": 600}
+#: What is varied: name → its values. Everything else stays as in ``BASE``.
+VARIED: dict[str, list[Any]] = {
+    "batch_size": [16, 32, 64, 128],
+    "inner_epochs": [1, 5, 10, 30],
+    "arch": ["resnet8", "resnet20", "resnet32", "resnet56"],
+    "meta_batch": [1, 2, 4],
+    "domains": [10, 100, 1000],
+    "images": [60, 600, 2000],
+}
+QUICK: dict[str, list[Any]] = {"batch_size": [2, 4]}
+
+_ITERATIONS = """
+import json, sys, time
+from benchmarks.data import benchmark_domains, benchmark_split
+from benchmarks.sides import peak_memory_mb
+from metasiam.config import ReptileConfig
+from metasiam.learners.context import prepare
+from metasiam.learners.reptile import Reptile
+from metasiam.training.distributed import Processes
+from metasiam.training.machine import tune_allocator
+tune_allocator()
+setting, data, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+made = {key: setting.pop(key) for key in ("domains", "images")}
+domains = benchmark_domains(data, **made)
+loaded = peak_memory_mb()
+config = ReptileConfig(iterations=10**6, flip=True, compile="off", **setting)
+reptile = Reptile(config, prepare(config, domains, benchmark_split(domains)), Processes())
+wall, cpu = [], []
+for count in range(rounds + 1):
+    start, cpu_start = time.perf_counter(), time.process_time()
+    float(reptile.iterate(count, lambda: False))
+    wall.append(time.perf_counter() - start)
+    cpu.append(time.process_time() - cpu_start)
+print(json.dumps({"seconds": wall[1:], "cpu_seconds": cpu[1:], "peak_mb": peak_memory_mb(), "loaded_mb": loaded}))
+"""
+
+
+def measure(setting: dict[str, Any], arguments: Any) -> dict[str, Any]:
+    """Time iterations of one setting: median seconds, CPU seconds, peak memory after loading and in all."""
+    import json
+
+    command = [sys.executable, "-c", _ITERATIONS, json.dumps(setting), arguments.data, str(arguments.rounds)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = json.loads(answer.splitlines()[-1])
+    images = 3 * setting["batch_size"] * setting["inner_epochs"] * setting["meta_batch"]
+    seconds = statistics.median(found["seconds"])
+    return {
+        "seconds_per_iteration": round(seconds, 4),
+        "lowest": round(min(found["seconds"]), 4),
+        "highest": round(max(found["seconds"]), 4),
+        "cpu_seconds_per_iteration": round(statistics.median(found["cpu_seconds"]), 4),
+        "images_per_iteration": images,
+        "images_per_second": round(images / seconds, 1),
+        "peak_mb": round(found["peak_mb"]),
+        "loaded_mb": round(found["loaded_mb"]),
+    }
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Draw CPU seconds and peak memory over each thing that was varied, as an SVG file."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "metasiam"  # equal numbers, equal file
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(results), figsize=(2.6 * len(results), 5), sharey="row", squeeze=False)
+    for column, (name, by_value) in enumerate(results.items()):
+        places = range(len(by_value))
+        for row, (key, label) in enumerate(
+            (("cpu_seconds_per_iteration", "CPU seconds an iteration"), ("peak_mb", "peak memory (MB)"))
+        ):
+            axis = axes[row][column]
+            axis.plot(places, [found[key] for found in by_value.values()], marker="o", color="#0072b2")
+            axis.set_xticks(list(places), list(by_value))
+            axis.set_ylim(bottom=0)
+            axis.grid(axis="y", alpha=0.3)
+            if column == 0:
+                axis.set_ylabel(label)
+        axes[1][column].set_xlabel(name.replace("_", " "))
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def main() -> None:
+    """Run the benchmark and write its result."""
+    parser = options(__doc__.splitlines()[0], figure="docs/scaling.svg")
+    arguments = parser.parse_args()
+    base, varied = dict(BASE), VARIED
+    if arguments.quick:
+        base |= {"arch": "resnet8", "inner_epochs": 1, "domains": 10, "images": 12}
+        varied, arguments.rounds, arguments.figure = QUICK, 1, str(arguments.out / "scaling-quick.svg")
+    results: dict[str, dict[str, Any]] = {}
+    for name, values in varied.items():
+        results[name] = {}
+        for value in values:
+            found = results[name][str(value)] = measure(base | {name: value}, arguments)
+            print(f"{name} {value}: {found}", flush=True)
+    save("scaling", arguments, {"base": base, "varied": results})
+    draw(results, Path(arguments.figure))
+
+
+if __name__ == "__main__":
+    main()

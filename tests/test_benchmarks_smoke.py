@@ -1,0 +1,62 @@
+"""Every benchmark runs: tiny, and its numbers mean nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import NAMES
+from benchmarks.harness import interleaved, ratios, summary
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_sides_take_turns_and_the_order_alternates():
+    calls: list[str] = []
+    seconds = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=2, warmup=1)
+    assert calls == ["a", "b", "a", "b", "b", "a"]
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 2, "b": 2}
+
+
+def test_ratios_are_taken_pair_by_pair():
+    found = ratios([2.0, 6.0, 8.0], [1.0, 2.0, 8.0])
+    assert found["pairs"] == [2.0, 3.0, 1.0]
+    assert (found["median"], found["lowest"], found["highest"]) == (2.0, 1.0, 3.0)
+    assert summary([4.0, 2.0])["spread"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_quick_run_writes_its_result_with_settings_and_machine(name, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = tmp_path.glob("*.json")
+    written = json.loads(file.read_text())
+    assert written["settings"]["quick"] is True
+    assert written["machine"]["cores"] >= 1
+    assert written["results"]
+
+
+@pytest.mark.slow
+def test_the_gpu_session_can_be_tried_anywhere_and_goes_on_where_it_stopped(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu_session", "--keep", str(tmp_path), "--tiny"]
+    (tmp_path / "gpu-tests.log").write_text("not here")
+    (tmp_path / "gpu_step.json").write_text("{}")
+    for said in ("kept in", "done before"):
+        stages = "gpu-softmax-resnet56,gpu-softmax-reptile-resnet56"
+        done = subprocess.run([*command, "--stages", stages], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count(said) == 2
+    assert json.loads((tmp_path / "gpu-softmax-resnet56.json").read_text())["evaluation"]["schema"] == 1
