@@ -13,7 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from metasiam.comparison import Comparison, compare
     from metasiam.data.domains import DomainSet, Pool, Split, split_domains
-    from metasiam.data.sources import load_domains
+    from metasiam.data.pairs import PairSet
+    from metasiam.data.sources import load_domains, load_pairs
     from metasiam.data.tasks import draw_episodes, draw_pairs, draw_triplets
     from metasiam.errors import MetaSiamError
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+    from metasiam.pair_session import train_pairs
     from metasiam.runs import Run, open_run
     from metasiam.session import TrainingStopped, evaluate, train
     from metasiam.sweeping import sweep
@@ -34,6 +36,7 @@ _HOMES = {
     "Evaluation": "metasiam.evaluation.result",
     "Gallery": "metasiam.gallery",
     "MetaSiamError": "metasiam.errors",
+    "PairSet": "metasiam.data.pairs",
     "Pool": "metasiam.data.domains",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
     "ProtocolSettings": "metasiam.evaluation.settings",
@@ -51,12 +54,14 @@ _HOMES = {
     "identify": "metasiam.gallery",
     "load_domains": "metasiam.data.sources",
     "load_embedder": "metasiam.models.files",
+    "load_pairs": "metasiam.data.sources",
     "load_gallery": "metasiam.gallery",
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
     "split_domains": "metasiam.data.domains",
     "sweep": "metasiam.sweeping",
     "train": "metasiam.session",
+    "train_pairs": "metasiam.pair_session",
 }
 
 __all__ = [
@@ -90,6 +95,7 @@ __all__ = [
     "split_domains",
     "sweep",
     "train",
+    "train_pairs",
 ]
 
 

@@ -14,6 +14,7 @@ import torch
 from pair_samples import TEST, TRAIN, write_lfw, write_list
 from PIL import Image
 
+from metasiam.cli import run as metasiam_command
 from metasiam.data.pairs import PairSet, fold_people, groups_of, keep_validation, shared_people
 from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
@@ -204,6 +205,14 @@ def test_a_list_with_one_kind_only_is_refused(tmp_path: Path) -> None:
 def test_a_source_without_pairs_is_refused() -> None:
     with pytest.raises(MetaSiamError, match="--data cifar100 has no labelled pairs"):
         load_pairs("cifar100")
+
+
+def test_data_show_counts_images_people_and_pairs(lfw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert metasiam_command(["data", "show", "lfw", "--data-dir", str(lfw)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["part", "images", "people", "pairs", "same", "different"] in rows
+    assert ["train", "90", "30", "60", "30", "30"] in rows
+    assert ["test", "30", "10", "20", "10", "10"] in rows
 
 
 @pytest.mark.slow
