@@ -1,8 +1,8 @@
 """The GPU half hour in one command: the checks that need a GPU, then the seeds' full setting and its rivals.
 
-In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds' Reptile
-(10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images; a
-stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation. Everything
+In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
+Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
+a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation. Everything
 that is to be kept lies in ``--keep``: small JSON files, updated every minute, and the weights.
 
     python -m benchmarks.gpu_session --archives DATA_ZIPS --keep OUT --minutes 28

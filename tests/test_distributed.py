@@ -181,7 +181,7 @@ def test_a_batch_that_processes_cannot_share_equally_is_refused(tiny_domains):
 def test_shares_of_the_work_are_disjoint_and_complete():
     for count, total in ((1, 4), (3, 4), (4, 4), (5, 3)):
         shares = [list(Processes(rank, count).share(total)) for rank in range(count)]
-        assert sorted(sum(shares, [])) == list(range(total))
+        assert sorted(piece for share in shares for piece in share) == list(range(total))
 
 
 @pytest.fixture
@@ -257,10 +257,14 @@ def wait_for(file: Path, process: subprocess.Popen[str]) -> None:
 
 
 def pid_of_rank(parent: int, rank: int) -> int:
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and f"\nPPid:\t{parent}\n" in (folder / "status").read_text():
-            if f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
-                return int(folder.name)
+    children = [
+        folder
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and f"\nPPid:\t{parent}\n" in (folder / "status").read_text()
+    ]
+    for folder in children:
+        if f"RANK={rank}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+            return int(folder.name)
     raise AssertionError(f"no process of rank {rank}")
 
 
