@@ -6,7 +6,7 @@ import inspect
 import shutil
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +123,8 @@ class TrainingStep:
         loss: nn.Module = _Loss(embedder, objective, augmentation, mean, std, precision, compiled)
         if average_gradients:
             # Running statistics stay each process's own; sending them around every step would buy nothing.
-            loss = DistributedDataParallel(loss, **{_BUFFERS_OPTION: False})
+            options: dict[str, Any] = {_BUFFERS_OPTION: False}
+            loss = DistributedDataParallel(loss, **options)
         self._loss = loss
 
     @property
