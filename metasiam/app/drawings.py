@@ -125,6 +125,8 @@ def _decoded(data: bytes) -> Tensor:
                 upright = ImageOps.exif_transpose(image).convert("RGBA")
     except MetaSiamError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, many times ours
+        raise MetaSiamError(f"the picture has far more than {MOST_PIXELS:,} pixels. Make it smaller.") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise MetaSiamError("the picture cannot be read. Open a PNG or JPEG file.") from error
     upright.thumbnail((512, 512))
