@@ -1,7 +1,8 @@
 """Row 3: sampling from CIFAR-100 in memory, image tensors included: episodes and triplet batches a second.
 
-Both sides in one thread: learn2learn's sampler is plain Python. Episodes against learn2learn's ``Taskset`` (``MetaDataset``, ``NWays``, ``KShots``, ``LoadData``), which is a
-benchmark-only dependency; triplet batches against a PyTorch ``DataLoader`` for each domain.
+Both sides in one thread: learn2learn's sampler is plain Python. Episodes against learn2learn's ``Taskset``
+(``MetaDataset``, ``NWays``, ``KShots``, ``LoadData``), which is a benchmark-only dependency; triplet batches against a
+PyTorch ``DataLoader`` for each domain.
 """
 
 from __future__ import annotations
@@ -32,16 +33,20 @@ def taskset(domains: DomainSet, pool: Pool, ways: int, images: int, seed: int) -
 
 
 def our_episodes(
-    domains: DomainSet, pool: Pool, ways: int, shots: int, queries: int, count: int, seed: int
+    domains: DomainSet, pool: Pool, ways: int, shots: int, queries: int, count: int, block: int, seed: int
 ) -> Callable[[], object]:
-    """Return a call that draws ``count`` episodes: uint8 images [count, ways, shots + queries, C, H, W]."""
-    generator = torch.Generator().manual_seed(seed)
-    # A loop reads its episodes and asks for the next: the images' memory is used again.
-    out = torch.empty(count, ways, shots + queries, *domains.images.shape[1:], dtype=torch.uint8)
+    """Return a call that draws ``count`` episodes and gathers their images, ``block`` episodes at a time.
 
-    def draw() -> torch.Tensor:
+    A loop looks at a block's images and asks for the next, so one buffer, uint8 [block, ways, shots + queries, C, H,
+    W], serves them all; a small one stays in the processor's cache.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    out = torch.empty(block, ways, shots + queries, *domains.images.shape[1:], dtype=torch.uint8)
+
+    def draw() -> None:
         drawn = draw_episodes(pool, ways=ways, shots=shots, queries=queries, episodes=count, generator=generator)
-        return domains.gather(torch.cat((drawn.support, drawn.query), dim=2), out=out)
+        for index in torch.cat((drawn.support, drawn.query), dim=2).split(block):
+            domains.gather(index, out=out)
 
     return draw
 
@@ -90,11 +95,11 @@ def main() -> None:
     """Run the benchmark and write its result."""
     from metasiam.training.machine import tune_allocator
 
-    parser = options(__doc__.splitlines()[0], ways=5, shots=1, queries=15, batch=128, episodes=64, threads=1)
+    parser = options(__doc__.splitlines()[0], ways=5, shots=1, queries=15, batch=128, episodes=256, block=8, threads=1)
     arguments = parser.parse_args()
     theirs_tasks, our_calls, batches = 200, 20, 20
     if arguments.quick:
-        arguments.rounds, arguments.episodes, arguments.batch = 1, 4, 8
+        arguments.rounds, arguments.episodes, arguments.block, arguments.batch = 1, 4, 2, 8
         theirs_tasks = our_calls = batches = 2
     tune_allocator()  # for both sides: they share the process
     torch.set_num_threads(arguments.threads)
@@ -102,10 +107,9 @@ def main() -> None:
     pool = domains.pool(benchmark_split(domains).seen, "train")
     size = (arguments.ways, arguments.shots + arguments.queries)
     results: dict[str, Any] = {}
-    ours = our_episodes(
-        domains, pool, arguments.ways, arguments.shots, arguments.queries, arguments.episodes, arguments.seed
-    )
-    one = our_episodes(domains, pool, arguments.ways, arguments.shots, arguments.queries, 1, arguments.seed)
+    kind = (arguments.ways, arguments.shots, arguments.queries)
+    ours = our_episodes(domains, pool, *kind, arguments.episodes, arguments.block, arguments.seed)
+    one = our_episodes(domains, pool, *kind, 1, 1, arguments.seed)
     sides = {"ours": times(ours, our_calls), "ours, one at a time": times(one, our_calls)}
     per_call = {"ours": our_calls * arguments.episodes, "ours, one at a time": our_calls}
     try:
