@@ -77,7 +77,6 @@ def machine() -> dict[str, Any]:
     """Return what a number must say about where it was measured, the load of others included."""
     facts: dict[str, Any] = {"cores": os.cpu_count(), "load_average": [round(x, 2) for x in os.getloadavg()]}
     if "torch" in sys.modules:
-
         from metasiam.training.machine import choose_device, describe_machine
 
         facts |= describe_machine(choose_device("auto"))

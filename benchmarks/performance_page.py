@@ -1,0 +1,284 @@
+"""Write ``docs/performance.md`` from ``benchmarks/results``: no number on that page is typed by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+#: Of one 32 × 32 image (He et al., 2016, give the layers): multiply-adds of a forward pass, in millions, and numbers
+#: kept for the backward pass, in thousands, by the convolutions of 16 × 32², 32 × 16² and 64 × 8².
+NETWORKS = {
+    name: {
+        "million_macs": (
+            16 * 27 * 1024
+            + (2 * n * 16 * 16 + (2 * n - 1) * (32 * 32 // 4 + 64 * 64 // 16)) * 9 * 1024
+            + (16 * 32 // 4 + 32 * 64 // 16) * 9 * 1024
+        )
+        / 1e6,
+        "thousand_values": ((2 * n + 1) * 16384 + 2 * n * 8192 + 2 * n * 4096) / 1e3,
+        "convolutions": 6 * n + 1,
+    }
+    for name, n in (("resnet20", 3), ("resnet56", 9))
+}
+#: NVIDIA's data sheet of the H200: bf16 without sparsity, and memory bandwidth.
+H200_TFLOPS, H200_TB_PER_S = 989.0, 4.8
+#: Passes over the kept values, without fusion: forward a convolution (2), BatchNorm (3), ReLU and sum (3), backward
+#: twice as much.
+PASSES = 24
+IMAGES = 10_000 * 30 * 384
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """Return a benchmark's committed result, if there is one."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def about(result: dict[str, Any]) -> str:
+    """Say how and where a result was made."""
+    machine, settings = result["machine"], result["settings"]
+    data = "" if settings["data"] == "synthetic" else f" --data {settings['data']}"
+    load_average = machine["load_average"][0]
+    return (
+        f"`python -m benchmarks.{result['benchmark']}{data} --seed {settings['seed']}` on {machine['cores']} cores of "
+        f"{machine.get('processor', 'an unnamed processor')}, torch {machine.get('torch', '(not loaded)')}, load "
+        f"average {load_average} at the end (1 is one busy core; above {machine['cores']}, others were computing too)."
+    )
+
+
+def between(found: dict[str, Any], digits: int = 2, unit: str = "") -> str:
+    """Return a median with its extremes."""
+    low, high = found["lowest"], found["highest"]
+    return f"{found['median']:.{digits}f}{unit} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def training_step(result: dict[str, Any]) -> str:
+    """The rows of the training step, compiling and final losses."""
+    rows, said = [], []
+    for arch, found in result["results"].items():
+        if arch == "final_loss":
+            continue
+        rows += [
+            [
+                arch,
+                name,
+                str(side["images_per_second"]),
+                between(side["ratio"]) + " ×",
+                between(side["ratio_of_cpu_seconds"]) + " ×",
+                str(side["peak_mb"]),
+            ]
+            for name, side in found["sides"].items()
+        ]
+        if compiling := found.get("compiling"):
+            said.append(
+                f"Compiling {arch} took {compiling['seconds']} s and saves {compiling['saves_ms_per_step']} ms a step "
+                f"({100 * compiling['saves_fraction']:.0f} %): paid back after {compiling['pays_back_after_steps']} "
+                "steps. It is not part of the rates above."
+            )
+    text = table(["", "side", "images/s", "wall clock", "CPU seconds", "peak MB"], rows)
+    for arch, sides in result["results"].get("final_loss", {}).items():
+        steps = result["settings"]["loss_steps"]
+        means = "; ".join(f"{name} {found['mean']:.4f} ({found['by_seed']})" for name, found in sides.items())
+        said.append(f"Mean loss of the last tenth of {steps} steps of {arch}, mean over seeds (each seed's): {means}.")
+    return text + "\n" + "\n\n".join(said) + "\n"
+
+
+def overhead(result: dict[str, Any]) -> str:
+    """The one ratio of the overhead."""
+    found = result["results"]
+    return (
+        f"A whole iteration takes **{between(found['iteration_over_bare'], 3)} ×** the bare steps' time "
+        f"({between(found['ms_per_inner_step']['iteration'], 1)} ms and "
+        f"{between(found['ms_per_inner_step']['bare'], 1)} ms an inner step).\n"
+    )
+
+
+def sampling(result: dict[str, Any]) -> str:
+    """Rates of the samplers."""
+    rows = [
+        [
+            what.replace("_", " "),
+            name,
+            between(side["per_second"], 0),
+            between(side["ratio"], 1) + " ×" if "ratio" in side else "",
+        ]
+        for what, sides in result["results"].items()
+        for name, side in sides.items()
+    ]
+    return table(["", "side", "a second", "times the other"], rows)
+
+
+def evaluation(result: dict[str, Any]) -> str:
+    """The evaluation's ratio."""
+    found = result["results"]
+    return (
+        f"{found['tasks']} tasks need {found['images_embedded_once']:,} embeddings instead of "
+        f"{found['images_embedded_anew']:,}: **{between(found['ratio'], 1)} ×** faster "
+        f"({between(found['ours_seconds'], 1)} s).\n"
+    )
+
+
+def memory_and_start(result: dict[str, Any]) -> str:
+    """Peak memory and start-up time."""
+    found = result["results"]
+    rows = [[name, str(side["after_loading_mb"]), str(side["peak_mb"])] for name, side in found["training"].items()]
+    imports = "imports" if found["imports_torch"] else "does not import"
+    said = f"\n`metasiam --help` takes {between(found['help_seconds'])} s and {imports} torch.\n"
+    return table(["training, 3 × 128", "MB after loading", "MB at the peak"], rows) + said
+
+
+def gpu_step(result: dict[str, Any]) -> str:
+    """Milliseconds a step on a GPU."""
+    rows = [
+        [arch, kind, between(found["ms_per_inner_step"]), str(found["minutes_of_10000_x_30"])]
+        for arch, kinds in result["results"].items()
+        for kind, found in kinds.items()
+    ]
+    return table(["", "step", "ms an inner step", "minutes of 10,000 × 30"], rows)
+
+
+def scaling(result: dict[str, Any]) -> str:
+    """Time and memory as one thing grows."""
+    base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result["results"]["base"].items())
+    rows = [
+        [
+            name.replace("_", " "),
+            value,
+            f"{found['seconds_per_iteration']:.2f}",
+            f"{found['cpu_seconds_per_iteration']:.2f}",
+            f"{found['images_per_second']:.0f}",
+            str(found["loaded_mb"]),
+            str(found["peak_mb"]),
+        ]
+        for name, by_value in result["results"]["varied"].items()
+        for value, found in by_value.items()
+    ]
+    head = ["varied", "value", "s/iteration", "CPU s/iteration", "images/s", "MB loaded", "MB peak"]
+    figure = "\n![CPU seconds an iteration and peak memory over each of them](scaling.svg)\n"
+    return f"From {base}; one thing varied at a time, not compiled.\n\n" + table(head, rows) + figure
+
+
+def on_paper() -> str:
+    """What the full setting costs on GPUs, and what a bigger data set would need, from arithmetic alone."""
+    rows = []
+    for name, network in NETWORKS.items():
+        arithmetic = IMAGES * 6 * network["million_macs"] * 1e6 / (H200_TFLOPS * 1e12) / 60
+        memory = IMAGES * network["thousand_values"] * 1e3 * 2 * PASSES / (H200_TB_PER_S * 1e12) / 60
+        launches = 300_000 * network["convolutions"] * 13 * 2e-6 / 60
+        one = memory + launches
+        rows.append(
+            [
+                name,
+                f"{network['million_macs']:.0f}",
+                f"{arithmetic:.1f}",
+                f"{memory:.1f}",
+                f"{launches:.1f}",
+                f"{one:.0f}",
+            ]
+            + [f"{one / count:.1f}" for count in (8, 64)]
+        )
+    head = ["", "million multiply-adds an image", "min of arithmetic", "min of memory traffic", "min between kernels"]
+    return table([*head, "1 GPU", "8 GPUs", "64 GPUs"], rows)
+
+
+PROSE = {
+    "start": """# Performance
+
+Every number on this page comes from a file in `benchmarks/results/`, written by the command beside it; the page
+itself is written by `python -m benchmarks.performance_page`. Ratios are medians over interleaved pairs, with the
+lowest and highest pair in brackets. CPU seconds (of all threads) are given where other work on the machine distorts
+wall-clock time.
+
+""",
+    "training_step": """## Training step
+
+Against three separate fp32 forward passes with a `DataLoader` for each domain (`benchmarks/straightforward.py`), 3
+× 128 images a step, sampling and augmentation included; each side is a process of its own.
+
+""",
+    "overhead": """## Overhead of an iteration
+
+Sampling, gathering, augmenting, interpolating and logging, against bare compiled forward-backward-Adam on one fixed
+batch.
+
+""",
+    "sampling": """## Sampling
+
+5-way 1-shot episodes with 15 queries, and triplet batches of 3 × 128 (augmented and normalised), image tensors
+included.
+
+""",
+    "evaluation": """## Evaluation
+
+The balanced protocol without adaptation, against embedding both images of every pair and all three of every triplet
+anew.
+
+""",
+    "memory_and_start": """## Memory and start
+
+""",
+    "gpu_step": """## On a GPU
+
+""",
+    "scaling": """## Cost as work grows
+
+""",
+    "paper": f"""## On paper: the full setting on 1, 8 and 64 GPUs
+
+Arithmetic, not measurement. 10,000 iterations of 30 inner epochs of 3 × 128 images are {IMAGES / 1e6:.0f} million
+images forward and backward (three times a forward pass). These networks are narrow: arithmetic at an H200's
+{H200_TFLOPS:.0f} bf16 TFLOP/s (data sheet) takes a minute or two, and what counts is traffic to memory, here
+{PASSES} passes over the kept values in bf16 at {H200_TB_PER_S} TB/s without any fusion, and the time between
+kernels, here 13 of them for a convolution at 2 µs inside a CUDA graph.
+
+""",
+    "paper_end": """
+More GPUs take more tasks an iteration (`torchrun`; one all-reduce of weights and moments, 3 to 10 MB, an
+iteration), so the same number of images needs 1/8 or 1/64 of the iterations; iterations themselves do not become
+shorter, and whether so many tasks an iteration learn as much as iterations in turn is a question for `metasiam
+compare`, not for this page.
+
+ImageNet-size data (1.28 million images): at 32 × 32 they take 3.9 GB as bytes, at 84 × 84 27 GB, at 224 × 224 193
+GB. The first two fit into one large GPU as the whole data set does today. At 224 × 224 the images must stay in host
+memory, or be spread over the GPUs: a batch of 384 is 58 MB, 2 to 3 ms over PCIe 5, less than such a network's step,
+so one copy ahead of the step hides it; that copy is not written. The samplers need 8 bytes an image and a few
+numbers a domain, and their cost does not grow with either.
+""",
+}
+
+SECTIONS = {
+    "training_step": training_step,
+    "overhead": overhead,
+    "sampling": sampling,
+    "evaluation": evaluation,
+    "memory_and_start": memory_and_start,
+    "gpu_step": gpu_step,
+    "scaling": scaling,
+}
+
+
+def main() -> None:
+    """Write the page."""
+    parts = [PROSE["start"]]
+    for name, render in SECTIONS.items():
+        result = load(name)
+        missing = f"Not measured yet: `python -m benchmarks.{name}` writes it here.\n"
+        parts += [PROSE[name], missing if result is None else render(result) + "\n" + about(result) + "\n", "\n"]
+    parts += [PROSE["paper"], on_paper(), PROSE["paper_end"]]
+    PAGE.write_text("".join(parts), encoding="utf-8")
+    print(f"wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
