@@ -234,6 +234,26 @@ anew.
     "scaling": """## Cost as work grows
 
 """,
+    "processes": """## Many tasks, many processes
+
+```
+torchrun --nproc-per-node 8 -m metasiam reptile --meta-batch 4 --data cifar100 --out runs/eight
+```
+
+Every process takes its own tasks of an iteration (here 32 in all); the changes of weights, running statistics and
+moments are summed once an iteration, over gloo on CPUs and NCCL on GPUs. Tasks are named by iteration and place,
+not by process: two processes with a task each end within 1e-5 of one process with both
+(`pytest tests/test_distributed.py`). `--meta-optimizer nesterov` adds outer momentum. `triplet` shares a batch as
+many times larger instead and averages gradients (DistributedDataParallel); BatchNorm normalises each process's own
+part, and the running statistics kept are the first process's.
+
+The first process writes and speaks. Ctrl-C and SIGTERM stop all of them at the same iteration, saved. When one is
+lost, the others notice at their next exchange, one says so, and the first saves what it has; if it was the first,
+the last checkpoint counts (`--checkpoint-every` seconds old at most). `--resume` takes any number of processes up to
+the run's tasks an iteration (for `triplet`: any that divides its batch): the work of an iteration stays what it was
+and is shared anew. torchrun sets OMP_NUM_THREADS to 1; set it yourself for processes that should use more cores.
+
+""",
     "paper": f"""## On paper: the full setting on 1, 8 and 64 GPUs
 
 Arithmetic, not measurement. 10,000 iterations of 30 inner epochs of 3 × 128 images are {IMAGES / 1e6:.0f} million
@@ -275,7 +295,7 @@ def main() -> None:
         result = load(name)
         missing = f"Not measured yet: `python -m benchmarks.{name}` writes it here.\n"
         parts += [PROSE[name], missing if result is None else render(result) + "\n" + about(result) + "\n", "\n"]
-    parts += [PROSE["paper"], on_paper(), PROSE["paper_end"]]
+    parts += [PROSE["processes"], PROSE["paper"], on_paper(), PROSE["paper_end"]]
     PAGE.write_text("".join(parts), encoding="utf-8")
     print(f"wrote {PAGE}")
 

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES
 from benchmarks.harness import interleaved, ratios, summary
+from benchmarks.memory_and_start import imports_torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,6 +29,10 @@ def test_ratios_are_taken_pair_by_pair():
     assert found["pairs"] == [2.0, 3.0, 1.0]
     assert (found["median"], found["lowest"], found["highest"]) == (2.0, 1.0, 3.0)
     assert summary([4.0, 2.0])["spread"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_help_does_not_import_torch():
+    assert not imports_torch()
 
 
 @pytest.mark.slow
