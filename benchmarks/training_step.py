@@ -77,7 +77,7 @@ def compare(arguments: Any, arch: str) -> dict[str, Any]:
     common = (arguments.data, arch, arguments.batch, arguments.seed)
     sides = {
         "straightforward": Side(build_straightforward, *common, arguments.workers),
-        "ours": Side(build_ours, *common, {}),
+        "ours": Side(build_ours, *common, {"compile": "off"} if arguments.quick else {}),
     }
     if arguments.levers:
         sides |= {f"ours {name}": Side(build_ours, *common, change) for name, change in LEVERS.items()}
