@@ -42,6 +42,7 @@ def main() -> None:
     options.add_argument("--held-out", type=int, default=200, help="characters for the threshold")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--drawn", type=Path, help="keep the drawn characters in this file, for another run")
+    options.add_argument("--init", help="go on from these weights, on newly drawn batches")
     options.add_argument("--run", type=Path, default=Path("runs/strokes"))
     options.add_argument("--omniglot", type=Path, help="data dir with Omniglot, to measure")
     given = options.parse_args()
@@ -52,7 +53,7 @@ def main() -> None:
     kept = len(domains.names) - given.held_out
     split = Split(tuple(range(kept)), (), tuple(range(kept, len(domains.names))), f"held-out {given.held_out}")
     drawn_seconds = time.perf_counter() - began
-    run = train(domains, split, given)
+    run = train(domains, split, given, **({"init": given.init} if given.init is not None else {}))
     seconds = time.perf_counter() - began - drawn_seconds
     embedder, info = ms.load_embedder(run.path)
     info, calibrated = with_threshold(embedder, info, domains, split)
