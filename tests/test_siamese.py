@@ -276,6 +276,14 @@ def test_descriptors_are_where_they_say_and_ignore_brightness() -> None:
     assert torch.allclose(points, brighter, atol=0.02)
 
 
+def test_descriptors_at_a_stride_are_those_at_every_place() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(1, 1, 41, 44)
+    (dense, _), (sparse, _) = (FisherFaces(1, (41, 44), stride=stride).describe(images) for stride in (1, 3))
+    first_level = dense[0, : 13 * 16].view(13, 16, 128)
+    assert torch.allclose(sparse[0, : 5 * 6].view(5, 6, 128), first_level[::3, ::3], atol=1e-3)
+
+
 def test_threshold_and_probability_come_from_validation_alone() -> None:
     torch.manual_seed(0)
     same = torch.arange(200) % 2 == 0
