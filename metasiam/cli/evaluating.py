@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from metasiam.cli.presets import ADAPT_SHOTS
 from metasiam.errors import MetaSiamError
 
 if TYPE_CHECKING:
@@ -58,8 +59,9 @@ def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettin
     values: dict[str, Any] = {"seed": seed, **more}
     if run.pairs is not None:
         values |= {"pairs": run.pairs, "triplets": max(run.pairs, 1)}
-    if run.adapt_shots is not None:
-        values["shots"] = parse_shots(run.adapt_shots)
+    shots = run.adapt_shots if run.adapt_shots is not None else ADAPT_SHOTS.get(run.preset or "")
+    if shots is not None:
+        values["shots"] = parse_shots(shots)
     if run.adapt_steps is not None:
         values["adapt_steps"] = run.adapt_steps
     if run.curve_steps is not None:

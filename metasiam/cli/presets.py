@@ -74,6 +74,10 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
 }
 
 
+#: ``--adapt-shots`` by preset: adapting to a hundred images of every held-out domain would take longer than training.
+ADAPT_SHOTS = {"quick": "0,5"}
+
+
 def preset_options(preset: str | None, method: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return a preset's options of the data and of the method; both empty without a preset.
 
