@@ -90,7 +90,12 @@ def compare(arguments: Any, arch: str) -> dict[str, Any]:
     cpu: dict[str, list[float]] = {name: [] for name in sides}
 
     def work(name: str) -> Callable[[], None]:
-        return lambda: cpu[name].append(sides[name].steps(arguments.steps)["cpu_seconds"])
+        def steps() -> None:
+            done = sides[name].steps(arguments.steps)
+            cpu[name].append(done["cpu_seconds"])
+            print(f"{arch} {name}: {done['seconds']:.2f} s, {done['cpu_seconds']:.2f} CPU s", flush=True)
+
+        return steps
 
     seconds = interleaved({name: work(name) for name in sides}, rounds=arguments.rounds)
     images = 3 * arguments.batch * arguments.steps
