@@ -39,7 +39,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
             "lr": 0.015,
             "schedule": "onecycle",
             "shift": 2,
-            "iterations": 240,
+            "iterations": 180,
         },
         "reptile": {
             "arch": "resnet8",
@@ -48,7 +48,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
             "batch_size": 64,
             "lr": 0.01,
             "shift": 2,
-            "iterations": 24,
+            "iterations": 18,
             "inner_epochs": 10,
             "ways": 40,
             "meta_step": 1.0,
