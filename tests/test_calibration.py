@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor
 
 from metasiam.evaluation.calibration import (
     CohortNormaliser,
@@ -17,11 +16,8 @@ from metasiam.evaluation.calibration import (
     shrink,
 )
 from metasiam.evaluation.thresholds import (
-    DEFAULT_STRENGTH,
-    STRENGTHS,
     ScoredPairs,
     calibrate_globally,
-    learn_strength,
     score_images,
     thin,
 )
@@ -147,31 +143,6 @@ def test_images_are_scored_as_a_loop_would() -> None:
     pairs += [(own[i], negative) for i in range(4) for negative in negatives]
     assert scores.tolist() == pytest.approx([-float((a - b).square().sum()) for a, b in pairs], abs=1e-5)
     assert same.tolist() == [True] * 6 + [False] * 20
-
-
-def domains_with_thresholds(spread: float, seed: int, *, count: int = 12) -> tuple[dict[int, Tensor], Tensor]:
-    """Domains on a sphere whose own images are more or less alike, so that their best thresholds differ."""
-    drawn = generator(seed)
-    negatives = torch.nn.functional.normalize(torch.randn(60, 8, generator=drawn), dim=1)
-    rows = {}
-    for domain in range(count):
-        centre = torch.randn(8, generator=drawn)
-        tightness = 1.5 * math.exp(spread * (domain / count - 0.5))
-        rows[domain] = centre * tightness + torch.randn(40, 8, generator=drawn)
-    return rows, negatives
-
-
-def test_strength_learned_is_high_where_domains_agree_and_low_where_they_differ() -> None:
-    alike, _ = domains_with_thresholds(0.0, 1)
-    different, negatives = domains_with_thresholds(2.5, 1)
-    high = learn_strength(alike, negatives, "cosine", generator(), draws=3)
-    low = learn_strength(different, negatives, "cosine", generator(), draws=3)
-    assert high in STRENGTHS
-    assert low < high
-
-
-def test_strength_falls_back_to_its_default_without_domains_to_learn_on() -> None:
-    assert learn_strength({0: torch.randn(9, 3)}, torch.randn(5, 3), "cosine", generator()) == DEFAULT_STRENGTH
 
 
 def test_global_calibration_counts_every_domain_the_same() -> None:

@@ -17,7 +17,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.adaptation import AdaptationPlan
 from metasiam.evaluation.comparison import compare_evaluations
 from metasiam.evaluation.draws import draw_protocol
-from metasiam.evaluation.plans import CANDIDATES, choose_plan, default_plan
+from metasiam.evaluation.plans import ChosenPlan, choose_plan, default_plan, gradient_candidates
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import METRIC_NAMES, THRESHOLD_KINDS, Evaluation
 from metasiam.evaluation.settings import ProtocolSettings
@@ -249,13 +249,15 @@ def test_without_validation_domains_the_protocol_says_where_its_threshold_is_fro
     assert protocol["global_threshold_from"] == "seen domains' training images"
     assert protocol["shrinkage_strength"] == DEFAULT_STRENGTH
     assert protocol["plans"]["4"]["steps"] == 0
+    assert protocol["plans"]["4"]["stretch"] == pytest.approx(0.8)
     assert protocol["plans"]["4"]["chosen_on"] == "defaults"
 
 
 def test_the_seeds_steps_are_the_default_for_all_images_only() -> None:
     settings = ProtocolSettings()
     assert default_plan("all", settings).plan == AdaptationPlan(steps=30, rate=1e-3)
-    assert default_plan(20, settings).plan.leaves_unadapted
+    assert not default_plan(20, settings).plan.trains
+    assert default_plan(1, settings).plan.leaves_unadapted
     assert default_plan(20, replace(settings, adapt_steps=7)).plan.steps == 7
     assert default_plan(0, replace(settings, adapt_steps=7)).plan.leaves_unadapted
 
@@ -269,17 +271,35 @@ def test_harmful_adaptation_is_not_chosen_on_validation_domains(
     embedder: nn.Module, domains: DomainSet, split: Split
 ) -> None:
     negatives = draw_protocol(domains, split, QUICK).adaptation_negatives
-    arguments = (embedder, INFO, domains, split, 4, negatives, some_calibration())
+    unsolved = ChosenPlan(AdaptationPlan(steps=0), "validation domains", some_calibration())
+    arguments = (embedder, INFO, domains, split, 4, negatives, unsolved, some_calibration())
     ruinous = [AdaptationPlan(steps=2, rate=50.0, batch=8)]
-    settings = replace(QUICK, adapt_steps=None)
-    chosen = choose_plan(*arguments, settings, candidates=ruinous)
+    chosen = choose_plan(*arguments, replace(QUICK, adapt_steps=None), candidates=ruinous)
     assert chosen.plan.leaves_unadapted
     assert chosen.chosen_on == "validation domains"
-    assert {row["steps"] for row in chosen.tried} == {0, 2}
-    free = choose_plan(*arguments, settings, candidates=CANDIDATES[-1:])
-    best = max(row["triplet_accuracy"] for row in free.tried)
-    unadapted = next(row["triplet_accuracy"] for row in free.tried if row["steps"] == 0)
-    assert best >= unadapted
+    assert [row["steps"] for row in chosen.tried] == [0, 2, 2]
+    assert chosen.tried[0]["triplet_accuracy"] >= max(row["triplet_accuracy"] for row in chosen.tried) - 1
+
+
+def test_plans_are_chosen_for_every_number_of_images_and_never_surely_lose(
+    embedder: nn.Module, domains: DomainSet, split: Split
+) -> None:
+    protocol = evaluate(embedder, INFO, domains, split, replace(QUICK, adapt_steps=None)).data["protocol"]
+    assert set(protocol["plans"]) == {"0", "1", "4", "all"}
+    assert protocol["plans"]["1"]["steps"] == protocol["plans"]["1"]["stretch"] == 0
+    for shots in ("4", "all"):
+        tried = protocol["plans_tried"][shots]
+        unadapted = [t["triplet_accuracy"] for t in tried if t["steps"] == 0 and t["stretch"] == 0]
+        best = max(t["triplet_accuracy"] for t in tried)
+        assert best >= max(unadapted)
+        assert {t["steps"] for t in tried} > {0}
+        assert {t["stretch"] for t in tried} > {0.0, 0.5, 8.0}
+
+
+def test_gradient_plans_are_gentler_with_fewer_images() -> None:
+    assert gradient_candidates(1) == ()
+    assert all(plan.rate < 1e-3 and plan.steps <= 10 for plan in gradient_candidates(5))
+    assert gradient_candidates("all") == (AdaptationPlan(steps=30, rate=1e-3),)
 
 
 def test_one_held_out_domain_has_no_closed_regime(embedder: nn.Module, domains: DomainSet) -> None:

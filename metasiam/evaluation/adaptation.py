@@ -13,20 +13,27 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
+from metasiam.evaluation.embedding import embed_images
+from metasiam.evaluation.solved import learn_background, solve_head
 from metasiam.losses import TripletCosine, TripletSquaredEuclidean
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import choose_precision
 from metasiam.training.step import TrainingStep
+
+#: Seen-domain images that a solved head learns its background from; of 64-d embeddings this is plenty.
+BACKGROUND_IMAGES = 1000
 
 TrainedPart = Literal["all", "last_block", "batchnorm", "head"]
 
 
 @dataclass(frozen=True)
 class AdaptationPlan:
-    """How to adapt; the defaults are the seeds' (30 inner epochs of Adam at 0.001 on batches of 128).
+    """How to adapt: by gradient steps, or by a head solved in closed form.
+
+    The defaults are the seeds': 30 inner epochs of Adam at 0.001 on batches of 128.
 
     Attributes:
-        steps: optimizer steps (inner epochs); 0 leaves the embedder as it is.
+        steps: optimizer steps (inner epochs); 0 leaves the weights as they are.
         rate: Adam's learning rate.
         part: which weights move: ``all``, the ``last_block`` of the network, the ``batchnorm`` scales and shifts
             only, or a linear ``head`` on the frozen embedding that starts as the identity.
@@ -36,6 +43,8 @@ class AdaptationPlan:
         flip: mirror each image at random, where training did too.
         freeze_batchnorm: normalise with the trained statistics and leave them alone. Batch statistics of a batch
             that is two thirds one domain would be far off.
+        stretch: instead of steps, a head on the frozen embedding that is this much longer along the domain's
+            discriminant direction (``solved``); 0 for none.
     """
 
     steps: int = 30
@@ -45,32 +54,41 @@ class AdaptationPlan:
     batch: int = 128
     flip: bool = True
     freeze_batchnorm: bool = True
+    stretch: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.average <= 1:
+        if self.steps < 0 or self.batch < 1 or self.rate <= 0 or not 0 <= self.average <= 1 or self.stretch < 0:
             raise ValueError(f"not a plan: {self}")
+        if self.stretch and self.trains:
+            raise ValueError("a plan either takes steps or stretches, not both")
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights of the embedder move."""
+        return self.steps > 0 and self.average > 0
 
     @property
     def leaves_unadapted(self) -> bool:
         """Whether the result is the embedder as it was."""
-        return self.steps == 0 or self.average == 0
+        return not self.trains and self.stretch == 0
 
 
 class HeadedEmbedder(nn.Module):
-    """An embedder followed by a square linear map that starts as the identity.
+    """An embedder followed by a square linear map.
 
     Args:
         embedder: frozen features, with ``embedding_size``.
+        weight: float [D, D] of the map; None starts as the identity.
     """
 
-    def __init__(self, embedder: nn.Module) -> None:
+    def __init__(self, embedder: nn.Module, weight: Tensor | None = None) -> None:
         super().__init__()
         self.embedder = embedder
         self.embedding_size = int(embedder.embedding_size)  # type: ignore[arg-type]
         self.head = nn.Linear(self.embedding_size, self.embedding_size, bias=False)
         self.head.to(next(embedder.parameters()))
         with torch.no_grad():
-            self.head.weight.copy_(torch.eye(self.embedding_size))
+            self.head.weight.copy_(torch.eye(self.embedding_size) if weight is None else weight)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float [B, C, H, W] to float [B, embedding_size]."""
@@ -103,12 +121,25 @@ def adapt(
         objective: default the triplet loss of ``info.distance`` with the seeds' margin.
 
     Returns:
-        An embedder; with ``plan.part == "head"`` a ``HeadedEmbedder``.
+        An embedder; with ``plan.part == "head"`` or a ``plan.stretch`` a ``HeadedEmbedder``.
     """
+    if plan.stretch:
+        return _with_solved_head(embedder, info, domains, images, negatives, plan.stretch)
     path = adaptation_path(
         embedder, info, domains, images, negatives, plan, generator, at=[plan.steps], objective=objective
     )
     return averaged(embedder, next(adapted for _, adapted in path), plan.average)
+
+
+def _with_solved_head(
+    embedder: nn.Module, info: EmbedderInfo, domains: DomainSet, images: Tensor, negatives: Tensor, stretch: float
+) -> nn.Module:
+    shown = negatives[:: max(len(negatives) // BACKGROUND_IMAGES, 1)].cpu()
+    rows = embed_images(embedder, info, domains, torch.cat((images.cpu(), shown))).cpu()
+    owners = domains.labels.cpu()[shown]
+    background = learn_background(rows[len(images) :], owners, info.distance)
+    head = solve_head(rows[: len(images)], background, stretch, info.distance)
+    return HeadedEmbedder(copy.deepcopy(embedder), head.float()).eval()
 
 
 def adaptation_path(

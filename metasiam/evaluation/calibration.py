@@ -158,7 +158,7 @@ def shrink(threshold_task: float, threshold_global: float, k: int, strength: flo
         threshold_task: found on the domain's own k images.
         threshold_global: found on other domains.
         k: images of the domain.
-        strength: in images: with as many, both thresholds weigh the same; see ``thresholds.learn_strength``.
+        strength: in images: with as many, both thresholds weigh the same; see ``trials.learn_strength``.
     """
     if k < 2:
         return threshold_global

@@ -1,8 +1,8 @@
-"""Which adaptation is safe: for each number of images, steps and rate chosen on validation domains."""
+"""Which adaptation is safe: for each number of images, chosen on validation domains; not adapting is always allowed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -10,31 +10,25 @@ import torch
 from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet, Split
-from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path, averaged
+from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
+from metasiam.evaluation.solved import FEWEST
 from metasiam.evaluation.thresholds import Calibration, ScoredPairs, calibrate_globally, score_images
+from metasiam.evaluation.trials import Trials, act_out, calibrate_on_trials, mean_accuracies, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import generator_for
 
 Report = Callable[[str, int, int], None]
 
-#: Tried for every number of images, each at all of ``STEPS`` up to its own and at both ``AVERAGES``.
-CANDIDATES = (
-    AdaptationPlan(steps=30, rate=1e-3),
-    AdaptationPlan(steps=20, rate=3e-4),
-    AdaptationPlan(steps=30, rate=1e-3, part="batchnorm"),
-    AdaptationPlan(steps=30, rate=1e-3, part="head"),
-)
-#: What is worth trying with a hundred images and more: moving less than everything only helps where images are few.
-CANDIDATES_FOR_MANY = CANDIDATES[:2]
-STEPS = (0, 2, 5, 10, 20, 30)
+#: Gradient plans are tried at these numbers of steps up to their own, and at these averages with the start.
+STEPS = (2, 5, 10, 20, 30)
 AVERAGES = (1.0, 0.5)
-
-#: Images to test a candidate on, of the validation domain and of seen domains.
+#: Stretches tried for the solved head.
+STRETCHES = (0.5, 1.0, 2.0, 4.0, 8.0)
+#: Images to test a gradient plan on, of the validation domain and of seen domains.
 TEST_OWN, TEST_NEGATIVES = 100, 200
-
 #: From so many images on, batches are the seeds' 128 triplets; with fewer, a quarter of that repeats each image enough.
 MANY, SMALL_BATCH = 100, 32
 
@@ -44,10 +38,10 @@ class ChosenPlan:
     """What to do with so many images, and how it was decided.
 
     Attributes:
-        plan: zero steps where nothing surely helped.
+        plan: leaves the embedder as it is where nothing surely helped.
         chosen_on: ``validation domains``, ``settings`` or ``defaults``.
-        calibration: global threshold and Platt curve of embedders adapted so, where validation domains gave one.
-        tried: every candidate with its accuracy on validation domains, in percent, for the report.
+        calibration: global threshold and curve of embedders adapted so; None: the unadapted one's.
+        tried: every candidate with its triplet accuracy on validation domains, in percent, for the report.
     """
 
     plan: AdaptationPlan
@@ -60,28 +54,110 @@ class ChosenPlan:
         return {"chosen_on": self.chosen_on, **asdict(self.plan)}
 
 
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """One candidate plan, tested on one validation domain after another."""
+def default_stretch(k: int) -> float:
+    """Return the solved head's stretch for k images where there are no validation domains to choose it on.
 
-    plan: AdaptationPlan
-    accuracy: list[float]
-    pairs: dict[int, ScoredPairs]
+    Chosen on the published 50-50 weights, acting out domains 50 to 89: best were 0 at 1 image, 0.5 at 2, 1 to 2 at
+    5, and 8 or more at 20 and 100, with little lost on either side.
+    """
+    return 0.0 if k < FEWEST else min(k / 5, 8.0)
 
 
 def default_plan(shots: Shots, settings: ProtocolSettings) -> ChosenPlan:
-    """Return the plan without validation domains: the settings' steps, else the seeds' 30 for ``all`` and 0 for fewer.
+    """Return the plan without validation domains: the settings' steps where given.
 
-    Plain fine-tuning on few images hurts: a ResNet-20 at 80.5 % fell to 63.7 after 15 steps on 5 images.
+    Else the seeds' 30 steps for ``all``, and for fewer images no steps but the solved head: plain fine-tuning on
+    few images hurts (a ResNet-20 at 80.5 % fell to 63.7 after 15 steps on 5 images).
     """
     plan = AdaptationPlan(rate=settings.adapt_rate, part=settings.adapt_part, batch=_batch(shots))
     if settings.adapt_steps is not None:
         return ChosenPlan(replace(plan, steps=settings.adapt_steps if shots != 0 else 0), "settings")
-    return ChosenPlan(replace(plan, steps=30 if shots == "all" else 0), "defaults")
+    if shots == "all":
+        return ChosenPlan(replace(plan, steps=30), "defaults")
+    return ChosenPlan(replace(plan, steps=0, stretch=default_stretch(shots)), "defaults")
 
 
 def _batch(shots: Shots) -> int:
     return SMALL_BATCH if shots != "all" and shots < MANY else AdaptationPlan().batch
+
+
+def gradient_candidates(shots: Shots) -> tuple[AdaptationPlan, ...]:
+    """Return the gradient plans worth trying: the fewer the images, the gentler and fewer the steps."""
+    gentle = AdaptationPlan(steps=10, rate=3e-4, batch=_batch(shots))
+    if shots == "all" or shots >= MANY:
+        return (AdaptationPlan(steps=30, rate=1e-3),)
+    if shots >= 10:
+        return replace(gentle, rate=1e-3), gentle
+    return (gentle,) if shots >= FEWEST else ()
+
+
+@dataclass(frozen=True, eq=False)
+class ActedDomains:
+    """Embedded images of domains to act out few-shot use on, by the unadapted embedder.
+
+    Attributes:
+        rows: float [m, D] by domain.
+        negatives: float [n, D], of seen domains.
+        owners: int64 [n], the negatives' domains.
+        distance: as in ``verification.similarity``.
+        source: which domains, for people to read.
+    """
+
+    rows: dict[int, Tensor]
+    negatives: Tensor
+    owners: Tensor
+    distance: str
+    source: str
+
+    def trials(self, k: int, stretch: float, seed: int) -> Trials:
+        """Act out k images, the same ones for every stretch."""
+        draws = max(40 // max(len(self.rows), 1), 1)
+        generator = generator_for("cpu", seed, "trials", k)
+        return act_out(
+            self.rows, self.negatives, self.owners, self.distance, generator, k=k, draws=draws, stretch=stretch
+        )
+
+
+def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: int) -> ChosenPlan:
+    """Choose the solved head's stretch for k images on validation domains, 0 unless another surely helps.
+
+    Args:
+        acted: validation domains.
+        k: images of a domain.
+        unadapted: kept where no stretch is chosen.
+        seed: names the random streams.
+    """
+    none = ChosenPlan(AdaptationPlan(steps=0), "validation domains", unadapted)
+    if k < FEWEST:
+        return none
+    trials = {stretch: acted.trials(k, stretch, seed) for stretch in (0.0, *STRETCHES)}
+    accuracy = {stretch: mean_accuracies(of) for stretch, of in trials.items()}
+    if len(accuracy[0.0]) == 0:
+        return none
+    best = max(STRETCHES, key=lambda stretch: float(accuracy[stretch].mean()))
+    tried = [{"stretch": s, "steps": 0, "triplet_accuracy": 100 * float(v.mean())} for s, v in accuracy.items()]
+    if not surely_higher(accuracy[best], accuracy[0.0]):
+        return replace(none, tried=tried)
+    calibration = calibrate_on_trials(trials[best], strength=None, source=f"{acted.source}, {k} images known")
+    return ChosenPlan(AdaptationPlan(steps=0, stretch=best), "validation domains", calibration, tried)
+
+
+def calibrate_default(acted: ActedDomains, chosen: ChosenPlan, k: int, strength: float, seed: int) -> ChosenPlan:
+    """Give a default solved head the global threshold that goes with it, acted out on these domains."""
+    trials = acted.trials(k, chosen.plan.stretch, seed)
+    if not trials:
+        return chosen
+    source = f"{acted.source}, {k} images known"
+    return replace(chosen, calibration=calibrate_on_trials(trials, strength=strength, source=source))
+
+
+@dataclass(frozen=True, eq=False)
+class _Tested:
+    """One plan, tested on one validation domain after another."""
+
+    plan: AdaptationPlan
+    accuracy: list[float]
+    pairs: dict[int, ScoredPairs]
 
 
 def choose_plan(
@@ -91,64 +167,82 @@ def choose_plan(
     split: Split,
     shots: Shots,
     negatives: Tensor,
+    solved: ChosenPlan,
     unadapted: Calibration,
     settings: ProtocolSettings,
     *,
     candidates: Sequence[AdaptationPlan] | None = None,
     report: Report | None = None,
 ) -> ChosenPlan:
-    """Choose how to adapt to so many images, on validation domains, where the split has any.
+    """Choose between leaving the embedder as it is, the solved head, and gradient steps, on validation domains.
 
     Each validation domain is adapted to ``shots`` of its training images (``all``: four fifths) and tested on others
-    of its *training* images against seen-domain training images: no test image of any domain is touched. Not
-    adapting is always a candidate. The best other candidate must beat it by more than one standard error.
+    of its *training* images against seen-domain training images: no test image of any domain is touched. The best
+    plan must beat not adapting by more than one standard error.
 
     Args:
         embedder: unadapted, on the domain set's device.
         info: normalisation and distance.
         domains: the images.
         split: with validation domains.
-        shots: number of images.
+        shots: number of images, at least 1.
         negatives: seen-domain training images, for adaptation and for testing.
-        unadapted: its strength is kept.
-        settings: seed, and how many validation domains to use.
-        candidates: plans to try, at each of ``STEPS`` up to their own, with each of ``AVERAGES``; default: by the
-            number of images.
+        solved: from ``choose_stretch``.
+        unadapted: the unadapted embedder's; its strength is kept for gradient plans.
+        settings: seed, how many validation domains to use; with ``adapt_steps`` nothing is chosen, but the global
+            threshold of embedders adapted so is found.
+        candidates: gradient plans, each tried at ``STEPS`` up to its own; default ``gradient_candidates(shots)``.
         report: progress.
     """
-    forced = settings.adapt_steps is not None
-    if shots == 0 or not split.validation or settings.choice_domains == 0:
-        return default_plan(shots, settings)
-    if forced:
-        candidates = [default_plan(shots, settings).plan]
-    elif candidates is None:
-        tried_here = CANDIDATES_FOR_MANY if _batch(shots) > SMALL_BATCH else CANDIDATES
-        candidates = [replace(candidate, batch=_batch(shots)) for candidate in tried_here]
-    chosen_domains = split.validation[:: max(len(split.validation) // settings.choice_domains, 1)]
-    chosen_domains = chosen_domains[: settings.choice_domains]
-    trials: dict[tuple[Any, ...], _Trial] = {}
+    forced = default_plan(shots, settings).plan if settings.adapt_steps is not None else None
+    gradient = gradient_candidates(shots) if candidates is None else candidates
+    if forced is None and not gradient:
+        return solved
+    tested: dict[AdaptationPlan, _Tested] = {}
+    spacing = max(len(split.validation) // settings.choice_domains, 1)
+    chosen_domains = split.validation[::spacing][: settings.choice_domains]
     for number, domain in enumerate(chosen_domains):
         if report is not None:
             report(f"choosing how to adapt to {shots} images", number, len(chosen_domains))
         parts = _validation_images(domains, domain, shots, settings.seed)
         if parts is None:
             continue
-        _try_domain(embedder, info, domains, domain, *parts, negatives, candidates, forced, settings, trials)
-    usable = [trial for trial in trials.values() if len(trial.accuracy) > 0]
-    if not usable:
+        others = _test_negatives(negatives, domain, settings.seed)
+        for plan, module in _candidates(
+            embedder, info, domains, domain, parts[0], negatives, forced, gradient, solved.plan, settings.seed
+        ):
+            rows = embed_images(module, info, domains, torch.cat((parts[1], others)), mirror=settings.mirror).cpu()
+            own, far = rows[: len(parts[1])], rows[len(parts[1]) :]
+            record = tested.setdefault(plan, _Tested(plan, [], {}))
+            record.accuracy.append(all_triplets_accuracy(own, far, info.distance))
+            record.pairs[domain] = score_images(own, far, info.distance)
+    if not tested:
         return default_plan(shots, settings)
-    best = usable[0] if forced else _surely_best(usable)
+    return _best(list(tested.values()), forced, shots, solved, unadapted)
+
+
+def _best(
+    tested: list[_Tested], forced: AdaptationPlan | None, shots: Shots, solved: ChosenPlan, unadapted: Calibration
+) -> ChosenPlan:
+    best = max(tested, key=lambda record: sum(record.accuracy))
+    if forced is None:
+        baseline = next(record for record in tested if record.plan.leaves_unadapted)
+        if not surely_higher(torch.tensor(best.accuracy), torch.tensor(baseline.accuracy)):
+            best = baseline
+    shown = ("steps", "rate", "part", "average", "stretch")
+    tried = solved.tried + [
+        {
+            **{key: value for key, value in asdict(record.plan).items() if key in shown},
+            "triplet_accuracy": 100 * sum(record.accuracy) / len(record.accuracy),
+        }
+        for record in tested
+    ]
     calibration = unadapted
-    if not best.plan.leaves_unadapted:
+    if best.plan.trains:
         source = f"validation domains adapted to {shots} images"
         calibration = calibrate_globally(best.pairs, strength=unadapted.strength, source=source)
-    tried = [
-        {
-            **{key: value for key, value in asdict(trial.plan).items() if key in ("steps", "rate", "part", "average")},
-            "triplet_accuracy": 100 * sum(trial.accuracy) / len(trial.accuracy),
-        }
-        for trial in usable
-    ]
+    elif best.plan.stretch and solved.calibration is not None:
+        calibration = solved.calibration
     return ChosenPlan(best.plan, "settings" if forced else "validation domains", calibration, tried)
 
 
@@ -163,45 +257,35 @@ def _validation_images(domains: DomainSet, domain: int, shots: Shots, seed: int)
     return images[order[:count]], images[order[count:][-TEST_OWN:]]
 
 
-def _try_domain(
+def _test_negatives(negatives: Tensor, domain: int, seed: int) -> Tensor:
+    drawn = generator_for("cpu", seed, "validation negatives", domain)
+    return negatives[torch.randperm(len(negatives), generator=drawn)[:TEST_NEGATIVES]]
+
+
+def _candidates(
     embedder: nn.Module,
     info: EmbedderInfo,
     domains: DomainSet,
     domain: int,
     own: Tensor,
-    tested: Tensor,
     negatives: Tensor,
-    candidates: Sequence[AdaptationPlan],
-    forced: bool,
-    settings: ProtocolSettings,
-    trials: dict[tuple[Any, ...], _Trial],
-) -> None:
-    drawn = generator_for("cpu", settings.seed, "validation negatives", domain)
-    others = negatives[torch.randperm(len(negatives), generator=drawn)[:TEST_NEGATIVES]]
-
-    def test(plan: AdaptationPlan, module: nn.Module) -> None:
-        rows = embed_images(module, info, domains, torch.cat((tested, others)), mirror=settings.mirror).cpu()
-        pairs = score_images(rows[: len(tested)], rows[len(tested) :], info.distance)
-        # Not adapting is one and the same candidate, whatever rate it is not done with.
-        key = (0,) if plan.leaves_unadapted else (plan.steps, plan.rate, plan.part, plan.average)
-        trial = trials.setdefault(key, _Trial(plan, [], {}))
-        trial.accuracy.append(all_triplets_accuracy(rows[: len(tested)], rows[len(tested) :], info.distance))
-        trial.pairs[domain] = pairs
-
-    if not forced:
-        test(replace(candidates[0], steps=0), embedder)
-    for number, candidate in enumerate(candidates):
-        at = [candidate.steps] if forced else [steps for steps in STEPS if 0 < steps <= candidate.steps]
-        generator = generator_for("cpu", settings.seed, "validation batches", domain, number)
+    forced: AdaptationPlan | None,
+    gradient: Sequence[AdaptationPlan],
+    solved: AdaptationPlan,
+    seed: int,
+) -> Iterator[tuple[AdaptationPlan, nn.Module]]:
+    """Yield every plan to be tested with the embedder that it leads to for one domain."""
+    generator = generator_for("cpu", seed, "validation batches", domain)
+    if forced is not None:
+        yield forced, adapt(embedder, info, domains, own, negatives, forced, generator)
+        return
+    yield AdaptationPlan(steps=0), embedder
+    if solved.stretch:
+        yield solved, adapt(embedder, info, domains, own, negatives, solved, generator)
+    for number, candidate in enumerate(gradient):
+        at = [steps for steps in STEPS if steps <= candidate.steps]
+        generator = generator_for("cpu", seed, "validation batches", domain, number)
         for steps, module in adaptation_path(embedder, info, domains, own, negatives, candidate, generator, at=at):
-            for average in (candidate.average,) if forced else AVERAGES:
-                test(replace(candidate, steps=steps, average=average), averaged(embedder, module, average))
-
-
-def _surely_best(trials: Sequence[_Trial]) -> _Trial:
-    """Return the most accurate candidate if it beats not adapting by more than a standard error, else not adapting."""
-    unadapted = next(trial for trial in trials if trial.plan.leaves_unadapted)
-    best = max(trials, key=lambda trial: sum(trial.accuracy))
-    gain = torch.tensor(best.accuracy) - torch.tensor(unadapted.accuracy)
-    error = float(gain.std()) / len(gain) ** 0.5 if len(gain) > 1 else float("inf")
-    return best if float(gain.mean()) > error else unadapted
+            for average in AVERAGES:
+                plan = replace(candidate, steps=steps, average=average)
+                yield plan, averaged(embedder, module, average)

@@ -16,20 +16,13 @@ from metasiam.evaluation.curves import accuracy_over_steps
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.episodes import all_way_accuracy, episode_accuracy
-from metasiam.evaluation.plans import MANY, ChosenPlan, Report, choose_plan
+from metasiam.evaluation.learning import learn_from_others
+from metasiam.evaluation.plans import MANY, ChosenPlan, Report
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
-from metasiam.evaluation.settings import ProtocolSettings, Shots
-from metasiam.evaluation.thresholds import (
-    DEFAULT_STRENGTH,
-    Calibration,
-    ScoredPairs,
-    TaskCalibration,
-    calibrate_globally,
-    join,
-    learn_strength,
-    score_images,
-)
+from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
+from metasiam.evaluation.thresholds import Calibration, ScoredPairs, TaskCalibration, join, score_images
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import generator_for
@@ -83,6 +76,8 @@ class _Evaluator:
     draws: Draws
     report: Report | None
     base: EmbeddedImages = field(init=False)  #: embeddings by the weights as they came
+    negatives: Tensor = field(init=False)  #: embeddings of ``draws.negatives`` by the weights as they came
+    background: Background = field(init=False)  #: of seen training images, for solved heads
     calibration: Calibration = field(init=False)  #: of the weights as they came
     plans: dict[str, ChosenPlan] = field(init=False)  #: by number of images
 
@@ -91,8 +86,11 @@ class _Evaluator:
             return Evaluation({"schema": 1, "protocol": self._settings(), "reference_protocol": self._reference()})
         self._say("embedding", 0, 1)
         self.base = self._embed(self.embedder, self._unadapted_images())
-        self.calibration = self._calibrate()
-        self.plans = {str(shots): self._plan(shots) for shots in self.settings.shots} if self.split.held_out else {}
+        learned = learn_from_others(
+            self.embedder, self.info, self.domains, self.split, self.settings, self.draws, self.base, self.report
+        )
+        self.negatives, self.background = learned.acted.negatives, learned.background
+        self.calibration, self.plans = learned.calibration, learned.plans
         results = [self._score(draw, "0", self.base, self._known_nothing()) for draw in self._tasks("seen")]
         for shots, chosen in self.plans.items():
             results += self._unadapted(shots, chosen) if chosen.plan.leaves_unadapted else self._adapted(shots, chosen)
@@ -130,43 +128,13 @@ class _Evaluator:
     def _known_nothing(self) -> TaskCalibration:
         return self.calibration.for_task(ScoredPairs(torch.empty(0), torch.empty(0, dtype=torch.bool)), 0)
 
-    def _calibrate(self) -> Calibration:
-        """Learn the global threshold from validation domains, or where there are none from seen training images."""
-        rows = {domain: self.base[images] for domain, images in self.draws.calibration.items()}
-        validation = self.draws.calibration_source == "validation"
-        owner = self.domains.labels.cpu()[self.draws.negatives]
-        scored = {
-            domain: score_images(own, self.base[self.draws.negatives[owner != domain]], self.info.distance)
-            for domain, own in rows.items()
-        }
-        scored = {domain: pairs for domain, pairs in scored.items() if pairs.answerable}
-        strength = DEFAULT_STRENGTH
-        if validation:
-            generator = generator_for("cpu", self.settings.seed, "strength")
-            strength = learn_strength(rows, self.base[self.draws.negatives], self.info.distance, generator)
-        source = "validation domains" if validation else "seen domains' training images"
-        return calibrate_globally(scored, strength=strength, source=source)
-
-    def _plan(self, shots: Shots) -> ChosenPlan:
-        return choose_plan(
-            self.embedder,
-            self.info,
-            self.domains,
-            self.split,
-            shots,
-            self.draws.adaptation_negatives,
-            self.calibration,
-            self.settings,
-            report=self.report,
-        )
-
     def _unadapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
         """Score the held-out tasks with the weights as they are; k images still give each its own threshold."""
         for draw in self._tasks("held_out"):
             calibration = self._known_nothing()
             if shots != "0":
                 own = self.draws.shots[shots][draw.domain]
-                pairs = score_images(self.base[own], self.base[self.draws.negatives], self.info.distance)
+                pairs = score_images(self.base[own], self.negatives, self.info.distance)
                 calibration = self.calibration.for_task(pairs, len(own))
             yield self._score(draw, shots, self.base, calibration)
 
@@ -184,6 +152,9 @@ class _Evaluator:
     def _adapted_embeddings(
         self, own: Tensor, chosen: ChosenPlan, stream: tuple[int | str, ...], indices: list[Tensor]
     ) -> EmbeddedImages:
+        if not chosen.plan.trains:  # the features stay the same
+            head = solve_head(self.base[own], self.background, chosen.plan.stretch, self.info.distance)
+            return self.base.transformed(head.float())
         generator = generator_for("cpu", self.settings.seed, "adaptation", *stream)
         adapted = adapt(
             self.embedder,
@@ -203,6 +174,9 @@ class _Evaluator:
 
         Where images are many, a fifth of them held back once is enough to calibrate on, at the cost of one adaptation.
         """
+        if not chosen.plan.trains:
+            rows, stretch = self.base[own], chosen.plan.stretch
+            return leave_out_scores(rows, self.negatives, self.background, stretch, self.info.distance)
         many = len(own) >= MANY
         folds = 5 if many else min(self.settings.folds, len(own) // 2)
         if folds < 2:

@@ -30,7 +30,7 @@ def similarity(embeddings: Tensor, first: Tensor, second: Tensor, distance: str,
     Raises:
         ValueError: for another distance.
     """
-    rows = _comparable(embeddings, distance)
+    rows = comparable(embeddings, distance)
     blocks = []
     for a, b in zip(torch.split(first, block), torch.split(second, block), strict=True):
         left, right = rows[a], rows[b]
@@ -40,7 +40,7 @@ def similarity(embeddings: Tensor, first: Tensor, second: Tensor, distance: str,
 
 def similarity_matrix(first: Tensor, second: Tensor, distance: str) -> Tensor:
     """Compare every row of ``first`` [A, D] with every row of ``second`` [B, D]: float [A, B], as ``similarity``."""
-    left, right = _comparable(first, distance), _comparable(second, distance)
+    left, right = comparable(first, distance), comparable(second, distance)
     products = left @ right.transpose(-1, -2)
     if distance == "cosine":
         return products
@@ -49,7 +49,12 @@ def similarity_matrix(first: Tensor, second: Tensor, distance: str) -> Tensor:
     return -squared.clamp(min=0)
 
 
-def _comparable(embeddings: Tensor, distance: str) -> Tensor:
+def comparable(embeddings: Tensor, distance: str) -> Tensor:
+    """Return float [..., D] embeddings as ``distance`` compares them: of length 1 for ``cosine``, else as they are.
+
+    Raises:
+        ValueError: for another distance.
+    """
     if distance == "cosine":
         return F.normalize(embeddings, dim=-1)
     if distance == "squared_euclidean":

@@ -1,0 +1,142 @@
+"""Acting out few-shot use on domains whose answers may be looked at, to learn what to do with few images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
+from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
+from metasiam.evaluation.thresholds import (
+    DEFAULT_STRENGTH,
+    STRENGTHS,
+    Calibration,
+    ScoredPairs,
+    accuracy_on_grid,
+    join,
+    middle_of_best,
+    score_images,
+    thin,
+    threshold_grid,
+)
+from metasiam.evaluation.verification import all_triplets_accuracy
+
+
+class Trial(NamedTuple):
+    """One domain taken for a new one: k of its images known, others tested."""
+
+    k: int
+    own_threshold: float | None  #: found on the k images; None where they have no pair to find it on
+    test: ScoredPairs  #: of its other images, under the head of the k
+    triplet_accuracy: float  #: of its other images, a fraction
+
+
+Trials = Mapping[int, Sequence[Trial]]
+
+
+def act_out(
+    domains: Mapping[int, Tensor],
+    negatives: Tensor,
+    owners: Tensor,
+    distance: str,
+    generator: torch.Generator,
+    *,
+    k: int,
+    draws: int = 1,
+    stretch: float = 0.0,
+) -> dict[int, list[Trial]]:
+    """Take each domain for a new one and do with k of its images what would be done with a new domain's.
+
+    Half of the negatives are known (for the head and the threshold), the other half tested on.
+
+    Args:
+        domains: float [m, D] embeddings of each domain's images; those with fewer than k + 2 are left out.
+        negatives: float [n, D], images of other domains; a domain's own among them are not used for it.
+        owners: int64 [n], the negatives' domains.
+        distance: as in ``verification.similarity``.
+        generator: on the CPU; draws the k images.
+        k: images known.
+        draws: of each domain.
+        stretch: of the solved head; 0 leaves the embeddings as they are.
+    """
+    found: dict[int, list[Trial]] = {}
+    known = torch.arange(len(negatives)) % 2 == 0
+    for domain, rows in domains.items():
+        other = owners != domain
+        near, far = negatives[known & other], negatives[~known & other]
+        if len(rows) < k + 2 or len(near) == 0 or len(far) == 0:
+            continue
+        background = learn_background(near, owners[known & other], distance)
+        found[domain] = []
+        for _ in range(draws):
+            order = torch.randperm(len(rows), generator=generator)
+            own, tested = rows[order[:k]], rows[order[k:]]
+            scored = leave_out_scores(own, near, background, stretch, distance) if stretch else None
+            scored = score_images(own, near, distance) if scored is None else scored
+            threshold = ThresholdCalibrator().fit(*scored).threshold if scored.answerable else None
+            head = solve_head(own, background, stretch, distance).to(rows.dtype)
+            tested, far_seen = tested @ head, far @ head  # symmetric
+            test = thin(score_images(tested, far_seen, distance), 2000)
+            found[domain].append(Trial(k, threshold, test, all_triplets_accuracy(tested, far_seen, distance)))
+    return found
+
+
+def learn_strength(trials: Trials) -> float:
+    """Return how strongly thresholds should have been shrunk in these trials, in images.
+
+    Each trial's own threshold is shrunk by every candidate strength towards the threshold that is best for the
+    *other* domains. The strength with the highest mean test accuracy is taken, the stronger of equals.
+
+    Args:
+        trials: by domain, with any mix of numbers of images.
+
+    Returns:
+        ``DEFAULT_STRENGTH`` where fewer than two domains have a threshold of their own.
+    """
+    usable = {d: [t for t in of if t.own_threshold is not None and t.test.answerable] for d, of in trials.items()}
+    usable = {domain: of for domain, of in usable.items() if of}
+    if len(usable) < 2:
+        return DEFAULT_STRENGTH
+    grid = threshold_grid([trial.test for of in usable.values() for trial in of])
+    curves = {d: torch.stack([accuracy_on_grid(t.test, grid) for t in of]).mean(0) for d, of in usable.items()}
+    total = torch.stack(list(curves.values())).sum(0)
+    gained = torch.zeros(len(STRENGTHS), dtype=torch.float64)
+    for domain, of in usable.items():
+        elsewhere = middle_of_best(grid, total - curves[domain])
+        for trial in of:
+            own = elsewhere if trial.own_threshold is None else trial.own_threshold
+            tried = [shrink(own, elsewhere, trial.k, strength) for strength in STRENGTHS]
+            gained += accuracy_on_grid(trial.test, torch.tensor(tried, dtype=torch.float64))
+    best = (gained >= gained.max() - 1e-9).nonzero().flatten()
+    return STRENGTHS[int(best[-1])]
+
+
+def calibrate_on_trials(trials: Trials, *, strength: float | None, source: str) -> Calibration:
+    """Learn the global threshold and probability curve for domains treated as these were.
+
+    Args:
+        trials: by domain, at least one.
+        strength: of shrinkage; None learns it from the trials.
+        source: said in the result.
+    """
+    tests = {domain: join([trial.test for trial in of]) for domain, of in trials.items() if of}
+    grid = threshold_grid(list(tests.values()))
+    accuracy = torch.stack([accuracy_on_grid(test, grid) for test in tests.values()]).mean(0)
+    probability = ProbabilityCalibrator("isotonic").fit(*join([thin(test, 2000) for test in tests.values()]))
+    learned = learn_strength(trials) if strength is None else strength
+    return Calibration(middle_of_best(grid, accuracy), probability, learned, source)
+
+
+def mean_accuracies(trials: Trials) -> Tensor:
+    """Return each domain's mean triplet accuracy over its trials: float64 [domains]."""
+    found = [sum(trial.triplet_accuracy for trial in of) / len(of) for of in trials.values() if of]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def surely_higher(values: Tensor, baseline: Tensor) -> bool:
+    """Whether paired values, one a domain, beat the baseline on average by more than one standard error."""
+    gain = values - baseline
+    return len(gain) > 1 and float(gain.mean()) > float(gain.std()) / float(len(gain)) ** 0.5
