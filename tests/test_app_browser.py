@@ -89,8 +89,8 @@ class Page:
         self.browser = browser
         self.wait(lambda: browser.execute_script("return document.body.dataset.ready === 'yes'"))
 
-    def wait(self, until: Callable[[], object]) -> None:
-        WebDriverWait(self.browser, 10, poll_frequency=0.05).until(lambda _: until())
+    def wait(self, until: Callable[[], object], seconds: float = 20) -> None:
+        WebDriverWait(self.browser, seconds, poll_frequency=0.05).until(lambda _: until())
 
     def find(self, selector: str):
         return self.browser.find_element(By.CSS_SELECTOR, selector)
@@ -229,7 +229,7 @@ def test_adapting_to_the_drawings_shows_before_and_after(page: Page) -> None:
         for shape in shapes:
             page.teach(name, shape)
     page.find("#adapt").click()
-    page.wait(lambda: "before" in page.text("#gain"))
+    page.wait(lambda: "before" in page.text("#gain"), 60)
     assert page.text("#gain").startswith("15 steps.")
     assert page.find("#adapted").is_selected()
     page.ask(OVAL, "ring")

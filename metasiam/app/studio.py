@@ -156,7 +156,9 @@ class Studio:
         for _ in range(_STEPS):
             drawn = _HAND.draw((len(images) * each,), generator)
             batch = _HAND.apply(images.repeat(each, 1, 1, 1), drawn, self.info.mean, self.info.std)
-            loss = normalised_softmax(model(batch.to(device)), proxies, labels.repeat(each).to(device), _TEMPERATURE)
+            loss = normalised_softmax(
+                model(batch.contiguous().to(device)), proxies, labels.repeat(each).to(device), _TEMPERATURE
+            )
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
