@@ -245,9 +245,7 @@ class SiameseConfig(TrainingConfig):
         one_of("--initial", self.initial, ("torch", "paper"))
         require(self.epochs >= 1, f"--epochs must be at least 1, not {self.epochs}.")
         require(0 < self.validation <= 0.5, f"--validation must be above 0 and at most 0.5, not {self.validation}.")
-        require(
-            self.difference_weight >= 0, f"--difference-weight must not be negative, not {self.difference_weight}."
-        )
+        require(self.difference_weight >= 0, f"--difference-weight must not be negative, not {self.difference_weight}.")
         one_of("--solver", self.solver, ("gradient", "svm"))
         require(self.penalty > 0, f"--penalty must be positive, not {self.penalty}. Try --penalty 1.")
         require(2 <= self.folds <= 20, f"--folds must be from 2 to 20, not {self.folds}.")

@@ -177,9 +177,7 @@ def adaptation_curves(method: str, start: float) -> list[Curve]:
     curves = []
     for label, gain in gains.items():
         accuracy = [start + gain * step for step in steps]
-        curves.append(
-            Curve(method, steps, accuracy, [a - 1.2 for a in accuracy], [a + 1.2 for a in accuracy], label)
-        )
+        curves.append(Curve(method, steps, accuracy, [a - 1.2 for a in accuracy], [a + 1.2 for a in accuracy], label))
     return curves
 
 

@@ -181,9 +181,7 @@ def test_one_step_is_the_step_computed_by_hand(domains: DomainSet) -> None:
 
 
 def test_batches_pair_different_images_of_the_domain_with_others() -> None:
-    anchor, positive, negative = draw_adaptation_batches(
-        torch.arange(3), torch.arange(10, 90), (50, 20), generator()
-    )
+    anchor, positive, negative = draw_adaptation_batches(torch.arange(3), torch.arange(10, 90), (50, 20), generator())
     assert set(anchor.unique().tolist()) == set(positive.unique().tolist()) == {0, 1, 2}
     assert bool((anchor != positive).all())
     assert int(negative.min()) >= 10

@@ -39,13 +39,17 @@ def naive_move(image: Tensor, mirrored: bool, down: int, right: int, reflect: bo
     return result
 
 
-@pytest.mark.parametrize("augmentation", [
-    Augmentation(flip=False),
-    Augmentation(),
-    Augmentation(flip=False, shift=2),
-    Augmentation(shift=3),
-    Augmentation(shift=3, reflect=True),
-], ids=["nothing", "flip", "shift", "flip and shift", "reflected"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        Augmentation(flip=False),
+        Augmentation(),
+        Augmentation(flip=False, shift=2),
+        Augmentation(shift=3),
+        Augmentation(shift=3, reflect=True),
+    ],
+    ids=["nothing", "flip", "shift", "flip and shift", "reflected"],
+)
 def test_mirroring_and_shifting_equal_a_loop_over_pixels(augmentation: Augmentation) -> None:
     images = pictures(20)
     parameters = augmentation.draw((20,), generator())

@@ -69,8 +69,11 @@ def test_show_writes_a_grid_of_pictures_and_never_over_a_file(photos: Path, tmp_
     with Image.open(out) as grid:
         tiles = np.asarray(grid)[:, 180:]
     source = np.asarray(Image.open(photos / "cat" / "0.png"))
-    shown = {bytes(tiles[50 * row + 3 : 50 * row + 48 : 6, 38 * column + 3 : 38 * column + 36 : 6])
-             for row in range(2) for column in range(3)}
+    shown = {
+        bytes(tiles[50 * row + 3 : 50 * row + 48 : 6, 38 * column + 3 : 38 * column + 36 : 6])
+        for row in range(2)
+        for column in range(3)
+    }
     assert source.tobytes() in shown
     before = out.read_bytes()
     refused = run(*arguments)

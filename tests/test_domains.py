@@ -174,11 +174,14 @@ def listed(name: str) -> dict[str, list[str]]:
     return dict(about)
 
 
-@pytest.mark.parametrize(("name", "sizes"), [
-    ("cifar-fs", [64, 16, 20]),
-    ("fc100", [60, 20, 20]),
-    ("omniglot-vinyals", [1028, 172, 423]),
-])
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("cifar-fs", [64, 16, 20]),
+        ("fc100", [60, 20, 20]),
+        ("omniglot-vinyals", [1028, 172, 423]),
+    ],
+)
 def test_published_splits_are_disjoint_and_complete(name: str, sizes: list[int]) -> None:
     parts = listed(name)
     assert [len(parts[part]) for part in ("train", "validation", "test")] == sizes
@@ -198,13 +201,16 @@ def test_a_split_file_chooses_by_name(tiny_domains: TinyDomains, tmp_path: Path)
     assert (split.seen, split.validation, split.held_out) == ((0, 2, 5), (1,), (3,))
 
 
-@pytest.mark.parametrize(("text", "complaint"), [
-    ("{", "cannot be read"),
-    ('{"train": []}', "cannot be read"),
-    ('{"train": ["cow"], "validation": [], "test": []}', "names the domain 'cow'"),
-    ('{"train": ["domain 00", "domain 01"], "validation": [], "test": ["domain 00"]}', "more than one list"),
-    ('{"train": ["domain 00"], "validation": [], "test": ["domain 01"]}', "fewer than 2 domains"),
-])
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "cannot be read"),
+        ('{"train": []}', "cannot be read"),
+        ('{"train": ["cow"], "validation": [], "test": []}', "names the domain 'cow'"),
+        ('{"train": ["domain 00", "domain 01"], "validation": [], "test": ["domain 00"]}', "more than one list"),
+        ('{"train": ["domain 00"], "validation": [], "test": ["domain 01"]}', "fewer than 2 domains"),
+    ],
+)
 def test_a_bad_split_file_is_refused(tiny_domains: TinyDomains, tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "bad.json"
     path.write_text(text)

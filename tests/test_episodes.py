@@ -50,9 +50,7 @@ def naive_accuracy(embeddings: Tensor, episodes: Episodes, distance: str) -> lis
 
 @pytest.mark.parametrize("distance", ["cosine", "squared_euclidean"])
 @pytest.mark.parametrize("shots", [1, 3])
-def test_episode_accuracy_equals_a_loop_in_any_chunk(
-    pool: Pool, embeddings: Tensor, distance: str, shots: int
-) -> None:
+def test_episode_accuracy_equals_a_loop_in_any_chunk(pool: Pool, embeddings: Tensor, distance: str, shots: int) -> None:
     episodes = draw_episodes(pool, ways=5, shots=shots, queries=4, episodes=7, generator=generator(3))
     expected = naive_accuracy(embeddings, episodes, distance)
     assert 0.3 < sum(expected) / 7 < 1
@@ -90,9 +88,7 @@ def test_one_support_of_every_domain_is_drawn(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("distance", ["cosine", "squared_euclidean"])
-def test_all_way_accuracy_equals_a_loop_over_the_other_images(
-    pool: Pool, embeddings: Tensor, distance: str
-) -> None:
+def test_all_way_accuracy_equals_a_loop_over_the_other_images(pool: Pool, embeddings: Tensor, distance: str) -> None:
     supports = all_way_one_shot(pool, 3, generator(7))
     owner = torch.repeat_interleave(torch.arange(7), pool.counts)
     expected = []

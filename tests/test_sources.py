@@ -226,13 +226,16 @@ def test_a_domain_with_one_image_is_refused(photos: Path, data_dir: Path) -> Non
         load(photos, data_dir)
 
 
-@pytest.mark.parametrize(("make", "complaint"), [
-    (lambda root: None, "is not a folder"),
-    (lambda root: root.write_text(""), "is not a folder"),
-    (lambda root: root.mkdir(), "has no images"),
-    (lambda root: save(root / "train" / "cat" / "0.png", pixels(0)), "train/ but no test/"),
-    (lambda root: save(root / "0.png", pixels(0)), "has no images"),
-])
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda root: None, "is not a folder"),
+        (lambda root: root.write_text(""), "is not a folder"),
+        (lambda root: root.mkdir(), "has no images"),
+        (lambda root: save(root / "train" / "cat" / "0.png", pixels(0)), "train/ but no test/"),
+        (lambda root: save(root / "0.png", pixels(0)), "has no images"),
+    ],
+)
 def test_folders_without_domains_are_refused(tmp_path: Path, data_dir: Path, make: object, complaint: str) -> None:
     root = tmp_path / "root"
     make(root)  # type: ignore[operator]
@@ -332,8 +335,11 @@ def test_medmnist_files_are_read(tmp_path: Path) -> None:
 
 def test_flat_labels_grey_images_and_class_names_are_read(tmp_path: Path) -> None:
     content = arrays(
-        train_images=np.zeros((4, 4, 4), np.uint8), train_labels=np.array([0, 1, 0, 1]),
-        test_images=np.zeros((2, 4, 4), np.uint8), test_labels=np.array([0, 1]), class_names=np.array(["cat", "dog"]),
+        train_images=np.zeros((4, 4, 4), np.uint8),
+        train_labels=np.array([0, 1, 0, 1]),
+        test_images=np.zeros((2, 4, 4), np.uint8),
+        test_labels=np.array([0, 1]),
+        class_names=np.array(["cat", "dog"]),
     )
     np.savez(tmp_path / "x.npz", **content)  # type: ignore[arg-type]
     domains = load_domains(f"npz:{tmp_path / 'x.npz'}", image_size=8)
@@ -341,17 +347,20 @@ def test_flat_labels_grey_images_and_class_names_are_read(tmp_path: Path) -> Non
     assert domains.images.shape == (6, 1, 8, 8)
 
 
-@pytest.mark.parametrize(("changes", "complaint"), [
-    ({"test_labels": None}, "has no array test_labels"),
-    ({"train_images": np.zeros((8, 4, 5, 3))}, "train_images are float64"),
-    ({"train_images": np.zeros((8, 4, 5, 2), np.uint8)}, r"train_images are uint8 \[8, 4, 5, 2\]"),
-    ({"train_labels": np.zeros((8, 3), np.uint8)}, "several labels"),
-    ({"train_labels": np.zeros(8)}, "must be integers"),
-    ({"train_labels": np.zeros(7, np.uint8)}, "for 8 images"),
-    ({"test_images": np.zeros((3, 4, 4, 3), np.uint8)}, "Give both one size"),
-    ({"class_names": np.array(["a", "b"])}, "has the label 5"),
-    ({"class_names": np.array(["a", None])}, "pickled objects, which are never run"),
-])
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"test_labels": None}, "has no array test_labels"),
+        ({"train_images": np.zeros((8, 4, 5, 3))}, "train_images are float64"),
+        ({"train_images": np.zeros((8, 4, 5, 2), np.uint8)}, r"train_images are uint8 \[8, 4, 5, 2\]"),
+        ({"train_labels": np.zeros((8, 3), np.uint8)}, "several labels"),
+        ({"train_labels": np.zeros(8)}, "must be integers"),
+        ({"train_labels": np.zeros(7, np.uint8)}, "for 8 images"),
+        ({"test_images": np.zeros((3, 4, 4, 3), np.uint8)}, "Give both one size"),
+        ({"class_names": np.array(["a", "b"])}, "has the label 5"),
+        ({"class_names": np.array(["a", None])}, "pickled objects, which are never run"),
+    ],
+)
 def test_npz_files_of_another_layout_are_refused(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:
     np.savez(tmp_path / "x.npz", **arrays(**changes))  # type: ignore[arg-type]
     with pytest.raises(MetaSiamError, match=complaint):
@@ -427,12 +436,15 @@ def test_a_character_that_a_face_lacks_is_not_drawn_as_a_box() -> None:
 # --- names and folders -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "complaint"), [
-    ("cifar10", "cifar10 is not known. Use one of glyphs, cifar100"),
-    ("folder", "should be folder:PATH"),
-    ("npz:", "should be npz:PATH"),
-    ("mnist:here", "should be mnist"),
-])
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("cifar10", "cifar10 is not known. Use one of glyphs, cifar100"),
+        ("folder", "should be folder:PATH"),
+        ("npz:", "should be npz:PATH"),
+        ("mnist:here", "should be mnist"),
+    ],
+)
 def test_unknown_names_say_what_there_is(name: str, complaint: str) -> None:
     with pytest.raises(MetaSiamError, match=complaint):
         load_domains(name)

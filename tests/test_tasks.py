@@ -201,10 +201,13 @@ def test_domains_and_images_of_episodes_are_in_uniformly_random_order() -> None:
     assert abs(chi_square(torch.tensor([order[tuple(row)] for row in images.tolist()]), 6)) < 6
 
 
-@pytest.mark.parametrize(("options", "complaint"), [
-    ({"ways": 6, "shots": 1, "queries": 1}, "6-way episodes need 6 domains, the pool has 5"),
-    ({"ways": 2, "shots": 1, "queries": 2}, "need 3 images a domain, one has 2"),
-])
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"ways": 6, "shots": 1, "queries": 1}, "6-way episodes need 6 domains, the pool has 5"),
+        ({"ways": 2, "shots": 1, "queries": 2}, "need 3 images a domain, one has 2"),
+    ],
+)
 def test_episodes_that_cannot_be_are_refused(options: dict[str, int], complaint: str) -> None:
     _, pool = uneven()
     with pytest.raises(ValueError, match=complaint):

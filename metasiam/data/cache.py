@@ -35,9 +35,7 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def cached(
-    path: Path, key: str, build: Callable[[], DomainSet], *, source: str, report: Report = quiet
-) -> DomainSet:
+def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str, report: Report = quiet) -> DomainSet:
     """Return the domain set packed in ``path`` when it was made from ``key``, else build and pack it.
 
     Args:

@@ -58,9 +58,7 @@ def accuracy_over_steps(
             # The same stream as the adaptation that was scored, so the curve passes through its result.
             generator = generator_for("cpu", settings.seed, "adaptation", domain, shots)
             negatives = draws.adaptation_negatives
-            path = adaptation_path(
-                embedder, info, domains, own, negatives, plan, generator, at=steps_shown
-            )
+            path = adaptation_path(embedder, info, domains, own, negatives, plan, generator, at=steps_shown)
             for steps, module in path:
                 part_way = averaged(embedder, module, plan.average)
                 embedded = embed_all(part_way, info, domains, [triplets], mirror=settings.mirror)

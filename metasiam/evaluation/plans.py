@@ -111,7 +111,7 @@ class ActedDomains:
 
     def trials(self, k: int, stretch: float, seed: int) -> Trials:
         """Act out k images, the same ones for every stretch."""
-        draws = max(40 // max(len(self.rows), 1), 1)
+        draws = max(20 // max(len(self.rows), 1), 1)
         generator = generator_for("cpu", seed, "trials", k)
         return act_out(
             self.rows, self.negatives, self.owners, self.distance, generator, k=k, draws=draws, stretch=stretch

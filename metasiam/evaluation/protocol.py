@@ -105,9 +105,7 @@ class _Evaluator:
         return Evaluation(data, tuple(results), episodes)
 
     def _reference(self) -> dict[str, Any]:
-        return reference_protocol(
-            self.embedder, self.info, self.domains, self.split, self.settings, report=self.report
-        )
+        return reference_protocol(self.embedder, self.info, self.domains, self.split, self.settings, report=self.report)
 
     def _say(self, what: str, done: int, total: int) -> None:
         if self.report is not None:
@@ -191,9 +189,7 @@ class _Evaluator:
             parts.append(score_images(embedded[score_on], embedded[negatives], self.info.distance))
         return join(parts)
 
-    def _score(
-        self, draw: TaskDraw, shots: str, embedded: EmbeddedImages, calibration: TaskCalibration
-    ) -> TaskResult:
+    def _score(self, draw: TaskDraw, shots: str, embedded: EmbeddedImages, calibration: TaskCalibration) -> TaskResult:
         pairs = draw.pairs
         scores = embedded.similarity(pairs.first, pairs.second)
         adapted_to = self.plans.get(shots) if draw.part == "held_out" else None
@@ -235,9 +231,7 @@ class _Evaluator:
             found[name] = episode_accuracy(self.base.rows, places, self.info.distance)
         if draws.held_out_test is not None and len(draws.supports):
             pool = draws.held_out_test
-            found["all-way 1-shot"] = all_way_accuracy(
-                self.base[pool.images], pool, draws.supports, self.info.distance
-            )
+            found["all-way 1-shot"] = all_way_accuracy(self.base[pool.images], pool, draws.supports, self.info.distance)
         return found
 
     def _protocol(self) -> dict[str, Any]:

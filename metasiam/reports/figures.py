@@ -75,9 +75,7 @@ def task_bars(
         heights = [row - 0.39 + thickness * (place + 0.5) for row, task in enumerate(tasks) if task in found_of]
         found_here = [found_of[task] for task in tasks if task in found_of]
         means = np.array([found.mean for found in found_here])
-        axes.barh(
-            heights, means - 50, thickness * 0.86, left=50, color=styles[method].colour, label=in_legend(method)
-        )
+        axes.barh(heights, means - 50, thickness * 0.86, left=50, color=styles[method].colour, label=in_legend(method))
         for height, found in zip(heights, found_here, strict=True):
             if found.low is not None and found.high is not None:
                 for colour, width in ((PAPER, 2.4), (INK, 1.1)):  # a pale rim keeps it visible on the bar

@@ -111,8 +111,7 @@ def task_rows(evaluation: Json, regime: str | None = None, shots: str | None = N
     return [
         row
         for row in rows
-        if (regime is None or str(row.get("regime")) == regime)
-        and (shots is None or str(row.get("shots")) == shots)
+        if (regime is None or str(row.get("regime")) == regime) and (shots is None or str(row.get("shots")) == shots)
     ]
 
 
@@ -244,7 +243,8 @@ def clean(text: object, limit: int = 2000) -> str:
     line = "".join(
         " " if letter in "\t\n\r" else letter
         for letter in str(text)
-        if letter in "\t\n\r" or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        if letter in "\t\n\r"
+        or unicodedata.category(letter) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
         or letter == "\u200d"
     ).strip()
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"

@@ -49,9 +49,7 @@ def evaluation_page(
     )
 
 
-def comparison_page(
-    compare: Json, *, settings: Mapping[str, Json] | None = None, extras: Extras = _NOTHING
-) -> str:
+def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None, extras: Extras = _NOTHING) -> str:
     """Return the page of a comparison; of a single run if the comparison has one method only.
 
     Args:

@@ -84,13 +84,10 @@ def to_rich(table: Table) -> rich.table.Table:
         words = [word for word in column.title.split() if column.align == "right"]
         whole = max((cell_len(line) for part in [*cells, *words] for line in part.split("\n")), default=0)
         title = column.title.replace(" ", "\n") if stacked else column.title
-        drawn.add_column(
-            Text(title), justify=column.align, min_width=whole if column.align == "right" else None
-        )
+        drawn.add_column(Text(title), justify=column.align, min_width=whole if column.align == "right" else None)
     for place, row in enumerate(table.rows):
         texts = [
-            Text(text(cell), style="bold" if (place, column) in table.strong else "")
-            for column, cell in enumerate(row)
+            Text(text(cell), style="bold" if (place, column) in table.strong else "") for column, cell in enumerate(row)
         ]
         drawn.add_row(*texts, end_section=place == len(table.rows) - 1 and bool(table.footer))
     for row in table.footer:

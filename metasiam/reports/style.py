@@ -254,9 +254,7 @@ def save_figure(figure: Figure, path: Path) -> None:
             metadata = {"Date": None} if path.suffix == ".svg" else None
             figure.savefig(path, dpi=200, metadata=metadata)
     except OSError as error:
-        raise MetaSiamError(
-            f"{path} cannot be written ({error.strerror or error}). Choose another --out."
-        ) from error
+        raise MetaSiamError(f"{path} cannot be written ({error.strerror or error}). Choose another --out.") from error
 
 
 def inline_svg(figure: Figure, name: str, description: str) -> str:

@@ -93,17 +93,11 @@ def chosen_condition(
     Unless told, it is what reports lead with: five images where they were measured, else the most; closed before
     antidomain.
     """
-    found = [
-        key
-        for key in task_conditions(evaluations)
-        if regime in (None, key[0]) and shots in (None, key[1])
-    ]
+    found = [key for key in task_conditions(evaluations) if regime in (None, key[0]) and shots in (None, key[1])]
     return best_condition(found, shots or "5") or (regime or "closed", shots or "0")
 
 
-def _mean_of_tasks(
-    evaluation: Json, rows: Sequence[Json], regime: str, shots: str, column: str
-) -> Interval | None:
+def _mean_of_tasks(evaluation: Json, rows: Sequence[Json], regime: str, shots: str, column: str) -> Interval | None:
     """Return the mean with its interval from METRICS, where it is about these rows; else their plain mean."""
     overall = metric(metrics_of(evaluation, regime, shots), TASK_METRICS[column])
     if overall is not None:

@@ -34,8 +34,7 @@ def loss_curve(histories: Mapping[str, Sequence[Json]], *, order: Sequence[str] 
         order: see the module.
     """
     kept = {
-        name: [line for line in lines if interval(line.get("loss")) is not None]
-        for name, lines in histories.items()
+        name: [line for line in lines if interval(line.get("loss")) is not None] for name, lines in histories.items()
     }
     lines_of_all = [line for lines in kept.values() for line in lines]
     along = "images" if lines_of_all and all("images" in line for line in lines_of_all) else "step"

@@ -43,9 +43,7 @@ def leading_condition(compare: Json) -> tuple[str, str, str] | None:
     """Return the (regime, shots, metric) that the report leads with: closed, five images, calibrated pairs."""
     methods = list((compare.get("methods") or {}).values())
     for name in LEADING:
-        found = [
-            key for key in conditions(methods) if any(metric(metrics_of(data, *key), name) for data in methods)
-        ]
+        found = [key for key in conditions(methods) if any(metric(metrics_of(data, *key), name) for data in methods)]
         chosen = best_condition(found, "5")
         if chosen is not None:
             return *chosen, name

@@ -106,9 +106,7 @@ def draw_templates(letters: str) -> Templates:
     counts = []
     for letter in letters:
         latin = letter.isascii() and letter.isalnum()
-        here = [
-            font for font, known, only_latin in faces if ord(letter) in known and (latin or not only_latin)
-        ]
+        here = [font for font, known, only_latin in faces if ord(letter) in known and (latin or not only_latin)]
         ink += [_template(font, letter) for font in here]
         counts.append(len(here))
     sizes = torch.tensor(counts)
