@@ -74,7 +74,7 @@ class ProbabilityCalibrator:
             Zadrozny & Elkan, 2002; needs hundreds of same pairs).
         base: a fitted calibrator of other domains. Its log-odds then take the place of the score: its curve gives
             the shape, and a Platt fit needs only to move and stretch it. Similarities of embeddings are far from
-            logistic, so with few images this is much better than a plain Platt fit (``docs/calibration.md``).
+            logistic, so with few images a plain Platt fit of the scores has the wrong shape.
     """
 
     def __init__(
