@@ -23,7 +23,7 @@ from metasiam.gallery.scoring import NameScorer
 from metasiam.models.files import EmbedderInfo
 
 HERE = Path(__file__).resolve().parent
-KNOWN, SHOTS, BACKGROUND_IMAGES = 8, 5, 20
+KNOWN, SHOTS, BACKGROUND_IMAGES, ENROL_FROM = 8, 5, 20, 100
 RATES = (0.05, 0.1, 0.2, 0.3)
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     split = ms.split_domains(domains, held_out=given.held_out)
     embedder, info = ms.load_embedder(given.weights, arch=given.arch)
     seen = torch.cat([domains.pool([d], "test").images[:BACKGROUND_IMAGES] for d in split.seen])
-    enrolled = torch.cat([domains.pool([d], "train").images[:100] for d in split.held_out])
+    enrolled = torch.cat([domains.pool([d], "train").images[:ENROL_FROM] for d in split.held_out])
     tested = domains.pool(split.held_out, "test").images
     index = torch.cat((seen, enrolled, tested))
     part = torch.tensor([0, 1, 2]).repeat_interleave(torch.tensor([len(seen), len(enrolled), len(tested)]))
