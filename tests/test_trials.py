@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from metasiam.evaluation.plans import ActedDomains, choose_stretch, default_stretch
-from metasiam.evaluation.solved import Background, learn_background, leave_out_scores, solve_head
+from metasiam.evaluation.plans import choose_stretch
+from metasiam.evaluation.solved import Background, default_stretch, learn_background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, calibrate_globally, score_images
-from metasiam.evaluation.trials import act_out, calibrate_on_trials, learn_strength, surely_higher
+from metasiam.evaluation.trials import ActedDomains, act_out, calibrate_on_trials, learn_strength, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy, similarity_matrix
 
 

@@ -10,7 +10,6 @@ from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.draws import Draws
 from metasiam.evaluation.embedded import EmbeddedImages
 from metasiam.evaluation.plans import (
-    ActedDomains,
     ChosenPlan,
     Report,
     calibrate_default,
@@ -21,7 +20,7 @@ from metasiam.evaluation.plans import (
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import Background, learn_background
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally, score_images
-from metasiam.evaluation.trials import learn_strength
+from metasiam.evaluation.trials import ActedDomains, learn_strength
 from metasiam.models.files import EmbedderInfo
 
 #: Numbers of images that the shrinkage strength of unadapted embedders is learned on.

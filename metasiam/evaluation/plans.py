@@ -13,9 +13,9 @@ from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
-from metasiam.evaluation.solved import FEWEST
+from metasiam.evaluation.solved import FEWEST, default_stretch
 from metasiam.evaluation.thresholds import Calibration, ScoredPairs, calibrate_globally, score_images
-from metasiam.evaluation.trials import Trials, act_out, calibrate_on_trials, mean_accuracies, surely_higher
+from metasiam.evaluation.trials import ActedDomains, calibrate_on_trials, mean_accuracies, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import generator_for
@@ -54,15 +54,6 @@ class ChosenPlan:
         return {"chosen_on": self.chosen_on, **asdict(self.plan)}
 
 
-def default_stretch(k: int) -> float:
-    """Return the solved head's stretch for k images where there are no validation domains to choose it on.
-
-    Chosen on the published 50-50 weights, acting out domains 50 to 89: best were 0 at 1 image, 0.5 at 2, 1 to 2 at
-    5, and 8 or more at 20 and 100, with little lost on either side.
-    """
-    return 0.0 if k < FEWEST else min(k / 5, 8.0)
-
-
 def default_plan(shots: Shots, settings: ProtocolSettings) -> ChosenPlan:
     """Return the plan without validation domains: the settings' steps where given.
 
@@ -82,40 +73,21 @@ def _batch(shots: Shots) -> int:
 
 
 def gradient_candidates(shots: Shots) -> tuple[AdaptationPlan, ...]:
-    """Return the gradient plans worth trying: the fewer the images, the gentler and fewer the steps."""
-    gentle = AdaptationPlan(steps=10, rate=3e-4, batch=_batch(shots))
+    """Return the gradient plans worth trying: the fewer the images, the gentler and fewer the steps.
+
+    With few images BatchNorm's scales and shifts alone were as good as all weights, or better.
+    """
     if shots == "all" or shots >= MANY:
         return (AdaptationPlan(steps=30, rate=1e-3),)
-    if shots >= 10:
-        return replace(gentle, rate=1e-3), gentle
-    return (gentle,) if shots >= FEWEST else ()
-
-
-@dataclass(frozen=True, eq=False)
-class ActedDomains:
-    """Embedded images of domains to act out few-shot use on, by the unadapted embedder.
-
-    Attributes:
-        rows: float [m, D] by domain.
-        negatives: float [n, D], of seen domains.
-        owners: int64 [n], the negatives' domains.
-        distance: as in ``verification.similarity``.
-        source: which domains, for people to read.
-    """
-
-    rows: dict[int, Tensor]
-    negatives: Tensor
-    owners: Tensor
-    distance: str
-    source: str
-
-    def trials(self, k: int, stretch: float, seed: int) -> Trials:
-        """Act out k images, the same ones for every stretch."""
-        draws = max(20 // max(len(self.rows), 1), 1)
-        generator = generator_for("cpu", seed, "trials", k)
-        return act_out(
-            self.rows, self.negatives, self.owners, self.distance, generator, k=k, draws=draws, stretch=stretch
-        )
+    if shots < FEWEST:
+        return ()
+    few = shots < 10
+    plan = AdaptationPlan(batch=SMALL_BATCH)
+    return (
+        replace(plan, steps=5 if few else 10, rate=1e-3),
+        replace(plan, steps=10 if few else 20, rate=3e-4),
+        replace(plan, steps=20 if few else 30, rate=1e-3, part="batchnorm"),
+    )
 
 
 def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: int) -> ChosenPlan:
@@ -188,7 +160,7 @@ def choose_plan(
         shots: number of images, at least 1.
         negatives: seen-domain training images, for adaptation and for testing.
         solved: from ``choose_stretch``.
-        unadapted: the unadapted embedder's; its strength is kept for gradient plans.
+        unadapted: the unadapted embedder's.
         settings: seed, how many validation domains to use; with ``adapt_steps`` nothing is chosen, but the global
             threshold of embedders adapted so is found.
         candidates: gradient plans, each tried at ``STEPS`` up to its own; default ``gradient_candidates(shots)``.
@@ -218,12 +190,19 @@ def choose_plan(
             record.pairs[domain] = score_images(own, far, info.distance)
     if not tested:
         return default_plan(shots, settings)
-    return _best(list(tested.values()), forced, shots, solved, unadapted)
+    known = int(domains.pool(split.held_out, "train").counts.max()) if shots == "all" else shots
+    return _best(list(tested.values()), forced, shots, known, solved, unadapted)
 
 
 def _best(
-    tested: list[_Tested], forced: AdaptationPlan | None, shots: Shots, solved: ChosenPlan, unadapted: Calibration
+    tested: list[_Tested],
+    forced: AdaptationPlan | None,
+    shots: Shots,
+    known: int,
+    solved: ChosenPlan,
+    unadapted: Calibration,
 ) -> ChosenPlan:
+    """Return the plan to use, with the global threshold that goes with it; ``known`` is ``shots`` as a number."""
     best = max(tested, key=lambda record: sum(record.accuracy))
     if forced is None:
         baseline = next(record for record in tested if record.plan.leaves_unadapted)
@@ -240,7 +219,10 @@ def _best(
     calibration = unadapted
     if best.plan.trains:
         source = f"validation domains adapted to {shots} images"
-        calibration = calibrate_globally(best.pairs, strength=unadapted.strength, source=source)
+        # A domain's own threshold comes from another run of steps than the one it is used with: noise that more
+        # images do not take away. So it never weighs more than that of validation domains adapted alike.
+        strength = max(unadapted.strength, float(known))
+        calibration = calibrate_globally(best.pairs, strength=strength, source=source)
     elif best.plan.stretch and solved.calibration is not None:
         calibration = solved.calibration
     return ChosenPlan(best.plan, "settings" if forced else "validation domains", calibration, tried)

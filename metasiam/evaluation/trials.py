@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from metasiam.evaluation.thresholds import (
     threshold_grid,
 )
 from metasiam.evaluation.verification import all_triplets_accuracy
+from metasiam.training.machine import generator_for
 
 
 class Trial(NamedTuple):
@@ -82,6 +84,33 @@ def act_out(
             test = thin(score_images(tested, far_seen, distance), 2000)
             found[domain].append(Trial(k, threshold, test, all_triplets_accuracy(tested, far_seen, distance)))
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class ActedDomains:
+    """Embedded images of domains to act out few-shot use on, by the unadapted embedder.
+
+    Attributes:
+        rows: float [m, D] by domain.
+        negatives: float [n, D], of seen domains.
+        owners: int64 [n], the negatives' domains.
+        distance: as in ``verification.similarity``.
+        source: which domains, for people to read.
+    """
+
+    rows: dict[int, Tensor]
+    negatives: Tensor
+    owners: Tensor
+    distance: str
+    source: str
+
+    def trials(self, k: int, stretch: float, seed: int) -> Trials:
+        """Act out k images, the same ones for every stretch."""
+        draws = max(20 // max(len(self.rows), 1), 1)
+        generator = generator_for("cpu", seed, "trials", k)
+        return act_out(
+            self.rows, self.negatives, self.owners, self.distance, generator, k=k, draws=draws, stretch=stretch
+        )
 
 
 def learn_strength(trials: Trials) -> float:
