@@ -43,9 +43,10 @@ def about(result: dict[str, Any]) -> str:
     """Say how and where a result was made."""
     machine, settings = result["machine"], result["settings"]
     data = "" if settings["data"] == "synthetic" else f" --data {settings['data']}"
+    module = "training_step" if result["benchmark"] == "training_loss" else result["benchmark"]
     load_average = machine["load_average"][0]
     return (
-        f"`python -m benchmarks.{result['benchmark']}{data} --seed {settings['seed']}` on {machine['cores']} cores of "
+        f"`python -m benchmarks.{module}{data} --seed {settings['seed']}` on {machine['cores']} cores of "
         f"{machine.get('processor', 'an unnamed processor')}, torch {machine.get('torch', '(not loaded)')}, load "
         f"average {load_average} at the end (1 is one busy core; above {machine['cores']}, others were computing too)."
     )
@@ -67,8 +68,6 @@ def training_step(result: dict[str, Any]) -> str:
     """The rows of the training step, compiling and final losses."""
     rows, said = [], []
     for arch, found in result["results"].items():
-        if arch == "final_loss":
-            continue
         rows += [
             [
                 arch,
@@ -87,11 +86,19 @@ def training_step(result: dict[str, Any]) -> str:
                 "steps. It is not part of the rates above."
             )
     text = table(["", "side", "images/s", "wall clock", "CPU seconds", "peak MB"], rows)
-    for arch, sides in result["results"].get("final_loss", {}).items():
-        steps = result["settings"]["loss_steps"]
-        means = "; ".join(f"{name} {found['mean']:.4f} ({found['by_seed']})" for name, found in sides.items())
-        said.append(f"Mean loss of the last tenth of {steps} steps of {arch}, mean over seeds (each seed's): {means}.")
     return text + "\n" + "\n\n".join(said) + "\n"
+
+
+def training_loss(result: dict[str, Any]) -> str:
+    """The final losses of both sides."""
+    settings = result["settings"]
+    rows = [
+        [arch, name, f"{found['mean']:.4f}", ", ".join(f"{value:.4f}" for value in found["by_seed"])]
+        for arch, sides in result["results"].items()
+        for name, found in sides.items()
+    ]
+    said = f"Mean loss of the last tenth of {settings['loss_steps']} steps of 3 × {settings['batch']} images.\n\n"
+    return said + table(["", "side", "mean", "each seed's"], rows)
 
 
 def overhead(result: dict[str, Any]) -> str:
@@ -207,6 +214,9 @@ Against three separate fp32 forward passes with a `DataLoader` for each domain (
 × 128 images a step, sampling and augmentation included; each side is a process of its own.
 
 """,
+    "training_loss": """### Does it learn as much?
+
+""",
     "overhead": """## Overhead of an iteration
 
 Sampling, gathering, augmenting, interpolating and logging, against bare compiled forward-backward-Adam on one fixed
@@ -279,6 +289,7 @@ numbers a domain, and their cost does not grow with either.
 
 SECTIONS = {
     "training_step": training_step,
+    "training_loss": training_loss,
     "overhead": overhead,
     "sampling": sampling,
     "evaluation": evaluation,
