@@ -84,7 +84,7 @@ def learn_from_others(
         if not split.validation or settings.choice_domains == 0:
             if not default.plan.stretch:
                 return default
-            return calibrate_default(acted, default, images, calibration.strength, settings.seed)
+            return calibrate_default(acted, default, images, settings.seed)
         solved = choose_stretch(acted, images, calibration, settings.seed)
         return choose_plan(
             embedder,

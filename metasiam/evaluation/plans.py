@@ -14,7 +14,13 @@ from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_pat
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import FEWEST, default_stretch
-from metasiam.evaluation.thresholds import Calibration, ScoredPairs, calibrate_globally, score_images
+from metasiam.evaluation.thresholds import (
+    DEFAULT_HEAD_STRENGTH,
+    Calibration,
+    ScoredPairs,
+    calibrate_globally,
+    score_images,
+)
 from metasiam.evaluation.trials import ActedDomains, calibrate_on_trials, mean_accuracies, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
@@ -108,19 +114,21 @@ def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: in
         return none
     best = max(STRETCHES, key=lambda stretch: float(accuracy[stretch].mean()))
     tried = [{"stretch": s, "steps": 0, "triplet_accuracy": 100 * float(v.mean())} for s, v in accuracy.items()]
-    if not surely_higher(accuracy[best], accuracy[0.0]):
+    # The smallest that is not surely worse than the best (the one-standard-error rule): 0 wherever that will do.
+    chosen = next(s for s in (0.0, *STRETCHES) if s == best or not surely_higher(accuracy[best], accuracy[s]))
+    if chosen == 0:
         return replace(none, tried=tried)
-    calibration = calibrate_on_trials(trials[best], strength=None, source=f"{acted.source}, {k} images known")
-    return ChosenPlan(AdaptationPlan(steps=0, stretch=best), "validation domains", calibration, tried)
+    calibration = calibrate_on_trials(trials[chosen], strength=None, source=f"{acted.source}, {k} images known")
+    return ChosenPlan(AdaptationPlan(steps=0, stretch=chosen), "validation domains", calibration, tried)
 
 
-def calibrate_default(acted: ActedDomains, chosen: ChosenPlan, k: int, strength: float, seed: int) -> ChosenPlan:
+def calibrate_default(acted: ActedDomains, chosen: ChosenPlan, k: int, seed: int) -> ChosenPlan:
     """Give a default solved head the global threshold that goes with it, acted out on these domains."""
     trials = acted.trials(k, chosen.plan.stretch, seed)
     if not trials:
         return chosen
     source = f"{acted.source}, {k} images known"
-    return replace(chosen, calibration=calibrate_on_trials(trials, strength=strength, source=source))
+    return replace(chosen, calibration=calibrate_on_trials(trials, strength=DEFAULT_HEAD_STRENGTH, source=source))
 
 
 @dataclass(frozen=True, eq=False)
