@@ -1,4 +1,4 @@
-"""Keep a run's or a comparison's numbers in benchmarks/results, without the weights and without this machine's paths.
+"""Keep a run's, an evaluation's or a comparison's numbers in benchmarks/results, without the weights and without this machine's paths.
 
     python -m benchmarks.keep runs/compare cifar100-compare
 
@@ -31,6 +31,8 @@ def gathered(folder: Path) -> dict[str, Any]:
         runs = {path.parent.name: read("config.json", path.parent) for path in sorted(folder.glob("*/config.json"))}
         seconds = {name: _seconds(folder / name) for name in runs}
         return {"compare": read("compare.json"), "configs": runs, "training_seconds": seconds}
+    if not (folder / "config.json").is_file():  # weights trained elsewhere
+        return {"evaluation": read("evaluation.json")}
     return {
         "config": read("config.json"),
         "training_seconds": _seconds(folder),
