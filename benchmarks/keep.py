@@ -1,4 +1,4 @@
-"""Keep a run's, an evaluation's or a comparison's numbers in benchmarks/results, without the weights and without this machine's paths.
+"""Keep the numbers of a run, an evaluation or a comparison in benchmarks/results, without weights and machine's paths.
 
     python -m benchmarks.keep runs/compare cifar100-compare
 
