@@ -124,6 +124,7 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
         run(["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e", "--protocol", "balanced,reference"]) == 0
     )
     assert "reference_protocol" in json.loads(Path("e/evaluation.json").read_text())
+    assert "By the seeds' own protocol" in capsys.readouterr().out
     assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
     assert "another architecture" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
 

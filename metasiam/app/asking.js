@@ -23,10 +23,12 @@ export async function ask(path, body) {
   return value;
 }
 
-// Live answers: one question under way at a time, and then the newest.
+// Live answers: one question under way at a time, and then the newest. An answer that arrives takes back this
+// question's own complaint only: what an action has just said stays.
 export function live(question) {
   let running = false;
   let again = false;
+  let said = "";
   return async function next() {
     if (running) {
       again = true;
@@ -37,9 +39,11 @@ export function live(question) {
       again = false;
       try {
         await question();
-        complain("");
+        if (said && find("message").textContent === said) complain("");
+        said = "";
       } catch (error) {
-        complain(error.message);
+        said = error.message;
+        complain(said);
       }
     } while (again);
     running = false;

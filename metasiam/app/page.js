@@ -225,7 +225,13 @@ function choose(tab) {
 
 function start() {
   const acts = { first: comparePads, second: comparePads, example: lookAtExample, query: recognise };
-  for (const card of document.querySelectorAll("[data-pad]")) pads[card.dataset.pad] = new Pad(card, acts[card.dataset.pad], complain);
+  for (const card of document.querySelectorAll("[data-pad]")) {
+    const changed = () => {
+      complain("");
+      acts[card.dataset.pad]();
+    };
+    pads[card.dataset.pad] = new Pad(card, changed, complain);
+  }
   const tabs = [...document.querySelectorAll("[role=tab]")];
   for (const tab of tabs) {
     tab.addEventListener("click", () => choose(tab));

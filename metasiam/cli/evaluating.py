@@ -110,13 +110,18 @@ def write_evaluation(run: Run, evaluation: Evaluation, domains: DomainSet) -> li
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable[Path]) -> None:
-    """Print the per-task table, the means, and what was written."""
+    """Print the per-task table, the means, the seeds' own measurements where made, and what was written."""
+    from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import to_rich
     from metasiam.reports.tables import summary_table, task_table
 
     if evaluation.data.get("held_out", {}).get("tasks"):
         console.print(to_rich(task_table(evaluation.data)))
-    console.print(to_rich(summary_table(evaluation.data)))
+    summary = summary_table(evaluation.data)
+    if summary.rows:
+        console.print(to_rich(summary))
+    if "reference_protocol" in evaluation.data:
+        console.print(to_rich(reference_table({"this embedder": evaluation.data})))
     print_written(console, written)
 
 
