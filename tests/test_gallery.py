@@ -15,6 +15,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.calibration import shrink
 from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery
 from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery.pictures import embed_pixels
 from metasiam.gallery.recognise import suitability, unlikeness
 from metasiam.gallery.scoring import NameScorer, centroids, leave_one_out_scores
 from metasiam.gallery.store import check_name
@@ -221,3 +222,12 @@ def test_pictures_unlike_the_background_are_called_so():
     assert "unlike" in suitability(INFO, unlikeness(unlike, made))
     assert "tiny blobs" in suitability(INFO, None)
     assert unlikeness(alike, replace(made, background=None)) is None
+
+
+def test_an_embedder_without_parameters_compares_pictures() -> None:
+    """Fisher vectors keep what they learned in buffers alone."""
+    info = EmbedderInfo("fisher", channels=1, image_size=(4, 4), mean=(0.5,), std=(0.25,))
+    pixels = torch.randint(0, 256, (3, 1, 4, 4), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    rows = embed_pixels(torch.nn.Flatten(), info, pixels)
+    expected = torch.nn.functional.normalize(((pixels.float() / 255 - 0.5) / 0.25).flatten(1), dim=1)
+    torch.testing.assert_close(rows, expected)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from metasiam.data.augment import normalise
 from metasiam.data.domains import DomainSet
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, device_of
 
 
 @torch.inference_mode()
@@ -36,7 +36,7 @@ def embed_images(
     Returns:
         float32 [M, D] on ``device``; rows have length 1 when the distance is cosine.
     """
-    device = torch.device(device) if device is not None else next(embedder.parameters()).device
+    device = torch.device(device) if device is not None else device_of(embedder)
     training = embedder.training
     embedder.eval()
     try:

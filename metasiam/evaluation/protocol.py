@@ -24,7 +24,7 @@ from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import Calibration, ScoredPairs, TaskCalibration, join, score_images
 from metasiam.evaluation.verification import best_threshold
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.training.machine import generator_for
 
 #: The threshold of the classic seed, for embedders that bring none of their own.
@@ -60,7 +60,7 @@ def evaluate(
     """
     settings = settings if settings is not None else ProtocolSettings()
     drawn = draws if draws is not None else draw_protocol(domains, split, settings)
-    domains = domains.to(next(embedder.parameters()).device)
+    domains = domains.to(device_of(embedder))
     return _Evaluator(embedder, info, domains, split, settings, drawn, report).run()
 
 

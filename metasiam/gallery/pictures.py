@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from metasiam.data.augment import normalise
 from metasiam.data.sources.pictures import decode_picture, image_suffixes
 from metasiam.errors import MetaSiamError
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, device_of
 
 _BATCH = 64  # pictures decoded and embedded at a time
 
@@ -124,7 +124,7 @@ def fitted(picture: Tensor, info: EmbedderInfo) -> Tensor:
 @torch.inference_mode()
 def embed_pixels(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirror: bool = False) -> Tensor:
     """Embed uint8 [B, C, H, W]: float32 [B, D] on the CPU, rows of length 1 when the distance is cosine."""
-    device = next(embedder.parameters()).device
+    device = device_of(embedder)
     images = normalise(pixels.to(device), info.mean, info.std)
     rows = _lengths(embedder(images), info)
     if mirror:

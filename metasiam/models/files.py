@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,6 +21,12 @@ from metasiam.safe_load import UnsafeOrDamaged, load_plain
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
 SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 EMBEDDER_FILE = "embedder.safetensors"
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return where a module's parameters are; its buffers, where it has none (Fisher vectors); else the CPU."""
+    tensor = next(itertools.chain(module.parameters(), module.buffers()), None)
+    return tensor.device if tensor is not None else torch.device("cpu")
 
 
 @dataclass(frozen=True)
