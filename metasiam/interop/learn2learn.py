@@ -223,10 +223,12 @@ def domain_set(
     )
 
 
-def _pixels(image: Any, place: int, name: str) -> Tensor:
+def _pixels(given: Any, place: int, name: str) -> Tensor:
     """Return uint8 [C, H, W]."""
-    if not isinstance(image, Tensor):
-        array = torch.from_numpy(np.array(image))
+    if isinstance(given, Tensor):
+        image: Tensor = given
+    else:
+        array = torch.from_numpy(np.array(given))
         image = array.unsqueeze(0) if array.ndim == 2 else array.movedim(-1, 0)
     if image.dtype == torch.uint8:
         return image.contiguous()
