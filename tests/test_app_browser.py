@@ -115,7 +115,8 @@ class Page:
         chain.perform()
 
     def verdict(self) -> str:
-        self.wait(lambda: self.find("#verdict").get_attribute("data-verdict"))
+        # An answer to the first strokes may have come before the last stroke's.
+        self.wait(lambda: self.settled() and self.find("#verdict").get_attribute("data-verdict"))
         return self.text("#verdict")
 
     def one_shot(self) -> None:
@@ -132,6 +133,9 @@ class Page:
         self.wait(lambda: not self.find("#named").get_attribute("data-verdict"))
         self.draw("query", shape, **how)
         self.wait(lambda: self.text("#named") == expected)
+
+    def settled(self) -> bool:
+        return self.find("body").get_attribute("aria-busy") == "false"
 
     def message(self) -> str:
         self.wait(lambda: self.find("#message").is_displayed())

@@ -7,7 +7,24 @@ export function complain(text) {
   find("message").hidden = !text;
 }
 
+let pending = 0;
+
+// Assistive software is told while answers are on their way.
+function waiting(change) {
+  pending += change;
+  document.body.setAttribute("aria-busy", String(pending > 0));
+}
+
 export async function ask(path, body) {
+  waiting(1);
+  try {
+    return await answerTo(path, body);
+  } finally {
+    waiting(-1);
+  }
+}
+
+async function answerTo(path, body) {
   let response;
   try {
     response = await fetch(path, {
