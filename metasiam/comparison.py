@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metasiam.config import ReptileConfig, TrainingConfig, config_from
+from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.comparison import compare_evaluations
@@ -119,18 +120,12 @@ def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> 
         MetaSiamError: if that is not even one iteration.
     """
     config = config_from(config_class(method), options)
-    each = images_per_iteration(config)
+    each = config.images_per_iteration
     if images < each:
         raise MetaSiamError(
             f"--budget-images {images:,} does not pay for one iteration of {method}, which takes {each:,}. Raise it."
         )
     return {**options, "iterations": images // each}
-
-
-def images_per_iteration(config: TrainingConfig) -> int:
-    """Return how many images go through the network in one iteration of one process."""
-    each = 3 * config.batch_size
-    return each * config.inner_epochs * config.meta_batch if isinstance(config, ReptileConfig) else each
 
 
 def images_in(
@@ -155,7 +150,7 @@ def images_in(
     guess = int(minutes * 60 * 2)  # steps, at half a second each: only decides whether compiling pays
     step = context.step(optimizer, steps=max(guess, 1))
     generator = context.generator("rate")
-    shape = (3, config.batch_size)
+    shape = config.batch_shape
     index = context.seen.images[:1].expand(shape).contiguous()
     parameters = context.augmentation.draw(shape, generator)
     for _ in range(3):
@@ -165,8 +160,8 @@ def images_in(
         start = time.perf_counter()
         float(step(index, parameters))
         seconds.append(time.perf_counter() - start)
-    rate = 3 * config.batch_size / sorted(seconds)[len(seconds) // 2]
-    return max(int(rate * minutes * 60), 3 * config.batch_size)
+    rate = math.prod(shape) / sorted(seconds)[len(seconds) // 2]
+    return max(int(rate * minutes * 60), math.prod(shape))
 
 
 def run_names(runs: Iterable[Run]) -> dict[str, Run]:

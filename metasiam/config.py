@@ -76,6 +76,16 @@ class TrainingConfig:
         one_of("--precision", self.precision, ("auto", "fp32", "bf16"))
         one_of("--compile", self.compile, ("auto", "on", "off"))
 
+    @property
+    def batch_shape(self) -> tuple[int, int]:
+        """Images of a gradient step: anchors, positives and negatives, ``batch_size`` of each."""
+        return 3, self.batch_size
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that go through the network in one iteration of one process."""
+        return math.prod(self.batch_shape)
+
     def as_dict(self) -> dict[str, Any]:
         """Return every option, with the method's name, as JSON-ready values."""
         return {"method": self.method, **asdict(self)}
@@ -136,6 +146,11 @@ class ReptileConfig(TrainingConfig):
         one_of("--inner-optimizer", self.inner_optimizer, ("adam", "sgd"))
         one_of("--optimizer-state", self.optimizer_state, ("keep", "reset"))
         one_of("--batch-norm", self.batch_norm, ("interpolate", "task", "frozen"))
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images of all inner epochs of an iteration's tasks."""
+        return super().images_per_iteration * self.inner_epochs * self.meta_batch
 
 
 @dataclass(frozen=True, kw_only=True)

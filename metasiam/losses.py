@@ -83,6 +83,20 @@ def normalised_softmax(embeddings: Tensor, proxies: Tensor, targets: Tensor, tem
     return F.cross_entropy(cosines / temperature, targets)
 
 
+def prototypical(embeddings: Tensor, shots: int) -> Tensor:
+    """Cross-entropy over minus squared distances to the class means (Snell, Swersky, Zemel, 2017).
+
+    Args:
+        embeddings: float [ways, shots + queries, D], each way's supports first.
+        shots: support images of each way.
+    """
+    ways = len(embeddings)
+    prototypes, queries = embeddings[:, :shots].mean(1), embeddings[:, shots:]
+    scores = -(queries.unsqueeze(2) - prototypes).square().sum(-1)  # [ways, queries, ways]
+    targets = torch.arange(ways, device=embeddings.device).repeat_interleave(queries.shape[1])
+    return F.cross_entropy(scores.flatten(0, 1), targets)
+
+
 class TripletCosine(nn.Module):
     """``triplet_cosine`` on a stacked triplet batch."""
 
@@ -164,6 +178,21 @@ class NormalisedSoftmax(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
         return normalised_softmax(embeddings, self.proxies, labels, self.temperature)
+
+
+class Prototypes(nn.Module):
+    """``prototypical`` on one episode, stacked way after way."""
+
+    distance = "squared_euclidean"
+
+    def __init__(self, ways: int, shots: int) -> None:
+        super().__init__()
+        self.ways = ways
+        self.shots = shots
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [ways · (shots + queries), D] embeddings."""
+        return prototypical(embeddings.view(self.ways, -1, embeddings.shape[1]), self.shots)
 
 
 class MinedTriplets(nn.Module):

@@ -7,7 +7,10 @@ from typing import Any
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
+from metasiam.few_shot_config import BaselineConfig, ProtoNetConfig
+from metasiam.learners.baseline import baseline
 from metasiam.learners.context import TrainingContext
+from metasiam.learners.protonet import protonet
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
 from metasiam.training.distributed import Processes
@@ -17,6 +20,8 @@ from metasiam.training.learner import Learner
 METHODS: dict[str, tuple[type[TrainingConfig], Callable[[Any, TrainingContext, Processes], Learner]]] = {
     "reptile": (ReptileConfig, Reptile),
     "triplet": (TripletConfig, Triplet),
+    "baseline": (BaselineConfig, baseline),
+    "protonet": (ProtoNetConfig, protonet),
 }
 
 

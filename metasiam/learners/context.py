@@ -13,7 +13,8 @@ from metasiam.config import TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.errors import MetaSiamError
-from metasiam.losses import NormalisedSoftmax, build_objective
+from metasiam.few_shot_config import ProtoNetConfig
+from metasiam.losses import NormalisedSoftmax, Prototypes, build_objective
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.distributed import Processes
@@ -80,7 +81,7 @@ class TrainingContext:
         """
         processes = processes or Processes()
         shared = average_gradients and processes.count > 1
-        shape = (3, batch_size or self.config.batch_size)
+        shape = (3, batch_size) if batch_size else self.config.batch_shape
         generator = self.generator("example")
         choice = torch.randint(len(self.seen.images), shape, generator=generator, device=self.device)
         index, parameters = self.seen.images[choice], self.augmentation.draw(shape, generator)
@@ -156,13 +157,17 @@ def prepare(
             config.init, arch=config.arch, channels=domains.channels, image_size=domains.image_size
         )
         mean, std = stored.mean, stored.std
-    objective = build_objective(
-        config.loss,
-        margin=config.margin,
-        temperature=config.temperature,
-        domain_count=len(domains.names),
-        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
-        generator=generator_for("cpu", config.seed, "objective"),
+    objective: nn.Module = (
+        Prototypes(config.ways, config.shots)
+        if isinstance(config, ProtoNetConfig)
+        else build_objective(
+            config.loss,
+            margin=config.margin,
+            temperature=config.temperature,
+            domain_count=len(domains.names),
+            embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
+            generator=generator_for("cpu", config.seed, "objective"),
+        )
     )
     info = EmbedderInfo(
         arch=config.arch,
