@@ -30,7 +30,12 @@ def command(
         list[Path] | None, typer.Argument(help="Finished runs; or leave them out and train --methods.")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="Methods to train here.", show_default="triplet,reptile")
+        str | None,
+        typer.Option(
+            "--methods",
+            help="Methods to train here: triplet, reptile, baseline, protonet.",
+            show_default="triplet,reptile",
+        ),
     ] = None,
     budget_images: Annotated[
         int | None, typer.Option("--budget-images", help="Images each method may put through the network.")
