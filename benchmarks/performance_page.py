@@ -304,7 +304,8 @@ def main() -> None:
     parts = [PROSE["start"]]
     for name, render in SECTIONS.items():
         result = load(name)
-        missing = f"Not measured yet: `python -m benchmarks.{name}` writes it here.\n"
+        module = "training_step" if name == "training_loss" else name
+        missing = f"Not measured yet: `python -m benchmarks.{module}` writes it here.\n"
         parts += [PROSE[name], missing if result is None else render(result) + "\n" + about(result) + "\n", "\n"]
     parts += [PROSE["processes"], PROSE["paper"], on_paper(), PROSE["paper_end"]]
     PAGE.write_text("".join(parts), encoding="utf-8")
