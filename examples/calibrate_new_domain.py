@@ -13,7 +13,7 @@ import torch
 import metasiam as ms
 from metasiam.cli.training import DataOptions
 from metasiam.evaluation.calibration import shrink
-from metasiam.evaluation.thresholds import score_images
+from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.verification import balanced_accuracy, similarity
 
 

@@ -15,12 +15,8 @@ from metasiam.evaluation.calibration import (
     crossfit_folds,
     shrink,
 )
-from metasiam.evaluation.thresholds import (
-    ScoredPairs,
-    calibrate_globally,
-    score_images,
-    thin,
-)
+from metasiam.evaluation.scored_pairs import ScoredPairs, score_images, thin
+from metasiam.evaluation.thresholds import calibrate_globally
 from metasiam.evaluation.verification import balanced_accuracy, expected_calibration_error
 
 

@@ -20,8 +20,9 @@ from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.plans import ChosenPlan, choose_plan, default_plan, gradient_candidates
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import METRIC_NAMES, THRESHOLD_KINDS, Evaluation
+from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.settings import ProtocolSettings
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally, score_images
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from metasiam.evaluation.plans import choose_stretch
+from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.solved import Background, default_stretch, learn_background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, calibrate_globally, score_images
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, act_out, calibrate_on_trials, learn_strength, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy, similarity_matrix
 

@@ -17,9 +17,10 @@ from metasiam.evaluation.plans import (
     choose_stretch,
     default_plan,
 )
+from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import Background, learn_background
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally, score_images
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, learn_strength
 from metasiam.models.files import EmbedderInfo
 

@@ -12,15 +12,10 @@ from torch import Tensor, nn
 from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
 from metasiam.evaluation.embedding import embed_images
+from metasiam.evaluation.scored_pairs import ScoredPairs, score_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import FEWEST, default_stretch
-from metasiam.evaluation.thresholds import (
-    DEFAULT_HEAD_STRENGTH,
-    Calibration,
-    ScoredPairs,
-    calibrate_globally,
-    score_images,
-)
+from metasiam.evaluation.thresholds import DEFAULT_HEAD_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, calibrate_on_trials, mean_accuracies, surely_higher
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo

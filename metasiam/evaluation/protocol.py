@@ -20,9 +20,10 @@ from metasiam.evaluation.learning import learn_from_others
 from metasiam.evaluation.plans import MANY, ChosenPlan, Report
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
+from metasiam.evaluation.scored_pairs import ScoredPairs, join, score_images
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import Calibration, ScoredPairs, TaskCalibration, join, score_images
+from metasiam.evaluation.thresholds import Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.training.machine import generator_for

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from metasiam.evaluation.thresholds import ScoredPairs
+from metasiam.evaluation.scored_pairs import ScoredPairs
 from metasiam.evaluation.verification import comparable
 
 #: Images from which a direction can be solved. One image's direction is mostly its own peculiarity: it lost 0.2 to 2

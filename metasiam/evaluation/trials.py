@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 
 from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
-from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import (
-    DEFAULT_STRENGTH,
-    STRENGTHS,
-    Calibration,
+from metasiam.evaluation.scored_pairs import (
     ScoredPairs,
     accuracy_on_grid,
     join,
@@ -23,6 +19,8 @@ from metasiam.evaluation.thresholds import (
     thin,
     threshold_grid,
 )
+from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, Calibration
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.training.machine import generator_for
 
