@@ -15,7 +15,7 @@ from metasiam.evaluation.calibration import (
     crossfit_folds,
     shrink,
 )
-from metasiam.evaluation.scored_pairs import ScoredPairs, score_images, thin
+from metasiam.evaluation.scored_pairs import ScoredPairs, on_scale_of, score_images, thin
 from metasiam.evaluation.thresholds import calibrate_globally
 from metasiam.evaluation.verification import balanced_accuracy, expected_calibration_error
 
@@ -208,3 +208,20 @@ def test_folds_never_score_an_image_that_they_adapt_on_and_score_each_once() -> 
 def test_too_few_images_to_cross_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="4 images"):
         crossfit_folds(torch.arange(3), generator())
+
+
+def test_scores_brought_to_anothers_scale_keep_their_share_of_different_pairs_above() -> None:
+    here, elsewhere = draw_scores(4000, 5), draw_scores(4000, 6)
+    there = elsewhere.scores[~elsewhere.same] ** 3 + 7  # the same shape, bent
+    moved = on_scale_of(here, there)
+    assert torch.equal(moved.same, here.same)
+    assert bool((moved.scores[here.scores.argsort()].diff() >= 0).all())
+    for threshold in (5.0, 7.0, 7.5):
+        share = float((moved.scores[~moved.same] > threshold).double().mean())
+        assert share == pytest.approx(float((there > threshold).double().mean()), abs=0.002)
+
+
+def test_scores_beyond_all_different_pairs_keep_their_distance() -> None:
+    here = ScoredPairs(torch.tensor([9.0, 0.0, 1.0, 2.0, -3.0]), torch.tensor([True, False, False, False, True]))
+    moved = on_scale_of(here, torch.tensor([10.0, 11.0, 12.0]))
+    assert moved.scores.tolist() == pytest.approx([19, 10, 11, 12, 7])

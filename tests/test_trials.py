@@ -6,14 +6,24 @@ import math
 
 import pytest
 import torch
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from metasiam.evaluation.plans import choose_stretch
-from metasiam.evaluation.scored_pairs import score_images
+from metasiam.evaluation.prediction import FEWEST_DOMAINS, PENALTY, learn_prediction
+from metasiam.evaluation.scored_pairs import ScoredPairs, accuracy_on_grid, score_images
 from metasiam.evaluation.solved import Background, default_stretch, learn_background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, calibrate_globally
-from metasiam.evaluation.trials import ActedDomains, act_out, calibrate_on_trials, learn_strength, surely_higher
+from metasiam.evaluation.trials import (
+    ActedDomains,
+    act_out,
+    calibrate_on_trials,
+    learn_strength,
+    predict_from_trials,
+    surely_higher,
+)
 from metasiam.evaluation.verification import all_triplets_accuracy, similarity_matrix
 
 
@@ -216,6 +226,50 @@ def test_a_calibration_from_trials_fits_the_stretched_scores() -> None:
 
     assert calibration.strength in STRENGTHS
     assert accuracy(calibration.threshold) >= accuracy(plain.threshold)
+
+
+def test_a_prediction_is_the_ridge_regression_of_the_best_thresholds_on_the_mean_scores() -> None:
+    drawn = generator(11)
+    known = [ScoredPairs(torch.randn(9, generator=drawn) + i, torch.arange(9) < 3) for i in range(6)]
+    best = [0.5 * i + float(torch.randn(1, generator=drawn)) for i in range(6)]
+    inputs = [[sum(p.scores[:3].tolist()) / 3, sum(p.scores[3:].tolist()) / 6] for p in known]
+    scaled = StandardScaler().fit_transform(inputs)
+    expected = Ridge(alpha=PENALTY * 6).fit(scaled, best).predict(scaled)
+    prediction = learn_prediction(known, best)
+    assert [prediction.predict(pairs) for pairs in known] == pytest.approx(expected.clip(min(best), max(best)))
+
+
+def test_a_predicted_threshold_suits_a_domain_that_is_like_everything_better_than_the_global_one() -> None:
+    """Domains whose scores all lie higher or lower: five images place no threshold, but show how high it lies."""
+    drawn = generator(12)
+    negatives = torch.cat((torch.ones(200, 1) * 2, torch.randn(200, 12, generator=drawn)), 1)
+
+    def domain(common: float) -> Tensor:
+        centre = torch.randn(12, generator=drawn)
+        rows = centre + torch.randn(40, 12, generator=drawn)
+        return torch.cat((torch.full((40, 1), common), rows), 1)
+
+    taught = {number: domain(float(torch.rand(1, generator=drawn)) * 6) for number in range(10)}
+    new = {number: domain(float(torch.rand(1, generator=drawn)) * 6) for number in range(30)}
+    calibration = calibrate_on_trials(
+        acted(taught, negatives).trials(5, 0.0, 0), strength=None, source="", predict=True
+    )
+    gained = []
+    for (trial,) in act_out(new, negatives, nobody(negatives), "cosine", generator(), k=5).values():
+        tried = torch.tensor([calibration.for_task(trial.known, 5).threshold, calibration.threshold]).double()
+        own, overall = accuracy_on_grid(trial.test, tried).tolist()
+        gained.append(own - overall)
+    assert sum(gained) / len(gained) > 0.01
+
+
+def test_nothing_is_predicted_from_too_few_domains_nor_for_a_single_image() -> None:
+    drawn = generator(13)
+    negatives = torch.randn(60, 6, generator=drawn)
+    rows = {domain: torch.randn(30, 6, generator=drawn) for domain in range(FEWEST_DOMAINS)}
+    assert predict_from_trials(acted(rows, negatives).trials(5, 0.0, 0)) is not None
+    assert predict_from_trials(acted(rows, negatives).trials(1, 0.0, 0)) is None
+    del rows[0]
+    assert predict_from_trials(acted(rows, negatives).trials(5, 0.0, 0)) is None
 
 
 def test_default_stretches_grow_with_the_images_from_none_at_one() -> None:

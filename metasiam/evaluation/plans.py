@@ -16,7 +16,13 @@ from metasiam.evaluation.scored_pairs import ScoredPairs, score_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import FEWEST, default_stretch
 from metasiam.evaluation.thresholds import DEFAULT_HEAD_STRENGTH, Calibration, calibrate_globally
-from metasiam.evaluation.trials import ActedDomains, calibrate_on_trials, mean_accuracies, surely_higher
+from metasiam.evaluation.trials import (
+    ActedDomains,
+    calibrate_on_trials,
+    mean_accuracies,
+    predict_from_trials,
+    surely_higher,
+)
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import generator_for
@@ -52,7 +58,9 @@ class ChosenPlan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values for ``protocol``."""
-        return {"chosen_on": self.chosen_on, **asdict(self.plan)}
+        predicted = self.calibration is not None and self.calibration.prediction is not None
+        per_task = "predicted from mean scores" if predicted else "own, shrunk"
+        return {"chosen_on": self.chosen_on, "per_task_threshold": per_task, **asdict(self.plan)}
 
 
 def default_plan(shots: Shots, settings: ProtocolSettings) -> ChosenPlan:
@@ -112,8 +120,10 @@ def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: in
     # The smallest that is not surely worse than the best (the one-standard-error rule): 0 wherever that will do.
     chosen = next(s for s in (0.0, *STRETCHES) if s == best or not surely_higher(accuracy[best], accuracy[s]))
     if chosen == 0:
-        return replace(none, tried=tried)
-    calibration = calibrate_on_trials(trials[chosen], strength=None, source=f"{acted.source}, {k} images known")
+        calibration = replace(unadapted, prediction=predict_from_trials(trials[0.0]))
+        return replace(none, calibration=calibration, tried=tried)
+    source = f"{acted.source}, {k} images known"
+    calibration = calibrate_on_trials(trials[chosen], strength=None, source=source, predict=True)
     return ChosenPlan(AdaptationPlan(steps=0, stretch=chosen), "validation domains", calibration, tried)
 
 
@@ -226,7 +236,7 @@ def _best(
         # images do not take away. So it never weighs more than that of validation domains adapted alike.
         strength = max(unadapted.strength, float(known))
         calibration = calibrate_globally(best.pairs, strength=strength, source=source)
-    elif best.plan.stretch and solved.calibration is not None:
+    elif best.plan == solved.plan and solved.calibration is not None:
         calibration = solved.calibration
     return ChosenPlan(best.plan, "settings" if forced else "validation domains", calibration, tried)
 

@@ -20,7 +20,7 @@ from metasiam.evaluation.learning import learn_from_others
 from metasiam.evaluation.plans import MANY, ChosenPlan, Report
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
-from metasiam.evaluation.scored_pairs import ScoredPairs, join, score_images
+from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import Calibration, TaskCalibration
@@ -134,7 +134,7 @@ class _Evaluator:
             if shots != "0":
                 own = self.draws.shots[shots][draw.domain]
                 pairs = score_images(self.base[own], self.negatives, self.info.distance)
-                calibration = self.calibration.for_task(pairs, len(own))
+                calibration = (chosen.calibration or self.calibration).for_task(pairs, len(own))
             yield self._score(draw, shots, self.base, calibration)
 
     def _adapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
@@ -143,8 +143,13 @@ class _Evaluator:
         for number, (domain, own) in enumerate(self.draws.shots[shots].items()):
             self._say(f"adapting to {shots} images", number, len(self.split.held_out))
             tasks = [draw for draw in self._tasks("held_out") if draw.domain == domain]
-            embedded = self._adapted_embeddings(own, chosen, (domain, shots), [draw.images for draw in tasks])
-            task_calibration = calibration.for_task(self._crossfitted(own, chosen, domain, shots), len(own))
+            needed = [draw.images for draw in tasks] + [own, self.draws.negatives]
+            embedded = self._adapted_embeddings(own, chosen, (domain, shots), needed)
+            pairs = self._crossfitted(own, chosen, domain, shots)
+            if chosen.plan.trains and len(own) >= MANY:
+                different = score_images(embedded[own], embedded[self.draws.negatives], self.info.distance)
+                pairs = on_scale_of(pairs, different.scores[~different.same])
+            task_calibration = calibration.for_task(pairs, len(own))
             for draw in tasks:
                 yield self._score(draw, shots, embedded, task_calibration)
 

@@ -78,3 +78,30 @@ def thin(pairs: ScoredPairs, most: int = 20_000) -> ScoredPairs:
             scores = scores.sort().values[torch.linspace(0, len(scores) - 1, most).round().long()]
         kept.append(ScoredPairs(scores, torch.full((len(scores),), answer, device=scores.device)))
     return join(kept)
+
+
+def on_scale_of(pairs: ScoredPairs, different: Tensor) -> ScoredPairs:
+    """Bring scores of one embedder to the scale of another, by the different pairs that both have scored.
+
+    Two embedders adapted to one domain differ in how high their scores lie. Every score is moved to where the other
+    embedder has the same share of different pairs above it, so a threshold found on the result keeps its rate of
+    false alarms; scores above all different pairs keep their distance from the highest.
+
+    Args:
+        pairs: scored by the one, with different pairs among them.
+        different: float [n], scores of different pairs by the other.
+    """
+    share = torch.linspace(0, 1, 1001, dtype=torch.float64)
+    here, there = (_quantiles(scores, share) for scores in (pairs.scores[~pairs.same], different))
+    scores = pairs.scores.double()
+    right = torch.searchsorted(here, scores).clamp(1, len(here) - 1)
+    span = (here[right] - here[right - 1]).clamp(min=1e-12)
+    part = ((scores - here[right - 1]) / span).clamp(0, 1)
+    moved = torch.lerp(there[right - 1], there[right], part)
+    moved += (scores - here[-1]).clamp(min=0) + (scores - here[0]).clamp(max=0)
+    return ScoredPairs(moved.to(pairs.scores.dtype), pairs.same)
+
+
+def _quantiles(scores: Tensor, share: Tensor) -> Tensor:
+    ordered = scores.double().sort().values
+    return ordered[(share * (len(ordered) - 1)).round().long()]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
+from metasiam.evaluation.prediction import FEWEST_CASES, FEWEST_DOMAINS, ThresholdPrediction, learn_prediction
 from metasiam.evaluation.scored_pairs import (
     ScoredPairs,
     accuracy_on_grid,
@@ -20,16 +21,20 @@ from metasiam.evaluation.scored_pairs import (
     threshold_grid,
 )
 from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, Calibration
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, OWN_RULE, STRENGTHS, Calibration
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.training.machine import generator_for
+
+#: Thresholds this close in accuracy (a fraction) to a case's best one are as good; the best is their mean.
+AS_GOOD = 0.005
 
 
 class Trial(NamedTuple):
     """One domain taken for a new one: k of its images known, others tested."""
 
     k: int
-    own_threshold: float | None  #: found on the k images; None where they have no pair to find it on
+    known: ScoredPairs  #: of the k images, left out of the head that scores them
+    own_threshold: float | None  #: found on those pairs; None where there are none to find it on
     test: ScoredPairs  #: of its other images, under the head of the k
     triplet_accuracy: float  #: of its other images, a fraction
 
@@ -76,11 +81,13 @@ def act_out(
             own, tested = rows[order[:k]], rows[order[k:]]
             scored = leave_out_scores(own, near, background, stretch, distance) if stretch else None
             scored = score_images(own, near, distance) if scored is None else scored
-            threshold = ThresholdCalibrator().fit(*scored).threshold if scored.answerable else None
+            threshold = ThresholdCalibrator(OWN_RULE).fit(*scored).threshold if scored.answerable else None
             head = solve_head(own, background, stretch, distance).to(rows.dtype)
             tested, far_seen = tested @ head, far @ head  # symmetric
             test = thin(score_images(tested, far_seen, distance), 2000)
-            found[domain].append(Trial(k, threshold, test, all_triplets_accuracy(tested, far_seen, distance)))
+            found[domain].append(
+                Trial(k, thin(scored, 4000), threshold, test, all_triplets_accuracy(tested, far_seen, distance))
+            )
     return found
 
 
@@ -141,20 +148,41 @@ def learn_strength(trials: Trials) -> float:
     return STRENGTHS[int(best[-1])]
 
 
-def calibrate_on_trials(trials: Trials, *, strength: float | None, source: str) -> Calibration:
+def predict_from_trials(trials: Trials) -> ThresholdPrediction | None:
+    """Learn what threshold suits which mean scores; None where the trials are too few for that.
+
+    Args:
+        trials: by domain, all with the same number of images.
+    """
+    usable = {d: [t for t in of if t.known.answerable and t.test.answerable] for d, of in trials.items()}
+    cases = [trial for of in usable.values() for trial in of]
+    if sum(1 for of in usable.values() if of) < FEWEST_DOMAINS or len(cases) < FEWEST_CASES:
+        return None
+    grid = threshold_grid([trial.test for trial in cases])
+    best = []
+    for trial in cases:
+        accuracy = accuracy_on_grid(trial.test, grid)
+        best.append(float(grid[accuracy >= accuracy.max() - AS_GOOD].mean()))
+    return learn_prediction([trial.known for trial in cases], best)
+
+
+def calibrate_on_trials(trials: Trials, *, strength: float | None, source: str, predict: bool = False) -> Calibration:
     """Learn the global threshold and probability curve for domains treated as these were.
 
     Args:
         trials: by domain, at least one.
         strength: of shrinkage; None learns it from the trials.
         source: said in the result.
+        predict: also learn to predict a domain's threshold. Only where these domains were never trained on:
+            scores among trained-on images say nothing about new domains.
     """
     tests = {domain: join([trial.test for trial in of]) for domain, of in trials.items() if of}
     grid = threshold_grid(list(tests.values()))
     accuracy = torch.stack([accuracy_on_grid(test, grid) for test in tests.values()]).mean(0)
     probability = ProbabilityCalibrator("isotonic").fit(*join([thin(test, 2000) for test in tests.values()]))
     learned = learn_strength(trials) if strength is None else strength
-    return Calibration(middle_of_best(grid, accuracy), probability, learned, source)
+    prediction = predict_from_trials(trials) if predict else None
+    return Calibration(middle_of_best(grid, accuracy), probability, learned, source, prediction)
 
 
 def mean_accuracies(trials: Trials) -> Tensor:
