@@ -20,7 +20,7 @@ from metasiam.evaluation.learning import learn_from_others
 from metasiam.evaluation.plans import MANY, ChosenPlan, Report
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
-from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images
+from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images, thin
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import Calibration, TaskCalibration
@@ -130,12 +130,12 @@ class _Evaluator:
     def _unadapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
         """Score the held-out tasks with the weights as they are; k images still give each its own threshold."""
         for draw in self._tasks("held_out"):
-            calibration = self._known_nothing()
+            calibration, pairs = self._known_nothing(), None
             if shots != "0":
                 own = self.draws.shots[shots][draw.domain]
                 pairs = score_images(self.base[own], self.negatives, self.info.distance)
                 calibration = (chosen.calibration or self.calibration).for_task(pairs, len(own))
-            yield self._score(draw, shots, self.base, calibration)
+            yield self._score(draw, shots, self.base, calibration, pairs)
 
     def _adapted(self, shots: str, chosen: ChosenPlan) -> Iterator[TaskResult]:
         """Adapt to one held-out domain after the other, from the same start, and score its tasks."""
@@ -151,7 +151,7 @@ class _Evaluator:
                 pairs = on_scale_of(pairs, different.scores[~different.same])
             task_calibration = calibration.for_task(pairs, len(own))
             for draw in tasks:
-                yield self._score(draw, shots, embedded, task_calibration)
+                yield self._score(draw, shots, embedded, task_calibration, pairs)
 
     def _adapted_embeddings(
         self, own: Tensor, chosen: ChosenPlan, stream: tuple[int | str, ...], indices: list[Tensor]
@@ -195,7 +195,14 @@ class _Evaluator:
             parts.append(score_images(embedded[score_on], embedded[negatives], self.info.distance))
         return join(parts)
 
-    def _score(self, draw: TaskDraw, shots: str, embedded: EmbeddedImages, calibration: TaskCalibration) -> TaskResult:
+    def _score(
+        self,
+        draw: TaskDraw,
+        shots: str,
+        embedded: EmbeddedImages,
+        calibration: TaskCalibration,
+        known_pairs: ScoredPairs | None = None,
+    ) -> TaskResult:
         pairs = draw.pairs
         scores = embedded.similarity(pairs.first, pairs.second)
         adapted_to = self.plans.get(shots) if draw.part == "held_out" else None
@@ -218,6 +225,7 @@ class _Evaluator:
                 "per_task": calibration.threshold,
                 "oracle": best_threshold(scores, pairs.same)[0],
             },
+            known=thin(known_pairs) if known_pairs is not None else None,
         )
 
     def _fixed_threshold(self) -> float:

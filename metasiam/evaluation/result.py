@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metasiam.evaluation.scored_pairs import ScoredPairs
 from metasiam.evaluation.settings import ProtocolSettings, Regime
 from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_mean
 from metasiam.evaluation.verification import (
@@ -50,6 +51,8 @@ class TaskResult:
         triplets_right: bool [T].
         triplet_images: int64 [3, T].
         thresholds: by kind; ``oracle`` was chosen on these very pairs and is an upper bound only.
+        known: what the per-task threshold was found on: the k images' scores, left out of what was adapted to them;
+            None where nothing was known of the domain.
     """
 
     domain: int
@@ -64,6 +67,7 @@ class TaskResult:
     triplets_right: Tensor
     triplet_images: Tensor
     thresholds: dict[str, float]
+    known: ScoredPairs | None = None
 
     def pairs_right(self, kind: str) -> Tensor:
         """Tell which pairs are answered rightly at one kind of threshold: bool [P]."""
