@@ -40,7 +40,7 @@ def main() -> None:
         ms.embed_images(embedder, info, domains, own), ms.embed_images(embedder, info, domains, others), info.distance
     )
     known = info.threshold if info.threshold is not None else 0.2
-    alone = ms.ThresholdCalibrator().fit(scored.scores, scored.same).threshold if arguments.images > 1 else known
+    alone = ms.ThresholdCalibrator("eer").fit(scored.scores, scored.same).threshold if arguments.images > 1 else known
     threshold = shrink(alone, known, arguments.images, strength=5.0)
 
     # What it is worth: pairs of test images against seen domains' test images.
