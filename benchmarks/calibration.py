@@ -146,7 +146,7 @@ def main() -> None:
         weights="", arch=None, held_out=10, validation=0, shots="0,5,20", pairs=2000, name="published",
     )  # fmt: skip
     arguments = parser.parse_args()
-    domains = benchmark_domains(arguments.data)
+    domains = benchmark_domains(arguments.data, images=60 if arguments.quick else 600)
     split = ms.split_domains(domains, held_out=arguments.held_out, validation=arguments.validation)
     shots = tuple(word if word == "all" else int(word) for word in arguments.shots.split(","))
     pairs, resamples = (100, 100) if arguments.quick else (arguments.pairs, 1000)
