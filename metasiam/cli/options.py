@@ -256,6 +256,23 @@ Protocol = Annotated[
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Average each embedding with the mirrored image's.", rich_help_panel=_MEASURE)
 ]
+Inference = Annotated[
+    str | None,
+    typer.Option(
+        "--inference",
+        help="More from the same weights: some of mirror,shifts,tukey,centre,lda,normalise,logistic.",
+        rich_help_panel=_MEASURE,
+    ),
+]
+Episodes = Annotated[
+    str | None,
+    typer.Option(
+        "--episodes",
+        help="Kinds of episodes, WAYSxSHOTS, e.g. 5x1,20x1.",
+        rich_help_panel=_MEASURE,
+        show_default="5x1,5x5",
+    ),
+]
 
 
 def given(**values: object) -> dict[str, Any]:
