@@ -18,6 +18,10 @@ from metasiam.errors import MetaSiamError
 Part = Literal["train", "test"]
 
 
+#: What stands between the name of a domain and the degrees, in the name of a copy that is turned by them.
+ROTATED = " rotated"
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """Images of some domains, grouped by domain: what every sampler draws from.
@@ -254,7 +258,8 @@ def split_domains(
         validation: keep back this many of the remaining domains, evenly spread over them. With a
             published split, 0 keeps its own validation classes.
         split: ``cifar-fs``, ``fc100`` or a JSON file of ``{"train", "validation", "test"}`` names;
-            overrides ``held_out``.
+            overrides ``held_out``. Rotated copies of its training domains are trained on too, those of others take no
+            part.
 
     Raises:
         MetaSiamError: if there are too few domains, or a split file names one that is not there.
@@ -297,6 +302,8 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
             "the lists train, validation and test."
         ) from error
     position = {name: index for index, name in enumerate(domains.names)}
+    trained = set(parts[0])
+    parts[0] += [name for name in domains.names if ROTATED in name and name.partition(ROTATED)[0] in trained]
     missing = [name for names in parts for name in names if name not in position]
     if missing:
         raise MetaSiamError(
