@@ -40,7 +40,12 @@ HeldOut = Annotated[
     _option("--held-out", text="Hold out the last N domains.", panel=_DATA, default=10),
 ]
 SplitName = Annotated[
-    str | None, _option("--split", text="cifar-fs, fc100 or a JSON file, instead of --held-out.", panel=_DATA)
+    str | None,
+    _option(
+        "--split",
+        text="cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to choose on.",
+        panel=_DATA,
+    ),
 ]
 Validation = Annotated[
     int | None,

@@ -107,8 +107,9 @@ def load_rotated(request: Request) -> DomainSet:
     """Load all characters, then their copies turned by 90, 180 and 270 degrees as domains of their own.
 
     A copy is named ``Alphabet/characterNN rotated 90``. With a split that names characters, those it trains on bring
-    their copies along (``split_domains``). Source: Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks"
-    (2016), and everybody since.
+    their copies along (``split_domains``).
+
+    Source: Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks" (2016), and everybody since.
     """
     upright = load(request)
     turns = range(4)
