@@ -94,8 +94,8 @@ class ProtocolSettings:
             raise MetaSiamError(f"an adaptation rate of {self.adapt_rate} changes nothing. Use one above 0.")
         if self.bootstrap < 100:
             raise MetaSiamError(f"{self.bootstrap} bootstrap resamples are too few for a 95 % interval. Use 1000.")
-        if unknown := [name for name in self.inference if name not in INFERENCE]:
-            raise MetaSiamError(f"--inference {unknown[0]} is unknown. Use some of: {', '.join(INFERENCE)}.")
+        if unfit := [name for name in self.inference if name not in INFERENCE]:
+            raise MetaSiamError(f"--inference {unfit[0]} is unknown. Use some of: {', '.join(INFERENCE)}.")
         if self.mirror and set(self.inference) & set(WRAPPING):
             raise MetaSiamError("--mirror and --inference go together as --inference mirror,…")
         if not self.episode_kinds or any(ways < 2 or shots < 1 for ways, shots in self.episode_kinds):
