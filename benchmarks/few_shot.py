@@ -50,7 +50,7 @@ class Recipe:
 _OMNIGLOT = ((5, 1), (5, 5), (20, 1), (20, 5))
 
 RECIPES: dict[str, Recipe] = {
-    "cifar-fs-conv4-baseline": Recipe("cifar100", "cifar-fs", "baseline", 640_000, {**_BASELINE, "arch": "conv4"}),
+    "cifar-fs-conv4-baseline": Recipe("cifar100", "cifar-fs", "baseline", 480_000, {**_BASELINE, "arch": "conv4"}),
     "fc100-conv4-baseline": Recipe("cifar100", "fc100", "baseline", 320_000, {**_BASELINE, "arch": "conv4"}),
     "cifar-fs-resnet12-baseline": Recipe(
         "cifar100", "cifar-fs", "baseline", 3_200_000, {**_BASELINE, "arch": "resnet12"}
@@ -136,6 +136,7 @@ def main() -> None:
     parser.add_argument("--test", action="store_true", help="measure the test classes too, once")
     parser.add_argument("--logistic", action="store_true", help="also the logistic head")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS / "few-shot")
     arguments = parser.parse_args()
 
     recipe, out = RECIPES[arguments.recipe], arguments.out or Path("runs/few-shot") / arguments.recipe
@@ -170,9 +171,8 @@ def main() -> None:
             print(f"{part} classes, {','.join(steps) or 'plain'}: {numbers}", flush=True)
     config = {**run.config, "split": run.config["split"]["name"]}
     saved = {"recipe": arguments.recipe, "config": config, "training_seconds": seconds, "episodes": found}
-    folder = RESULTS / "few-shot"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{out.name}.json"
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    path = arguments.results / f"{out.name}.json"
     path.write_text(without_folders(json.dumps(saved, indent=1, ensure_ascii=False)) + "\n", encoding="utf-8")
 
 
