@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="glyphs")
     parser.add_argument("--data-dir")
+    parser.add_argument("--image-size", type=int, default=16, help="pixels; conv4 takes 16 and more")
     parser.add_argument("--held-out", type=int, default=10)
     parser.add_argument("--arch", default="conv4")
     parser.add_argument("--ways", type=int, default=5)
@@ -45,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
 
     l2l = learn2learn()
-    domains = ms.load_domains(options.data, data_dir=options.data_dir)
+    domains = ms.load_domains(options.data, data_dir=options.data_dir, image_size=options.image_size)
     split = ms.split_domains(domains, held_out=options.held_out)
     seen = domains.pool(split.seen, "train")
     mean, std = domains.channel_statistics(seen)

@@ -86,6 +86,11 @@ class TrainingConfig:
         """Images that go through the network in one iteration of one process."""
         return math.prod(self.batch_shape)
 
+    @property
+    def episode(self) -> tuple[int, int] | None:
+        """Ways and shots of a batch that is an episode; None for batches of triplets."""
+        return None
+
     def as_dict(self) -> dict[str, Any]:
         """Return every option, with the method's name, as JSON-ready values."""
         return {"method": self.method, **asdict(self)}

@@ -195,6 +195,36 @@ class Prototypes(nn.Module):
         return prototypical(embeddings.view(self.ways, -1, embeddings.shape[1]), self.shots)
 
 
+class EpisodeClassifier(nn.Module):
+    """Cross-entropy of a linear head whose outputs are the ways of one episode, stacked way after way.
+
+    Args:
+        ways: domains of an episode.
+        embedding_size: dimensions of an embedding.
+        generator: draws the first weights, as torch's own linear layer does.
+    """
+
+    distance = "cosine"
+
+    def __init__(self, ways: int, embedding_size: int, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.head = nn.Linear(embedding_size, ways)
+        bound = embedding_size**-0.5
+        for weight in (self.head.weight, self.head.bias):
+            nn.init.uniform_(weight, -bound, bound, generator=generator)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [ways · images, D] embeddings; the labels are the ways themselves."""
+        return episode_cross_entropy(self.head(embeddings))
+
+
+def episode_cross_entropy(logits: Tensor) -> Tensor:
+    """Return the cross-entropy of float [ways · images, ways] logits of an episode stacked way after way."""
+    ways = logits.shape[1]
+    targets = torch.arange(ways, device=logits.device).repeat_interleave(len(logits) // ways)
+    return F.cross_entropy(logits, targets)
+
+
 class MinedTriplets(nn.Module):
     """Triplet loss on triplets mined within the batch by pytorch-metric-learning.
 
@@ -239,20 +269,28 @@ OBJECTIVES: dict[str, Callable[[float | None, float, int, int, torch.Generator],
     "mined-semihard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
 }
 
+#: The same for batches that are one episode: builder(ways, shots, embedding size, generator).
+EPISODE_OBJECTIVES: dict[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
+    "prototypes": lambda ways, shots, size, g: Prototypes(ways, shots),
+    "classifier": lambda ways, shots, size, g: EpisodeClassifier(ways, size, g),
+}
+
 
 def build_objective(
     name: str,
     *,
+    episode: tuple[int, int] | None = None,
     margin: float | None = None,
     temperature: float = 0.05,
     domain_count: int,
     embedding_size: int,
     generator: torch.Generator,
 ) -> nn.Module:
-    """Build an objective by name: a module called as ``objective(embeddings [3B, D], labels [3B])``.
+    """Build an objective by name: a module called as ``objective(embeddings [B, D], labels [B])``.
 
     Args:
-        name: a key of ``OBJECTIVES``.
+        name: a key of ``OBJECTIVES``; with ``episode``, of ``EPISODE_OBJECTIVES`` first.
+        episode: ways and shots of a batch that is an episode.
         margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
         temperature: of the normalised softmax.
         domain_count: number of domains in the domain set.
@@ -262,6 +300,8 @@ def build_objective(
     Raises:
         MetaSiamError: for an unknown name.
     """
+    if episode is not None and name in EPISODE_OBJECTIVES:
+        return EPISODE_OBJECTIVES[name](*episode, embedding_size, generator)
     if name not in OBJECTIVES:
         raise MetaSiamError(f"--loss {name} is unknown. Use one of: {', '.join(OBJECTIVES)}.")
     return OBJECTIVES[name](margin, temperature, domain_count, embedding_size, generator)

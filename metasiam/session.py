@@ -26,7 +26,7 @@ from metasiam.training.loop import Progress, TrainingLoop
 from metasiam.training.machine import choose_device, describe_machine, tune_allocator
 
 #: Sources of symbols: mirroring can turn one into another (И and N, b and d), so it is off unless asked for.
-SYMBOLS = ("glyphs", "mnist", "omniglot")
+SYMBOLS = ("glyphs", "mnist", "omniglot", "omniglot-rotated")
 
 
 class TrainingStopped(Exception):

@@ -12,7 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from metasiam import build_embedder
 from metasiam.cli import run
+from metasiam.cli.presets import preset_options
+from metasiam.config import config_from
+from metasiam.learners import METHODS, config_class
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
          "--held-out", "3", "--validation", "2", "--pairs", "40"]  # fmt: skip
@@ -127,6 +131,35 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
     assert "By the seeds' own protocol" in capsys.readouterr().out
     assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
     assert "another architecture" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
+
+
+def test_evaluate_takes_inference_steps_and_kinds_of_episodes(arguments, capsys):
+    weights = build_embedder("resnet8", image_size=(16, 16))
+    torch.save(weights.state_dict(), "w.pt")
+    measure = ["evaluate", "w.pt", "--arch", "resnet8", *arguments[:2], "--held-out", "3", "--adapt-shots", "0"]
+    measure += ["--device", "cpu", "--pairs", "40"]
+    steps = ["--inference", "mirror,lda,logistic", "--episodes", "3x2,2x1"]
+    assert run([*measure, *steps, "--out", "e"]) == 0
+    found = json.loads(Path("e/evaluation.json").read_text())
+    names = {f"{kind}{head}" for kind in ("3-way 2-shot", "2-way 1-shot") for head in ("", " logistic")}
+    assert names <= set(found["held_out"]["episodes"])
+    assert found["protocol"]["episode_kinds"] == [[3, 2], [2, 1]]
+    capsys.readouterr()
+    assert "--inference pca is unknown" in complaint(capsys, [*measure, "--inference", "pca", "--out", "f"])
+    assert "no list of WAYSxSHOTS" in complaint(capsys, [*measure, "--episodes", "five", "--out", "f"])
+    assert not Path("f").exists()
+
+
+@pytest.mark.parametrize("preset", ["quick", "best"])
+def test_presets_of_all_methods_cost_about_as_many_images(preset):
+    costs = []
+    for method in METHODS:
+        config = config_from(config_class(method), preset_options(preset, method)[1])
+        costs.append(config.iterations * config.images_per_iteration)
+    first_stages = [
+        cost for method, cost in zip(METHODS, costs, strict=True) if (preset, method) != ("best", "reptile")
+    ]
+    assert max(first_stages) < 1.05 * min(first_stages)
 
 
 def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path):

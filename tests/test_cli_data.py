@@ -48,8 +48,7 @@ def test_list_names_every_source_and_says_which_are_here(tmp_path: Path) -> None
         (tmp_path / half).mkdir()
     lines = succeeded(run("list", "--data-dir", tmp_path)).splitlines()
     here = [line for line in lines if line.rstrip().endswith("yes")]
-    assert len(here) == 1
-    assert here[0].startswith("omniglot")
+    assert [line.split()[0] for line in here] == ["omniglot", "omniglot-rotated"]
 
 
 def test_show_counts_each_domain_and_names_the_split(photos: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -199,6 +200,29 @@ def test_a_split_file_chooses_by_name(tiny_domains: TinyDomains, tmp_path: Path)
     path.write_text(json.dumps({"train": [names[5], names[0], names[2]], "validation": [names[1]], "test": [names[3]]}))
     split = split_domains(whole, split=path)
     assert (split.seen, split.validation, split.held_out) == ((0, 2, 5), (1,), (3,))
+
+
+def test_settings_are_chosen_on_validation_classes_held_out_in_place_of_the_test_classes(
+    tiny_domains: TinyDomains, tmp_path: Path
+) -> None:
+    whole = tiny_domains(6)
+    path = tmp_path / "mine.json"
+    names = whole.names
+    path.write_text(json.dumps({"train": names[:3], "validation": names[3:5], "test": names[5:]}))
+    split = split_domains(whole, split=f"{path}:validation")
+    assert (split.seen, split.validation, split.held_out) == ((0, 1, 2), (), (3, 4))
+    path.write_text(json.dumps({"train": names[:3], "validation": [], "test": names[5:]}))
+    with pytest.raises(MetaSiamError, match="has no validation classes"):
+        split_domains(whole, split=f"{path}:validation")
+
+
+def test_rotated_copies_follow_the_domains_that_are_trained_on(tiny_domains: TinyDomains, tmp_path: Path) -> None:
+    whole = tiny_domains(8)
+    names = (*whole.names[:4], *(f"{name} rotated 90" for name in whole.names[:4]))
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({"train": [names[0], names[2]], "validation": [names[1]], "test": [names[3]]}))
+    split = split_domains(replace(whole, names=names), split=path)
+    assert (split.seen, split.validation, split.held_out) == ((0, 2, 4, 6), (1,), (3,))
 
 
 @pytest.mark.parametrize(

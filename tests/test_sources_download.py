@@ -245,6 +245,18 @@ def test_omniglot_takes_another_image_size(tmp_path: Path) -> None:
     assert np.array_equal(domains.images[2, 0].numpy(), expected)
 
 
+def test_rotated_omniglot_has_every_character_four_times(tmp_path: Path) -> None:
+    omniglot_tree(tmp_path)
+    upright = load_domains("omniglot", data_dir=tmp_path)
+    domains = load_domains("omniglot-rotated", data_dir=tmp_path)
+    assert domains.names[:6] == upright.names
+    assert domains.names[6 + 1] == f"{upright.names[1]} rotated 90"
+    assert domains.names[-1] == f"{upright.names[-1]} rotated 270"
+    assert torch.equal(domains.images[120:240], torch.rot90(upright.images, 1, (2, 3)))
+    assert domains.labels[-1] == 23
+    assert torch.equal(domains.counts("test"), torch.full((24,), 10))
+
+
 @pytest.mark.slow
 def test_the_real_omniglot_and_mnist_load(real_data: Callable[[str], Path]) -> None:
     characters = load_domains("omniglot", data_dir=real_data("omniglot"))

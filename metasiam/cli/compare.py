@@ -33,7 +33,7 @@ def command(
         str | None,
         typer.Option(
             "--methods",
-            help="Methods to train here: triplet, reptile, baseline, protonet.",
+            help="Methods to train here: triplet, reptile, baseline, protonet, fomaml, maml, anil.",
             show_default="triplet,reptile",
         ),
     ] = None,
@@ -75,19 +75,21 @@ def command(
     adapt_shots: o.AdaptShots = None,
     adapt_steps: o.AdaptSteps = None,
     curve_steps: o.CurveSteps = None,
+    inference: o.Inference = None,
+    episodes: o.Episodes = None,
 ) -> None:
     """Compare methods honestly: same data, split, budget, tasks, adaptation images and pairs.
 
     Examples: [bold]metasiam compare --preset quick[/bold] · [bold]metasiam compare runs/a runs/b[/bold] ·
     [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10[/bold]
     """
-    from metasiam.cli.evaluating import settings_from
+    from metasiam.cli.evaluating import more_settings, settings_from
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
 
     console = Console()
     wanted = RunOptions(None, None, overwrite, 60.0, preset, pairs, adapt_shots, adapt_steps, curve_steps)
-    settings = settings_from(wanted, seed or 0)
+    settings = settings_from(wanted, seed or 0, **more_settings(inference, episodes))
     given_data = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     if runs:
         if methods or budget_images or budget_minutes or resume or preset:

@@ -42,6 +42,8 @@ def command(
     curve_steps: o.CurveSteps = None,
     threshold: o.Threshold = None,
     mirror: o.Mirror = False,
+    inference: o.Inference = None,
+    episodes: o.Episodes = None,
     seed: o.Seed = None,
     device: o.Device = None,
     out: Annotated[
@@ -54,7 +56,7 @@ def command(
 
     Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
     """
-    from metasiam.cli.evaluating import print_evaluation, settings_from, write_evaluation
+    from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
     from metasiam.evaluation.protocol import evaluate
@@ -70,6 +72,7 @@ def command(
         protocols=protocols,
         threshold=threshold,
         mirror=mirror,
+        **more_settings(inference, episodes),
     )
     overrides: dict[str, Any] = o.given(
         distance=_known_distance(distance), mean=_numbers("--mean", mean), std=_numbers("--std", std)

@@ -52,6 +52,23 @@ def parse_counts(option: str, text: str) -> tuple[int, ...]:
     return tuple(int(word) for word in words)
 
 
+def more_settings(inference: str | None, episodes: str | None) -> dict[str, Any]:
+    """Read ``--inference`` (names) and ``--episodes`` (WAYSxSHOTS), each separated by commas, as protocol settings.
+
+    Raises:
+        MetaSiamError: for episodes of another form.
+    """
+    more: dict[str, Any] = {}
+    if inference is not None:
+        more["inference"] = tuple(dict.fromkeys(word.strip() for word in inference.split(",")))
+    if episodes is not None:
+        kinds = [word.strip().split("x") for word in episodes.split(",")]
+        if not all(len(kind) == 2 and all(part.isdecimal() for part in kind) for kind in kinds):
+            raise MetaSiamError(f"--episodes {episodes} is no list of WAYSxSHOTS. Use e.g. 5x1,5x5,20x1.")
+        more["episode_kinds"] = tuple((int(ways), int(shots)) for ways, shots in kinds)
+    return more
+
+
 def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettings:
     """Return the protocol settings that the options ask for."""
     from metasiam.evaluation.settings import ProtocolSettings

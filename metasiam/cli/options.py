@@ -40,7 +40,12 @@ HeldOut = Annotated[
     _option("--held-out", text="Hold out the last N domains.", panel=_DATA, default=10),
 ]
 SplitName = Annotated[
-    str | None, _option("--split", text="cifar-fs, fc100 or a JSON file, instead of --held-out.", panel=_DATA)
+    str | None,
+    _option(
+        "--split",
+        text="cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to choose on.",
+        panel=_DATA,
+    ),
 ]
 Validation = Annotated[
     int | None,
@@ -255,6 +260,23 @@ Protocol = Annotated[
 ]
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Average each embedding with the mirrored image's.", rich_help_panel=_MEASURE)
+]
+Inference = Annotated[
+    str | None,
+    typer.Option(
+        "--inference",
+        help="More from the same weights: some of mirror,shifts,tukey,centre,lda,normalise,logistic.",
+        rich_help_panel=_MEASURE,
+    ),
+]
+Episodes = Annotated[
+    str | None,
+    typer.Option(
+        "--episodes",
+        help="Kinds of episodes, WAYSxSHOTS, e.g. 5x1,20x1.",
+        rich_help_panel=_MEASURE,
+        show_default="5x1,5x5",
+    ),
 ]
 
 

@@ -27,6 +27,51 @@ _STRONG_START: dict[str, Any] = {
     "iterations": 2100,
 }
 
+#: The same for the methods that learn episodes: 192 images a gradient step, as the quick triplets.
+_QUICK_EPISODES: dict[str, Any] = {
+    "arch": "resnet8",
+    "shift": 2,
+    "schedule": "onecycle",
+    "lr": 0.01,
+    "ways": 16,
+    "shots": 4,
+    "queries": 8,
+    "iterations": 180,
+}
+_QUICK_MAML: dict[str, Any] = {
+    "arch": "resnet8",
+    "shift": 2,
+    "schedule": "onecycle",
+    "lr": 0.01,
+    "ways": 8,
+    "shots": 4,
+    "queries": 8,
+    "meta_batch": 1,
+    "inner_rate": 0.1,
+}
+_BEST_EPISODES: dict[str, Any] = {
+    "arch": "resnet20",
+    "lr": 0.01,
+    "weight_decay": 0.01,
+    "schedule": "onecycle",
+    "shift": 4,
+    "ways": 20,
+    "shots": 5,
+    "queries": 5,
+    "iterations": 2000,
+}
+_BEST_MAML: dict[str, Any] = {
+    "arch": "resnet20",
+    "lr": 0.003,
+    "schedule": "onecycle",
+    "shift": 4,
+    "ways": 5,
+    "shots": 5,
+    "queries": 5,
+    "meta_batch": 4,
+    "inner_rate": 0.1,
+}
+
 #: Options of each method, by preset. ``seed`` is what the earlier systems did: the methods' defaults. ``best`` is
 #: a strong start and, for Reptile, what goes on from it: give it ``--init`` with a run of ``triplet --preset best``.
 METHOD: dict[str, dict[str, dict[str, Any]]] = {
@@ -53,6 +98,19 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
             "ways": 40,
             "meta_step": 1.0,
         },
+        "baseline": {
+            "arch": "resnet8",
+            "temperature": 0.1,
+            "batch_size": 192,
+            "lr": 0.015,
+            "schedule": "onecycle",
+            "shift": 2,
+            "iterations": 180,
+        },
+        "protonet": _QUICK_EPISODES,
+        "fomaml": {**_QUICK_MAML, "iterations": 160},
+        "maml": {**_QUICK_MAML, "inner_steps": 1, "iterations": 360},
+        "anil": {**_QUICK_MAML, "iterations": 360},
     },
     "seed": {"triplet": {}, "reptile": {}},
     "best": {
@@ -70,6 +128,11 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
             "optimizer_state": "reset",
             "batch_norm": "frozen",
         },
+        "baseline": {**_STRONG_START, "batch_size": 192},
+        "protonet": _BEST_EPISODES,
+        "fomaml": {**_BEST_MAML, "iterations": 670},
+        "maml": {**_BEST_MAML, "inner_steps": 1, "iterations": 2000},
+        "anil": {**_BEST_MAML, "iterations": 2000},
     },
 }
 

@@ -18,6 +18,10 @@ from metasiam.errors import MetaSiamError
 Part = Literal["train", "test"]
 
 
+#: What stands between the name of a domain and the degrees, in the name of a copy that is turned by them.
+ROTATED = " rotated"
+
+
 @dataclass(frozen=True, eq=False)
 class Pool:
     """Images of some domains, grouped by domain: what every sampler draws from.
@@ -253,8 +257,10 @@ def split_domains(
         held_out: hold out the last so many domains (the seeds' 90-10 is 10 of CIFAR-100); 0 trains on all.
         validation: keep back this many of the remaining domains, evenly spread over them. With a
             published split, 0 keeps its own validation classes.
-        split: ``cifar-fs``, ``fc100`` or a JSON file of ``{"train", "validation", "test"}`` names;
-            overrides ``held_out``.
+        split: ``cifar-fs``, ``fc100``, ``omniglot-vinyals`` or a JSON file of ``{"train", "validation", "test"}``
+            names; overrides ``held_out``. With ``:validation`` behind it, the validation classes are held out and the
+            test classes take no part: for choosing settings. Rotated copies of domains that are trained on are trained
+            on too, those of others take no part.
 
     Raises:
         MetaSiamError: if there are too few domains, or a split file names one that is not there.
@@ -285,6 +291,12 @@ def _spread(domains: Sequence[int], count: int) -> set[int]:
 
 
 def _published_split(domains: DomainSet, split: str | Path, validation: int) -> Split:
+    name, colon, choosing = str(split).rpartition(":")
+    if choosing == "validation" and colon:
+        whole = _published_split(domains, name, validation)
+        if not whole.validation:
+            raise MetaSiamError(f"--split {split}: {name} has no validation classes. Add --validation N.")
+        return Split(whole.seen, (), whole.validation, str(split))
     packaged = Path(__file__).parent / "splits" / f"{split}.json"
     path = packaged if packaged.is_file() else Path(split)
     try:
@@ -297,6 +309,8 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
             "the lists train, validation and test."
         ) from error
     position = {name: index for index, name in enumerate(domains.names)}
+    trained = set(parts[0])
+    parts[0] += [name for name in domains.names if ROTATED in name and name.partition(ROTATED)[0] in trained]
     missing = [name for names in parts for name in names if name not in position]
     if missing:
         raise MetaSiamError(

@@ -166,7 +166,7 @@ def _draw_calibration(domains: DomainSet, wanted: Sequence[int], settings: Proto
 
 def _draw_episodes(pool: Pool, settings: ProtocolSettings) -> dict[str, Episodes]:
     episodes = {}
-    for ways, shots in ((5, 1), (5, 5)):
+    for ways, shots in settings.episode_kinds:
         queries = min(settings.queries, int(pool.counts.min()) - shots)
         if settings.episodes == 0 or ways > len(pool.domains) or queries < 1:
             continue
@@ -180,6 +180,11 @@ def _draw_episodes(pool: Pool, settings: ProtocolSettings) -> dict[str, Episodes
             generator=generator_for("cpu", settings.seed, "episodes", name),
         )
     return episodes
+
+
+def seen_sample(domains: DomainSet, split: Split, count: int, settings: ProtocolSettings) -> Tensor:
+    """Draw up to ``count`` training images, as evenly over the seen domains as they allow: int64 [≤ count]."""
+    return spread(_pool(domains, split.seen, "train"), count, generator_for("cpu", settings.seed, "inference"))
 
 
 def by_domain(pool: Pool) -> dict[int, Tensor]:

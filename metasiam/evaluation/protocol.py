@@ -13,15 +13,17 @@ from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import HeadedEmbedder, adapt
 from metasiam.evaluation.calibration import crossfit_folds
 from metasiam.evaluation.curves import accuracy_over_steps
-from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
+from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol, seen_sample
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.episodes import all_way_accuracy, episode_accuracy
+from metasiam.evaluation.inference import SEEN_IMAGES, wrap
 from metasiam.evaluation.learning import learn_from_others
+from metasiam.evaluation.logistic import logistic_accuracy
 from metasiam.evaluation.plans import MANY, ChosenPlan, Report
 from metasiam.evaluation.reference import reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
 from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images, thin
-from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.evaluation.settings import WRAPPING, ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
@@ -62,6 +64,11 @@ def evaluate(
     settings = settings if settings is not None else ProtocolSettings()
     drawn = draws if draws is not None else draw_protocol(domains, split, settings)
     domains = domains.to(device_of(embedder))
+    if set(settings.inference) & set(WRAPPING):
+        if report is not None:
+            report("learning from seen domains", 0, 1)
+        seen = seen_sample(domains, split, SEEN_IMAGES, settings)
+        embedder, info = wrap(embedder, info, domains, seen, settings.inference)
     return _Evaluator(embedder, info, domains, split, settings, drawn, report).run()
 
 
@@ -243,6 +250,8 @@ class _Evaluator:
                 support=self.base.places(episodes.support), query=self.base.places(episodes.query)
             )
             found[name] = episode_accuracy(self.base.rows, places, self.info.distance)
+            if "logistic" in self.settings.inference:
+                found[f"{name} logistic"] = logistic_accuracy(self.base.rows, places, self.info.distance)
         if draws.held_out_test is not None and len(draws.supports):
             pool = draws.held_out_test
             found["all-way 1-shot"] = all_way_accuracy(self.base[pool.images], pool, draws.supports, self.info.distance)

@@ -12,6 +12,10 @@ from metasiam.evaluation.adaptation import TrainedPart
 Shots = Union[int, Literal["all"]]  # noqa: UP007 (a runtime alias that Python 3.10 can print)
 Regime = Literal["closed", "antidomain"]
 
+#: What ``inference`` may name: steps that wrap the embedder, in the order they are taken, and the head of episodes.
+WRAPPING = ("mirror", "shifts", "tukey", "centre", "lda", "normalise")
+INFERENCE = (*WRAPPING, "logistic")
+
 
 @dataclass(frozen=True)
 class ProtocolSettings:
@@ -25,6 +29,7 @@ class ProtocolSettings:
         regimes: where negatives come from: ``closed`` (other held-out domains), ``antidomain`` (seen domains).
         seen: also measure the seen domains' test images, unadapted.
         episodes: N-way K-shot episodes of each kind; 0 leaves them out.
+        episode_kinds: ways and shots of each kind; kinds that the held-out domains are too few for are left out.
         queries: query images of each class in an episode.
         support_draws: draws of one support image per class, for the all-way 1-shot task.
         adapt_steps: steps for every count of images above 0; None lets each be chosen on validation domains, or
@@ -39,6 +44,10 @@ class ProtocolSettings:
         folds: parts of cross-fitting when an embedder adapted to few images is calibrated (from a hundred on, a fifth
             is held back once).
         mirror: average every embedding with the mirrored image's.
+        inference: more that is done with the embeddings (``metasiam.evaluation.inference``): ``mirror`` and ``shifts``
+            average views, ``tukey`` is a power transform, ``centre`` subtracts the seen domains' mean, ``lda`` weighs
+            by their covariance, ``normalise`` compares by cosine; ``logistic`` also answers the episodes by logistic
+            regression on the support.
         bootstrap: resamples behind each interval.
         protocols: ``balanced``, and ``reference`` for the seeds' own measurements.
         reference_draws: draws of support images in it.
@@ -51,6 +60,7 @@ class ProtocolSettings:
     regimes: tuple[Regime, ...] = ("closed", "antidomain")
     seen: bool = True
     episodes: int = 1000
+    episode_kinds: tuple[tuple[int, int], ...] = ((5, 1), (5, 5))
     queries: int = 15
     support_draws: int = 200
     adapt_steps: int | None = None
@@ -63,6 +73,7 @@ class ProtocolSettings:
     calibration_negatives: int = 1000
     folds: int = 2
     mirror: bool = False
+    inference: tuple[str, ...] = ()
     bootstrap: int = 1000
     protocols: tuple[Literal["balanced", "reference"], ...] = ("balanced",)
     reference_draws: int = 200
@@ -83,6 +94,12 @@ class ProtocolSettings:
             raise MetaSiamError(f"an adaptation rate of {self.adapt_rate} changes nothing. Use one above 0.")
         if self.bootstrap < 100:
             raise MetaSiamError(f"{self.bootstrap} bootstrap resamples are too few for a 95 % interval. Use 1000.")
+        if unfit := [name for name in self.inference if name not in INFERENCE]:
+            raise MetaSiamError(f"--inference {unfit[0]} is unknown. Use some of: {', '.join(INFERENCE)}.")
+        if self.mirror and set(self.inference) & set(WRAPPING):
+            raise MetaSiamError("--mirror and --inference go together as --inference mirror,…")
+        if not self.episode_kinds or any(ways < 2 or shots < 1 for ways, shots in self.episode_kinds):
+            raise MetaSiamError("--episodes takes at least 2 ways and 1 shot, e.g. 5x1,5x5,20x1.")
         if self.folds < 2:
             raise MetaSiamError("cross-fitting needs at least two folds.")
 

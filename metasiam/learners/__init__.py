@@ -7,9 +7,12 @@ from typing import Any
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import BaselineConfig, ProtoNetConfig
+from metasiam.few_shot_config import AnilConfig, BaselineConfig, FomamlConfig, MamlConfig, ProtoNetConfig
+from metasiam.learners.anil import anil
 from metasiam.learners.baseline import baseline
 from metasiam.learners.context import TrainingContext
+from metasiam.learners.fomaml import fomaml
+from metasiam.learners.maml import maml
 from metasiam.learners.protonet import protonet
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
@@ -22,6 +25,9 @@ METHODS: dict[str, tuple[type[TrainingConfig], Callable[[Any, TrainingContext, P
     "triplet": (TripletConfig, Triplet),
     "baseline": (BaselineConfig, baseline),
     "protonet": (ProtoNetConfig, protonet),
+    "fomaml": (FomamlConfig, fomaml),
+    "maml": (MamlConfig, maml),
+    "anil": (AnilConfig, anil),
 }
 
 

@@ -13,8 +13,7 @@ from metasiam.config import TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import ProtoNetConfig
-from metasiam.losses import NormalisedSoftmax, Prototypes, build_objective
+from metasiam.losses import NormalisedSoftmax, build_objective
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.distributed import Processes
@@ -96,6 +95,13 @@ class TrainingContext:
         step = self._training_step(optimizer, compiled=self.compiled, average_gradients=shared)
         return GraphedStep(step, index, parameters) if graphs else step
 
+    def estimate_statistics(self) -> None:
+        """Set BatchNorm's running statistics to those of seen training images: at most 20 batches of 512."""
+        order = torch.randperm(len(self.seen.images), generator=self.generator("statistics"), device=self.device)
+        chosen = torch.split(self.seen.images[order[: 20 * 512]], 512)
+        batches = [normalise(self.domains.gather(block), self.info.mean, self.info.std) for block in chosen]
+        torch.optim.swa_utils.update_bn(batches, self.embedder)
+
     def _training_step(
         self, optimizer: torch.optim.Optimizer, *, compiled: bool = False, average_gradients: bool = False
     ) -> TrainingStep:
@@ -157,17 +163,14 @@ def prepare(
             config.init, arch=config.arch, channels=domains.channels, image_size=domains.image_size
         )
         mean, std = stored.mean, stored.std
-    objective: nn.Module = (
-        Prototypes(config.ways, config.shots)
-        if isinstance(config, ProtoNetConfig)
-        else build_objective(
-            config.loss,
-            margin=config.margin,
-            temperature=config.temperature,
-            domain_count=len(domains.names),
-            embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
-            generator=generator_for("cpu", config.seed, "objective"),
-        )
+    objective = build_objective(
+        config.loss,
+        episode=config.episode,
+        margin=config.margin,
+        temperature=config.temperature,
+        domain_count=len(domains.names),
+        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
+        generator=generator_for("cpu", config.seed, "objective"),
     )
     info = EmbedderInfo(
         arch=config.arch,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,16 +9,17 @@ import torch
 from torch import Tensor
 
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import BaselineConfig, ProtoNetConfig
+from metasiam.few_shot_config import GradientStepsConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
-from metasiam.training.optimizers import adam, set_rate
+from metasiam.training.optimizers import adam, set_rate, sgd
+from metasiam.training.schedules import step_rate
 from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
 
 
 class GradientSteps:
-    """One Adam step an iteration on a batch that ``draw_batch`` draws.
+    """One gradient step an iteration on a batch that ``draw_batch`` draws.
 
     Args:
         config: the method's options.
@@ -33,7 +33,7 @@ class GradientSteps:
 
     def __init__(
         self,
-        config: BaselineConfig | ProtoNetConfig,
+        config: GradientStepsConfig,
         context: TrainingContext,
         processes: Processes,
         draw_batch: Callable[[torch.Generator], Tensor],
@@ -48,7 +48,7 @@ class GradientSteps:
         modules = (context.embedder, context.objective)
         context.embedder.train()
         weights = trainable(modules)
-        self.optimizer = adam(weights, config.lr, (0.9, 0.999), context.device)
+        self.optimizer = optimizer_of(config, weights, context.device)
         self._tensors = {
             "momenta": prime(self.optimizer),
             "weights": weights,
@@ -69,8 +69,7 @@ class GradientSteps:
 
     def rate(self, iteration: int) -> float:
         """Return the learning rate of a step."""
-        cosine = (1 + math.cos(math.pi * iteration / self.total)) / 2
-        return self.config.lr * (cosine if self.config.schedule == "cosine" else 1.0)
+        return step_rate(self.config.schedule, self.config.lr, iteration, self.total)
 
     def state(self) -> dict[str, Any]:
         """Return weights, running statistics and momenta."""
@@ -84,3 +83,10 @@ class GradientSteps:
     def finish(self) -> None:
         """Leave the embedder in evaluation mode."""
         self.context.embedder.eval()
+
+
+def optimizer_of(config: GradientStepsConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimizer that the options name."""
+    if config.optimizer == "sgd":
+        return sgd(weights, config.lr, 0.9, device, nesterov=True, weight_decay=config.weight_decay)
+    return adam(weights, config.lr, (0.9, 0.999), device, config.weight_decay)

@@ -181,20 +181,8 @@ class Reptile:
         """Leave the slow weights in the embedder; estimate running statistics that the tasks did not keep."""
         self._restore_slow()
         if self.config.batch_norm == "task":
-            batches = self._seen_batches()
-            torch.optim.swa_utils.update_bn(batches, self.context.embedder)
+            self.context.estimate_statistics()
         self.context.embedder.eval()
-
-    def _seen_batches(self) -> list[Tensor]:
-        """Normalised seen training images for estimating statistics: at most 20 batches of 512."""
-        from metasiam.data.augment import normalise
-
-        context = self.context
-        order = torch.randperm(
-            len(context.seen.images), generator=context.generator("statistics"), device=context.device
-        )
-        chosen = torch.split(context.seen.images[order[: 20 * 512]], 512)
-        return [normalise(context.domains.gather(block), context.info.mean, context.info.std) for block in chosen]
 
 
 def _inner_optimizer(config: ReptileConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:

@@ -19,6 +19,7 @@ from metasiam.learners.context import TrainingContext
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import adam, set_rate, sgd
+from metasiam.training.schedules import step_rate
 from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
 
 
@@ -110,15 +111,7 @@ class Triplet:
 
     def rate(self, iteration: int) -> float:
         """Return the learning rate of a step."""
-        done = iteration / self.total
-        warm = 0.2
-        scale = {
-            "constant": 1.0,
-            "linear": 1 - done,
-            "cosine": (1 + math.cos(math.pi * done)) / 2,
-            "onecycle": min((done + 1 / self.total) / warm, (1 - done) / (1 - warm), 1.0),
-        }
-        return self.config.lr * scale[self.config.schedule]
+        return step_rate(self.config.schedule, self.config.lr, iteration, self.total)
 
     def state(self) -> dict[str, Any]:
         """Return weights, running statistics and momenta."""

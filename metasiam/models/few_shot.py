@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Conv4(nn.Module):
-    """Four blocks of 3 × 3 convolution, BatchNorm, ReLU and 2 × 2 max pooling, flattened.
+    """Four blocks of 3 × 3 convolution, BatchNorm, 2 × 2 max pooling and ReLU, flattened.
 
     Source: Vinyals et al., "Matching Networks" (2016); 64 channels throughout as in Snell et al. (2017).
     Images of 28 to 32 pixels give 64 and 256 dimensions, 84 pixels give 1600.
@@ -39,8 +39,8 @@ def _conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, padding=1),
         nn.BatchNorm2d(channels_out),
+        nn.MaxPool2d(2),  # the same before ReLU as after it, and a quarter of the values to pass
         nn.ReLU(),
-        nn.MaxPool2d(2),
     )
 
 

@@ -26,7 +26,14 @@ from metasiam.reports.numbers import (
 
 #: Which pair accuracy to lead with: calibrated if it was measured, never the oracle's.
 LEADING = ("pair_accuracy_per_task", "pair_accuracy_global", "pair_accuracy_fixed")
-_DATA_NAMES = {"cifar100": "CIFAR-100", "mnist": "MNIST", "omniglot": "Omniglot", "glyphs": "glyph", "lfw": "LFW"}
+_DATA_NAMES = {
+    "cifar100": "CIFAR-100",
+    "mnist": "MNIST",
+    "omniglot": "Omniglot",
+    "omniglot-rotated": "Omniglot",
+    "glyphs": "glyph",
+    "lfw": "LFW",
+}
 
 
 def data_name(data: object) -> str:

@@ -1,4 +1,4 @@
-"""Learning rates over epochs, as torch's schedulers of the same names give them, but as plain functions of the epoch.
+"""Learning rates as plain functions of the epoch (as torch's schedulers of the same names) or of the step.
 
 A function needs no state, so a resumed run has the same rate at the same epoch.
 """
@@ -43,4 +43,33 @@ def epoch_rate(
         return float(base * gamma**epoch)
     if schedule == "cosine":
         return base * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    raise ValueError(f"no schedule is called {schedule}")
+
+
+#: What ``step_rate`` knows.
+STEP_SCHEDULES = ("constant", "linear", "cosine", "onecycle")
+
+
+def step_rate(schedule: str, base: float, step: int, total: int) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        schedule: ``constant``, ``linear`` or ``cosine`` to 0, or ``onecycle`` (warm-up over the first fifth, then
+            linearly to 0).
+        base: the highest rate.
+        step: from 0.
+        total: steps of the whole training.
+
+    Raises:
+        ValueError: for an unknown schedule.
+    """
+    done, warm = step / total, 0.2
+    if schedule == "constant":
+        return base
+    if schedule == "linear":
+        return base * (1 - done)
+    if schedule == "cosine":
+        return base * (1 + math.cos(math.pi * done)) / 2
+    if schedule == "onecycle":
+        return base * min((done + 1 / total) / warm, (1 - done) / (1 - warm), 1.0)
     raise ValueError(f"no schedule is called {schedule}")

@@ -19,6 +19,7 @@ SOURCES: dict[str, Source] = {
     "cifar100": cifar100.SOURCE,
     "mnist": mnist.SOURCE,
     "omniglot": omniglot.SOURCE,
+    "omniglot-rotated": omniglot.SOURCE_ROTATED,
     "lfw": lfw.SOURCE,
     "folder": folder.SOURCE,
     "npz": npz.SOURCE,

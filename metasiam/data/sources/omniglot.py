@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageOps
 
-from metasiam.data.domains import DomainSet
+from metasiam.data.domains import ROTATED, DomainSet
 from metasiam.data.sources.download import download, unpack
 from metasiam.data.sources.folder import Picture, packed_pictures
 from metasiam.data.sources.folder import scan as scan_alphabet
@@ -102,4 +103,30 @@ def _white_ink(image: Image.Image) -> Image.Image:
     return ImageOps.invert(image.convert("L"))
 
 
+def load_rotated(request: Request) -> DomainSet:
+    """Load all characters, then their copies turned by 90, 180 and 270 degrees as domains of their own.
+
+    A copy is named ``Alphabet/characterNN rotated 90``. With a split that names characters, those it trains on bring
+    their copies along (``split_domains``).
+
+    Source: Santoro et al., "Meta-Learning with Memory-Augmented Neural Networks" (2016), and everybody since.
+    """
+    upright = load(request)
+    turns = range(4)
+    return DomainSet(
+        torch.cat([torch.rot90(upright.images, turn, (2, 3)) for turn in turns]),
+        torch.cat([upright.labels + turn * len(upright.names) for turn in turns]),
+        tuple(name if turn == 0 else f"{name}{ROTATED} {90 * turn}" for turn in turns for name in upright.names),
+        upright.is_test.repeat(4),
+        "omniglot-rotated",
+    )
+
+
 SOURCE = Source("Omniglot: 1,623 domains, 20 drawn characters each, scaled to 28x28", load, is_present, fetch)
+
+SOURCE_ROTATED = Source(
+    "Omniglot with its characters turned by 90, 180 and 270 degrees as further domains: 6,492",
+    load_rotated,
+    is_present,
+    fetch,
+)
