@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Union
 
@@ -110,4 +111,5 @@ class ProtocolSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples within tuples become lists too
+        return values
