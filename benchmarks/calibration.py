@@ -164,7 +164,7 @@ def main() -> None:
     results = {
         "thresholds": found,
         "score_normalisation": normalised(embedder, info, domains, split, draws),
-        "protocol": evaluation.data["protocol"],
+        "evaluation": evaluation.data,
     }
     print(as_markdown(found))
     print(json.dumps(results["score_normalisation"], indent=1))
