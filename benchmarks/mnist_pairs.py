@@ -50,13 +50,14 @@ def main() -> None:
     result = json.loads(path.read_text()) if path.is_file() else {}
     for name, part in (("seven_seen", seven_seen), ("ten_seen", ten_seen)):
         if given.only in (None, name):
+            key = f"{name}_alone" if name == "seven_seen" and given.init == "none" else name
             settings = {k: v for k, v in vars(given).items() if k not in ("data_dir", "only", "tune")}
-            result[name] = {
+            result[key] = {
                 "command": "python benchmarks/mnist_pairs.py --data-dir DATA_DIR",
                 "settings": settings,
                 **part(digits, given),
             }
-            print(json.dumps(result[name], indent=1), flush=True)
+            print(json.dumps(result[key], indent=1), flush=True)
             if given.tune:
                 continue
             path.write_text(json.dumps(result, indent=1) + "\n")
@@ -66,9 +67,10 @@ def seven_seen(digits: ms.DomainSet, given: argparse.Namespace) -> dict[str, obj
     """Train on 0 … 6 in all eight orientations, test on 7, 8 and 9 as they are (``--tune``: on 0 … 3, on 4, 5, 6)."""
     seen, held_out, part = (range(4), (4, 5, 6), "train") if given.tune else (range(7), (7, 8, 9), "test")
     domains = oriented(digits, seen, given.images, given.seed)
+    init = None if given.init == "none" else given.init
     recipe = Recipe(given.seven_iterations, 2 * len(domains.names), given.seven_lr, given.seven_temperature, given.seed)
     began = time.perf_counter()
-    embedder, info = train_on_pairs(domains, [torch.arange(len(domains.names))], recipe, "mnist", init=given.init)
+    embedder, info = train_on_pairs(domains, [torch.arange(len(domains.names))], recipe, "mnist", init=init)
     seconds = time.perf_counter() - began
     threshold = calibrated(embedder, info, digits, digits.pool(seen, "train"))
     return {
