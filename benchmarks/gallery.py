@@ -1,6 +1,6 @@
 """Own pictures on held-out CIFAR-100 classes: 8 of 10 enrolled with 5 images each, the other two are strangers.
 
-    python benchmarks/gallery.py WEIGHTS --arch resnet56 --data folder:CIFAR100
+    python benchmarks/gallery.py benchmarks/results/cifar100-triplet-9-minutes.safetensors --data folder:CIFAR100
 
 The gallery, as ``metasiam enroll`` makes it (averaged with the mirrored image, background of seen domains, per-name
 thresholds), beside plain nearest centroid on the same pictures. The plain one has no threshold of its own; it gets,
@@ -21,6 +21,7 @@ from metasiam.evaluation.embedding import embed_images
 from metasiam.gallery.calibrate import Background, calibrate
 from metasiam.gallery.scoring import NameScorer
 from metasiam.models.files import EmbedderInfo
+from metasiam.training.machine import choose_device, describe_machine
 
 HERE = Path(__file__).resolve().parent
 KNOWN, SHOTS, BACKGROUND_IMAGES, ENROL_FROM = 8, 5, 20, 100
@@ -52,8 +53,9 @@ def main() -> None:
         for i in range(given.draws)
     ]
     result = {
-        "command": f"python benchmarks/gallery.py WEIGHTS --arch {info.arch} --data {given.data.split(':')[0]}",
+        "command": f"python benchmarks/gallery.py WEIGHTS --data {given.data.split(':')[0]}",
         "weights": Path(given.weights).name,
+        "machine": describe_machine(choose_device("cpu")),
         "settings": {"known": KNOWN, "shots": SHOTS, "draws": given.draws, "seed": given.seed, "split": split.name},
         **{key: interval([draw[key] for draw in draws]) for key in draws[0]},
     }

@@ -1,4 +1,4 @@
-"""Characters as pen strokes, drawn by many imagined hands: what the drawing app's small embedder is trained on.
+"""Characters as pen strokes, drawn by many imagined hands: what the drawing app's embedder is tried on.
 
 Two kinds of characters, both made here from nothing but matplotlib's fonts and random numbers: the middle lines of
 printed characters of many scripts, and invented ones of one to five curves. A hand draws each of a character's
@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from printed_characters import printed_characters
 from torch import Tensor
 
-from metasiam.app.ink import place_segments
+from metasiam.app.ink import InkStyle, place_segments
 from metasiam.data.domains import DomainSet
 
 POINTS = 64  # of every character, shared out among its strokes by length
@@ -25,17 +25,17 @@ _BLOCK = 400  # drawings at a time
 
 
 def character_set(
-    classes: int, hands: int, size: int, generator: torch.Generator, *, invented_share: float = 0.6, report=None
+    classes: int, hands: int, size: int, style: InkStyle, generator: torch.Generator, *, invented_share: float = 0.6
 ) -> DomainSet:
-    """Draw every character by many hands.
+    """Draw every character by many hands, and each drawing as the app shows it to the network.
 
     Args:
         classes: how many characters; as many printed ones as are distinct, at most the share that is left to them.
         hands: drawings of each.
-        size: pixels of the square images, white on black.
+        size: pixels of the square images.
+        style: pen and extent, white on black.
         generator: on the CPU.
         invented_share: how many of the characters are invented.
-        report: called with what is being done.
     """
     printed = printed_characters(round(classes * (1 - invented_share)), generator)
     invented = [invented_character(generator) for _ in range(classes - len(printed))]
@@ -49,12 +49,8 @@ def character_set(
     for begin in range(0, len(images), _BLOCK):
         block = labels[begin : begin + _BLOCK]
         drawn = drawn_by_hand(all_points[block], all_places[block], generator)
-        pen = (1.0 + 1.6 * torch.rand(len(block), generator=generator)) * size / 28
-        extent = 22 / 28 * (0.9 + 0.16 * torch.rand(len(block), generator=generator))
-        ink = _draw(drawn, size, extent, pen)
+        ink = _draw(drawn, size, torch.full((len(block),), style.extent), torch.full((len(block),), style.pen * size))
         images[begin : begin + _BLOCK, 0] = (ink * 255).round().to(torch.uint8)
-        if report is not None and begin % 10000 == 0:
-            report(f"{begin} of {len(images)} drawn")
     return DomainSet(
         images, labels, tuple(name for name, _ in named), torch.zeros(len(images), dtype=torch.bool), "strokes"
     )

@@ -98,12 +98,21 @@ class Page:
     def text(self, selector: str) -> str:
         return self.find(selector).text
 
-    def draw(self, pad: str, shape: Shape, *, size: float = 0.8, at: tuple[float, float] = (0.5, 0.5)) -> None:
+    def draw(
+        self,
+        pad: str,
+        shape: Shape,
+        *,
+        size: float = 0.8,
+        at: tuple[float, float] = (0.5, 0.5),
+        pointer: str = "mouse",
+    ) -> None:
         """Draw with real pointer moves; ``size`` and ``at`` are fractions of the pad."""
         canvas = self.find(f"[data-pad={pad}] canvas")
         self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
         width, height = canvas.size["width"], canvas.size["height"]
-        chain = ActionChains(self.browser, duration=8, devices=[PointerInput("mouse", "mouse")])
+        device = PointerInput(pointer, pointer)
+        chain = ActionChains(self.browser, duration=8, devices=[device])
         for stroke in shape:
             for place, (x, y) in enumerate(stroke):
                 across = (at[0] - 0.5 + (x - 0.5) * size) * width
@@ -225,6 +234,47 @@ def test_a_malformed_symbol_file_is_refused_and_a_good_one_opened(page: Page, tm
     page.find("#file").send_keys(str(good))
     page.wait(lambda: "tent" in page.text("#symbols"))
     page.ask(TENT, "tent")
+
+
+def test_symbols_are_saved_as_a_file_that_opens_again(page: Page, tmp_path: Path) -> None:
+    page.browser.execute_cdp_cmd(
+        "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path), "eventsEnabled": False}
+    )
+    page.one_shot()
+    page.teach("ring", CIRCLE)
+    page.teach("cross", CROSS)
+    page.find("#save").click()
+    file = tmp_path / "symbols.json"
+    page.wait(lambda: file.is_file() and file.stat().st_size > 0)
+    assert [symbol["name"] for symbol in json.loads(file.read_text())["symbols"]] == ["ring", "cross"]
+    page.browser.execute_script("localStorage.clear()")
+    page.browser.refresh()
+    again = Page(page.browser)
+    again.one_shot()
+    assert "ring" not in again.text("#symbols")
+    again.find("#file").send_keys(str(file))
+    again.wait(lambda: "ring" in again.text("#symbols"))
+    again.ask(OVAL, "ring")
+
+
+def test_on_a_phone_fingers_draw_and_nothing_sticks_out(page: Page) -> None:
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 3, "mobile": True}
+    )
+    page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        page.draw("first", CIRCLE, pointer="touch")
+        page.draw("second", ZIGZAG, pointer="touch")
+        assert page.verdict() == "Different"
+        for tab in ("#tab-pair", "#tab-shot"):
+            page.find(tab).click()
+            wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert page.browser.execute_script(wide) == 0
+            buttons = page.browser.find_elements(By.TAG_NAME, "button")
+            assert min(button.rect["height"] for button in buttons if button.is_displayed()) >= 40  # for a fingertip
+    finally:
+        page.browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_adapting_to_the_drawings_shows_before_and_after(page: Page) -> None:

@@ -138,6 +138,26 @@ def test_another_embedder_than_the_gallery_s_is_refused(
     assert "another embedder" in capsys.readouterr().err
 
 
+def test_torchvision_s_network_is_taken_from_its_cache_and_says_what_it_was_trained_on(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    # A stand-in for the download: the file that torchvision would put there, with weights of ours.
+    cache = tmp_path / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(resnet18().state_dict(), cache / ResNet18_Weights.IMAGENET1K_V1.url.rsplit("/", 1)[-1])
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    gallery = str(tmp_path / "pets.safetensors")
+    assert run(["enroll", str(photos / "photos"), "--arch", "resnet18-imagenet", "--gallery", gallery]) == 0
+    assert "trained on ImageNet photographs (torchvision), at 224×224 pixels" in capsys.readouterr().err
+    assert run(["identify", str(photos / "new"), "--gallery", gallery, "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert all(row["guesses"][0]["name"] in Path(row["picture"]).name for row in rows)
+
+
 def test_match_answers_by_word_and_exit_code(
     enrolled: Path, photos: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ):
