@@ -110,4 +110,5 @@ class ProtocolSettings:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON-ready values."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {**values, "episode_kinds": [list(kind) for kind in self.episode_kinds]}
