@@ -11,6 +11,7 @@ from torch import nn
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
+from metasiam.kernels.build import library
 from metasiam.losses import NormalisedSoftmax, TripletCosine
 from metasiam.models import build_embedder
 from metasiam.training import step as steps
@@ -93,9 +94,20 @@ def test_state_tensors_are_all_that_a_step_changes(batch):
     assert float(step(index, parameters)) == first
 
 
-@pytest.mark.slow
-def test_a_compiled_step_computes_what_the_eager_one_does(batch):
+@pytest.mark.skipif(library() is None, reason="needs Linux and a C++ compiler")
+def test_a_compiled_step_of_a_resnet_runs_on_the_kernels_and_computes_what_the_eager_one_does(batch):
     domains, index, parameters = batch
+    eager, compiled = make(domains), make(domains, compiled=True)
+    assert compiled.embedder.fused
+    assert not eager.embedder.fused
+    for _ in range(2):
+        torch.testing.assert_close(compiled(index, parameters), eager(index, parameters), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_without_the_kernels_computes_what_the_eager_one_does(batch, monkeypatch):
+    domains, index, parameters = batch
+    monkeypatch.setattr(steps, "use_kernels", lambda embedder: False)
     eager, compiled = make(domains), make(domains, compiled=True)
     for _ in range(2):
         torch.testing.assert_close(compiled(index, parameters), eager(index, parameters), rtol=1e-3, atol=1e-4)
@@ -104,7 +116,7 @@ def test_a_compiled_step_computes_what_the_eager_one_does(batch):
 def test_off_and_on_are_obeyed(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(steps, "compiler", lambda: "/usr/bin/g++")
     assert not decide_compile("off", step, index, parameters, 10**9).compiled
     assert decide_compile("on", step, index, parameters, 1).compiled
 
@@ -112,7 +124,7 @@ def test_off_and_on_are_obeyed(batch, monkeypatch):
 def test_auto_compiles_long_runs_and_not_short_ones_and_leaves_no_trace(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(steps, "compiler", lambda: "/usr/bin/g++")
     before = snapshot(step.state_tensors())
     assert not decide_compile("auto", step, index, parameters, 1).compiled
     long = decide_compile("auto", step, index, parameters, 10**9)
@@ -125,7 +137,7 @@ def test_auto_compiles_long_runs_and_not_short_ones_and_leaves_no_trace(batch, m
 def test_without_a_compiler_auto_does_without_and_on_says_what_is_missing(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps.shutil, "which", lambda name: None)
+    monkeypatch.setattr(steps, "compiler", lambda: None)
     assert not decide_compile("auto", step, index, parameters, 10**9).compiled
     with pytest.raises(MetaSiamError, match=r"C\+\+ compiler"):
         decide_compile("on", step, index, parameters, 10**9)
