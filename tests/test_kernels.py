@@ -123,3 +123,15 @@ def test_pictures_have_the_same_bits_as_plain_pytorchs(augmentation, channels, d
     table = _normalised(values, mean, std).to(dtype).view(channels, 256)
     options = {"shifted": augmentation.shift > 0, "reflect": augmentation.reflect}
     assert torch.equal(moved(images, parameters, table, **options), expected)  # and it was the kernel that ran
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch):
+    monkeypatch.setattr(build, "compiler", lambda: "/bin/false")
+    assert build.library.__wrapped__() is None
+
+
+def test_embedders_without_such_parts_do_not_use_the_kernels():
+    assert not use_kernels(build_embedder("conv4", image_size=(32, 32)))
+    monochrome = build_embedder("resnet8", channels=1)
+    assert use_kernels(monochrome)
+    assert monochrome.layer3[0].fused

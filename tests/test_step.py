@@ -116,7 +116,7 @@ def test_a_compiled_step_without_the_kernels_computes_what_the_eager_one_does(ba
 def test_off_and_on_are_obeyed(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(steps.shutil, "which", lambda name: "/usr/bin/" + name)
     assert not decide_compile("off", step, index, parameters, 10**9).compiled
     assert decide_compile("on", step, index, parameters, 1).compiled
 
@@ -124,7 +124,7 @@ def test_off_and_on_are_obeyed(batch, monkeypatch):
 def test_auto_compiles_long_runs_and_not_short_ones_and_leaves_no_trace(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps, "compiler", lambda: "/usr/bin/g++")
+    monkeypatch.setattr(steps.shutil, "which", lambda name: "/usr/bin/" + name)
     before = snapshot(step.state_tensors())
     assert not decide_compile("auto", step, index, parameters, 1).compiled
     long = decide_compile("auto", step, index, parameters, 10**9)
@@ -137,7 +137,7 @@ def test_auto_compiles_long_runs_and_not_short_ones_and_leaves_no_trace(batch, m
 def test_without_a_compiler_auto_does_without_and_on_says_what_is_missing(batch, monkeypatch):
     domains, index, parameters = batch
     step = make(domains)
-    monkeypatch.setattr(steps, "compiler", lambda: None)
+    monkeypatch.setattr(steps.shutil, "which", lambda name: None)
     assert not decide_compile("auto", step, index, parameters, 10**9).compiled
     with pytest.raises(MetaSiamError, match=r"C\+\+ compiler"):
         decide_compile("on", step, index, parameters, 10**9)

@@ -20,8 +20,11 @@ _loaded: ctypes.CDLL | None = None
 
 
 def compiler() -> str | None:
-    """Return the C++ compiler, or None where none is installed."""
-    return shutil.which("g++") or shutil.which("clang++")
+    """Return g++ where it can build the kernels, else None.
+
+    Only on Linux and only g++: other compilers need another OpenMP library than the one that PyTorch has loaded.
+    """
+    return shutil.which("g++") if sys.platform.startswith("linux") else None
 
 
 @functools.cache
@@ -32,7 +35,7 @@ def library() -> ctypes.CDLL | None:
     """
     global _loaded
     found = compiler()
-    if found is None or not sys.platform.startswith("linux"):
+    if found is None:
         return None
     with tempfile.TemporaryDirectory(prefix="metasiam-kernels-") as folder:
         compiled, linked = Path(folder) / "fused.o", Path(folder) / "fused.so"

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from metasiam.kernels.build import library, loaded, lowered, pointer, threads
+from metasiam.kernels.build import compiler, library, loaded, lowered, pointer, threads
 
 #: Numbers in a row of the kernels: a power of two that channels must divide.
 _ROW = 64
 
 
 def has_kernels(module: nn.Module) -> bool:
-    """Return whether a module has parts that can run on the kernels: they say so by an attribute ``fused``."""
-    return any(hasattr(part, "fused") for part in module.modules())
+    """Return whether parts of a module could run on the kernels here; they say so by an attribute ``fused``."""
+    return compiler() is not None and any(hasattr(part, "fused") for part in module.modules())
 
 
 def use_kernels(module: nn.Module) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
-from metasiam.kernels.build import compiler
 from metasiam.kernels.norm import has_kernels, use_kernels
 from metasiam.training.state import counters, optimizer_tensors, restore_, running_statistics, snapshot, trainable
 
@@ -226,6 +226,7 @@ COMPILE_SECONDS_PER_CONVOLUTION = 2.0
 COMPILE_SAVES = 0.25
 #: The same for our own kernels.
 KERNEL_SECONDS = 3.0
+KERNELS_SAVE = 0.15
 
 
 def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, steps: int) -> CompileDecision:
@@ -244,7 +245,7 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     if mode == "off":
         return CompileDecision(False, "--compile off")
     device = step.device
-    if device.type == "cpu" and compiler() is None:
+    if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
         if mode == "on":
             raise MetaSiamError(
                 "--compile on needs a C++ compiler (g++ or clang++). Install one, or use --compile auto."
@@ -260,7 +261,7 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     convolutions = sum(isinstance(module, nn.Conv2d) for module in step.embedder.modules())
     kernels = device.type == "cpu" and has_kernels(step.embedder)
     cost = KERNEL_SECONDS if kernels else COMPILE_SECONDS_PER_CONVOLUTION * convolutions
-    gain = COMPILE_SAVES * seconds * steps
+    gain = (KERNELS_SAVE if kernels else COMPILE_SAVES) * seconds * steps
     compared = f"compiling takes about {cost:.0f} s and would save about {gain:.0f} s of {seconds * steps:.0f} s"
     return CompileDecision(gain > 1.5 * cost, compared)
 
