@@ -85,6 +85,11 @@ def training_step(result: dict[str, Any]) -> str:
                 f"({100 * compiling['saves_fraction']:.0f} %): paid back after {compiling['pays_back_after_steps']} "
                 "steps. It is not part of the rates above."
             )
+    if result["settings"].get("kernels"):
+        said.append(
+            "Ours runs on the CPU kernels of `metasiam/kernels`, which `--compile auto` builds in a second or two "
+            "where g++ is there."
+        )
     text = table(["", "side", "images/s", "wall clock", "CPU seconds", "peak MB"], rows)
     return text + "\n" + "\n\n".join(said) + "\n"
 
@@ -123,7 +128,14 @@ def sampling(result: dict[str, Any]) -> str:
         for what, sides in result["results"].items()
         for name, side in sides.items()
     ]
-    return table(["", "side", "a second", "times the other"], rows)
+    text = table(["", "side", "a second", "times the other"], rows)
+    if "precision" not in result["settings"]:
+        return text
+    kind = result["settings"]["precision"]
+    return (
+        f"{text}\nIn one thread. Triplet batches of ours are drawn for a task's 30 steps at once, as `metasiam "
+        f"reptile` does, and their images are made in the type that its step takes here, {kind}.\n"
+    )
 
 
 def evaluation(result: dict[str, Any]) -> str:
@@ -211,8 +223,7 @@ wall-clock time.
     "training_step": """## Training step
 
 Against three separate fp32 forward passes with a `DataLoader` for each domain (`benchmarks/straightforward.py`), 3
-× 128 images a step, sampling and augmentation included; each side is a process of its own. Ours runs on the CPU kernels
-of `metasiam/kernels`, which `--compile auto` builds in a second or two where a C++ compiler is there.
+× 128 images a step, sampling and augmentation included; each side is a process of its own.
 
 """,
     "training_loss": """### Does it learn as much?
@@ -227,8 +238,7 @@ batch.
     "sampling": """## Sampling
 
 5-way 1-shot episodes with 15 queries, and triplet batches of 3 × 128 (augmented and normalised), image tensors
-included, in one thread. Ours draws a task's 30 batches at once, as `metasiam reptile` does, and makes their images in
-the type that its step takes (bfloat16 on this processor).
+included.
 
 """,
     "evaluation": """## Evaluation

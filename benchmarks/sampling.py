@@ -102,7 +102,7 @@ def times(work: Callable[[], object], count: int) -> Callable[[], None]:
 
 def main() -> None:
     """Run the benchmark and write its result."""
-    from metasiam.training.machine import tune_allocator
+    from metasiam.training.machine import choose_precision, tune_allocator
 
     parser = options(__doc__.splitlines()[0], ways=5, shots=1, queries=15, batch=128, episodes=256, block=8, threads=1)
     arguments = parser.parse_args()
@@ -133,6 +133,7 @@ def main() -> None:
     }
     seconds = interleaved(loaders, rounds=arguments.rounds)
     results["triplet_batches"] = rates(seconds, {"ours": 30 * tasks, "DataLoader": batches}, "DataLoader")
+    arguments.precision = str(choose_precision("auto", domains.device)).removeprefix("torch.")
     save("sampling", arguments, results)
 
 

@@ -19,6 +19,7 @@ import torch
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.harness import interleaved, options, ratios, save, summary
 from benchmarks.sides import Side
+from metasiam.kernels.build import library
 
 #: Ours with one thing taken away or changed at a time: what each lever is worth.
 LEVERS: dict[str, dict[str, Any]] = {
@@ -167,6 +168,7 @@ def main() -> None:
         arguments.batch, arguments.steps, arguments.rounds, arguments.levers = 4, 1, 1, False
         arguments.loss_steps, arguments.loss_seeds = 2, 1
     if arguments.arch:
+        arguments.kernels = library() is not None and not arguments.quick
         save("training_step", arguments, {arch: compare(arguments, arch) for arch in arguments.arch.split(",")})
     if arguments.loss_steps:
         final_losses(arguments, arguments.loss_arch)
