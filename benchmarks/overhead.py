@@ -19,6 +19,7 @@ from benchmarks.harness import interleaved, options, ratios, save, summary
 def build(arguments: Any, folder: Path) -> tuple[Any, Any]:
     """Return one call that runs an iteration with its logging, and one that makes as many bare steps."""
     from metasiam.config import ReptileConfig
+    from metasiam.kernels.norm import use_kernels
     from metasiam.learners.context import prepare
     from metasiam.learners.reptile import Reptile
     from metasiam.models import build_embedder
@@ -65,7 +66,9 @@ def build(arguments: Any, folder: Path) -> tuple[Any, Any]:
             embeddings = embedder(images)
         return context.objective(embeddings.float(), None)
 
-    loss_of = forward if arguments.no_compile else torch.compile(forward, dynamic=False)
+    # On our own kernels, as the iteration's step is, where they work: nothing faster is known here.
+    plain = arguments.no_compile or use_kernels(embedder)
+    loss_of = forward if plain else torch.compile(forward, dynamic=False)
 
     def bare() -> None:
         for _ in range(arguments.inner_epochs):

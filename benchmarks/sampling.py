@@ -63,20 +63,29 @@ def loader_triplets(domains: DomainSet, batch: int, seed: int) -> Callable[[], o
     return StraightforwardTraining(nothing, domains, split, mean, std, batch_size=batch).batch
 
 
-def our_triplets(domains: DomainSet, batch: int, seed: int) -> Callable[[], object]:
-    """Return a call that draws one batch of triplets our way, augmented and normalised."""
-    from metasiam.data.augment import Augmentation
+def our_triplets(domains: DomainSet, batch: int, seed: int, epochs: int = 30) -> Callable[[], object]:
+    """Return a call that draws a task's ``epochs`` batches as ``metasiam reptile`` does and makes their images.
 
+    Augmented and normalised, in the type that training takes on this processor (bfloat16 where it multiplies it).
+    """
+    from metasiam.data.augment import Augmentation
+    from metasiam.kernels.build import library
+    from metasiam.training.machine import choose_precision
+
+    library()  # as the compiled step does
     split = benchmark_split(domains)
     seen = domains.pool(split.seen, "train")
     mean, std = domains.channel_statistics(seen)
     generator = torch.Generator().manual_seed(seed)
     augmentation = Augmentation()
+    precision = choose_precision("auto", domains.device)
 
-    def draw() -> torch.Tensor:
+    def draw() -> None:
         rows = torch.randint(len(seen.domains), (1,), generator=generator)
-        index = draw_triplets_of(seen, rows, seen, (batch,), generator).reshape(-1)
-        return augmentation.apply(domains.gather(index), augmentation.draw((3 * batch,), generator), mean, std)
+        index = draw_triplets_of(seen, rows, seen, (epochs, batch), generator).transpose(0, 1).flatten(1)
+        parameters = augmentation.draw((epochs, 3 * batch), generator)
+        for epoch in range(epochs):
+            augmentation.apply(domains.gather(index[epoch]), parameters[epoch], mean, std, precision)
 
     return draw
 
@@ -93,14 +102,14 @@ def times(work: Callable[[], object], count: int) -> Callable[[], None]:
 
 def main() -> None:
     """Run the benchmark and write its result."""
-    from metasiam.training.machine import tune_allocator
+    from metasiam.training.machine import choose_precision, tune_allocator
 
     parser = options(__doc__.splitlines()[0], ways=5, shots=1, queries=15, batch=128, episodes=256, block=8, threads=1)
     arguments = parser.parse_args()
-    theirs_tasks, our_calls, batches = 200, 20, 20
+    theirs_tasks, our_calls, batches, tasks = 200, 20, 20, 20
     if arguments.quick:
         arguments.rounds, arguments.episodes, arguments.block, arguments.batch = 1, 4, 2, 8
-        theirs_tasks = our_calls = batches = 2
+        theirs_tasks = our_calls = batches = tasks = 2
     tune_allocator()  # for both sides: they share the process
     torch.set_num_threads(arguments.threads)
     domains = benchmark_domains(arguments.data, images=60 if arguments.quick else 600)
@@ -119,11 +128,12 @@ def main() -> None:
         print("learn2learn is not installed: only our own rate is measured")
     results["episodes"] = rates(interleaved(sides, rounds=arguments.rounds), per_call, "learn2learn")
     loaders = {
-        "ours": times(our_triplets(domains, arguments.batch, arguments.seed), batches),
+        "ours": times(our_triplets(domains, arguments.batch, arguments.seed), tasks),
         "DataLoader": times(loader_triplets(domains, arguments.batch, arguments.seed), batches),
     }
     seconds = interleaved(loaders, rounds=arguments.rounds)
-    results["triplet_batches"] = rates(seconds, dict.fromkeys(loaders, batches), "DataLoader")
+    results["triplet_batches"] = rates(seconds, {"ours": 30 * tasks, "DataLoader": batches}, "DataLoader")
+    arguments.precision = str(choose_precision("auto", domains.device)).removeprefix("torch.")
     save("sampling", arguments, results)
 
 

@@ -19,6 +19,7 @@ import torch
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.harness import interleaved, options, ratios, save, summary
 from benchmarks.sides import Side
+from metasiam.kernels.build import library
 
 #: Ours with one thing taken away or changed at a time: what each lever is worth.
 LEVERS: dict[str, dict[str, Any]] = {
@@ -129,29 +130,27 @@ def compare(arguments: Any, arch: str) -> dict[str, Any]:
     return result
 
 
-def final_losses(arguments: Any, arch: str) -> dict[str, Any]:
+def final_losses(arguments: Any, arch: str) -> None:
     """Train each side for ``loss_steps`` and compare the mean loss over the last tenth, over seeds.
 
-    Without compiling: that a compiled step computes the same is a test's business, and compiling takes longer.
+    Written after every seed: a run that is cut short keeps those it has.
     """
-    found: dict[str, list[float]] = {"straightforward": [], "ours": [], "ours in fp32": []}
+    changes = {"compile": "off"} if arguments.quick else {}
+    sides = {"straightforward": (build_straightforward, arguments.workers), "ours": (build_ours, changes)}
+    found: dict[str, list[float]] = {name: [] for name in sides}
     tail = max(arguments.loss_steps // 10, 1)
     for seed in range(arguments.seed, arguments.seed + arguments.loss_seeds):
-        common = (arguments.data, arch, arguments.batch, seed)
-        for name, build, last in (
-            ("straightforward", build_straightforward, arguments.workers),
-            ("ours", build_ours, {"compile": "off"}),
-            ("ours in fp32", build_ours, {"precision": "fp32", "compile": "off"}),
-        ):
-            side = Side(build, *common, last)
+        for name, (build, last) in sides.items():
+            side = Side(build, arguments.data, arch, arguments.batch, seed, last)
             losses = side.steps(arguments.loss_steps)["losses"]
             side.close()
             found[name].append(statistics.mean(losses[-tail:]))
             print(f"{arch} seed {seed} {name}: mean loss of the last {tail} steps {found[name][-1]:.4f}", flush=True)
-    return {
-        name: {"mean": statistics.mean(values), "by_seed": [round(value, 5) for value in values]}
-        for name, values in found.items()
-    }
+        result = {
+            name: {"mean": statistics.mean(values), "by_seed": [round(value, 5) for value in values]}
+            for name, values in found.items()
+        }
+        save("training_loss", arguments, {arch: result})
 
 
 def main() -> None:
@@ -169,10 +168,10 @@ def main() -> None:
         arguments.batch, arguments.steps, arguments.rounds, arguments.levers = 4, 1, 1, False
         arguments.loss_steps, arguments.loss_seeds = 2, 1
     if arguments.arch:
+        arguments.kernels = library() is not None and not arguments.quick
         save("training_step", arguments, {arch: compare(arguments, arch) for arch in arguments.arch.split(",")})
     if arguments.loss_steps:
-        losses = {arguments.loss_arch: final_losses(arguments, arguments.loss_arch)}
-        save("training_loss", arguments, losses)
+        final_losses(arguments, arguments.loss_arch)
 
 
 if __name__ == "__main__":

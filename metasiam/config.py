@@ -44,7 +44,7 @@ class TrainingConfig:
         seed: everything random follows from it.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32`` or ``bf16`` (autocast; weights and loss stay fp32).
-        compile: ``auto``, ``on`` or ``off``: whether torch.compile builds the training step.
+        compile: ``auto``, ``on`` or ``off``: whether the training step is compiled (our own kernels, torch.compile).
     """
 
     method = "training"

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from metasiam import MetaSiamError, load_embedder, open_run, split_domains, train
+from metasiam.kernels.build import library as kernels
 from metasiam.session import TrainingStopped
 
 SETTINGS = {"arch": "resnet8", "batch_size": 6, "device": "cpu", "precision": "fp32", "compile": "off"}
@@ -32,9 +33,15 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path / "embedder.safetensors")
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, data, method):
-    options = {**SETTINGS, **METHODS[method]}
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [(method, {}) for method in METHODS] + [("reptile", {"compile": "on", "precision": "bf16"})],
+    ids=[*METHODS, "reptile on our own kernels"],
+)
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path, data, method, more):
+    if more and kernels() is None:
+        pytest.skip("needs Linux and a C++ compiler")
+    options = {**SETTINGS, **METHODS[method], **more}
     train(method, *data, out=tmp_path / "whole", **options)
     with pytest.raises(TrainingStopped):
         _train_interrupted(tmp_path / "parts", data, method, options, after=3)

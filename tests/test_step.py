@@ -11,6 +11,7 @@ from torch import nn
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
+from metasiam.kernels.build import library
 from metasiam.losses import NormalisedSoftmax, TripletCosine
 from metasiam.models import build_embedder
 from metasiam.training import step as steps
@@ -93,9 +94,20 @@ def test_state_tensors_are_all_that_a_step_changes(batch):
     assert float(step(index, parameters)) == first
 
 
-@pytest.mark.slow
-def test_a_compiled_step_computes_what_the_eager_one_does(batch):
+@pytest.mark.skipif(library() is None, reason="needs Linux and a C++ compiler")
+def test_a_compiled_step_of_a_resnet_runs_on_the_kernels_and_computes_what_the_eager_one_does(batch):
     domains, index, parameters = batch
+    eager, compiled = make(domains), make(domains, compiled=True)
+    assert compiled.embedder.fused
+    assert not eager.embedder.fused
+    for _ in range(2):
+        torch.testing.assert_close(compiled(index, parameters), eager(index, parameters), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_step_without_the_kernels_computes_what_the_eager_one_does(batch, monkeypatch):
+    domains, index, parameters = batch
+    monkeypatch.setattr(steps, "use_kernels", lambda embedder: False)
     eager, compiled = make(domains), make(domains, compiled=True)
     for _ in range(2):
         torch.testing.assert_close(compiled(index, parameters), eager(index, parameters), rtol=1e-3, atol=1e-4)

@@ -212,7 +212,7 @@ Device = Annotated[str | None, _option("--device", text="auto, cpu, cuda or mps.
 Precision = Annotated[str | None, _option("--precision", text="auto, fp32 or bf16.", panel=_RUN, default="auto")]
 Compile = Annotated[
     str | None,
-    _option("--compile", text="torch.compile: auto (if it pays back), on or off.", panel=_RUN, default="auto"),
+    _option("--compile", text="Compile the step: auto (if it pays back), on or off.", panel=_RUN, default="auto"),
 ]
 Out = Annotated[Path | None, _option("--out", text="Run folder.", panel=_RUN, default="runs/<method>-<time>")]
 Resume = Annotated[Path | None, _option("--resume", text="Go on with this run, exactly.", panel=_RUN)]

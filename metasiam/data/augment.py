@@ -6,6 +6,7 @@ nor copies to it, so a training step can compile it and capture it in a CUDA gra
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from metasiam.kernels.pictures import can_move, moved
 
 _PIXELS = 3  # columns of the parameters that move whole pixels: flip, rows down, columns right
 _AFFINE = 6  # columns of the affine matrix
@@ -110,6 +113,10 @@ class Augmentation:
         Returns:
             [B, C, H, W] in channels-last memory format.
         """
+        if not self.is_affine and not torch.compiler.is_compiling() and images.device.type == "cpu":
+            table = _table(tuple(mean), tuple(std), dtype)
+            if can_move(images, parameters, table):
+                return moved(images, parameters, table, shifted=self.shift > 0, reflect=self.reflect)
         if self.shift:
             images = self._moved(images, parameters)
         elif self.flip:
@@ -168,6 +175,13 @@ def _normalised(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
     scale = _by_channel([1 / (255 * s) for s in std], pixels)
     offset = _by_channel([-m / s for m, s in zip(mean, std, strict=True)], pixels)
     return pixels * scale + offset
+
+
+@functools.lru_cache(maxsize=8)
+def _table(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype) -> Tensor:
+    """Return what a pixel of each value becomes, [C, 256]: the same bits as ``_normalised`` gives images."""
+    values = torch.arange(256).float().expand(1, len(mean), 1, 256)
+    return _normalised(values, mean, std).to(dtype).view(len(mean), 256)
 
 
 def _by_channel(values: Sequence[float], like: Tensor) -> Tensor:

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from metasiam.kernels.norm import norm_relu
 
 
 class BasicBlock(nn.Module):
@@ -24,15 +28,37 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
         self.stride = stride
+        self.fused = False  # see metasiam.kernels.norm
         self.padding = (channels_out - channels_in) // 2
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
+        out = norm_relu(self.bn1, self.conv1(x), fused=self.fused)
         if self.stride != 1 or self.padding:
-            x = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.padding, self.padding))
-        return F.relu(out + x)
+            shortcut = _Shortcut.apply if self.fused else _shortcut
+            x = shortcut(x, self.stride, self.padding)
+        return norm_relu(self.bn2, self.conv2(out), x, fused=self.fused)
+
+
+def _shortcut(x: Tensor, stride: int, padding: int) -> Tensor:
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, padding, padding))
+
+
+class _Shortcut(torch.autograd.Function):
+    """``_shortcut`` with gradients that stay channels last: PyTorch's own are not, and the sums after them slow."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.shape, ctx.stride, ctx.padding = x.shape, stride, padding
+        return _shortcut(x, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, None, None]:
+        below = torch.empty(ctx.shape, dtype=above.dtype, device=above.device, memory_format=torch.channels_last)
+        kept = above[:, ctx.padding : ctx.padding + ctx.shape[1]]
+        below.zero_()[:, :, :: ctx.stride, :: ctx.stride] = kept
+        return below, None, None
 
 
 class CifarResNet(nn.Module):
@@ -47,6 +73,7 @@ class CifarResNet(nn.Module):
 
     def __init__(self, blocks: int, channels: int = 3) -> None:
         super().__init__()
+        self.fused = False
         self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = _stage(16, 16, blocks, stride=1)
@@ -58,7 +85,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images: float [B, C, H, W] to [B, 64] (any H, W of at least 4 pixels)."""
-        x = F.relu(self.bn1(self.conv1(images)))
+        x = norm_relu(self.bn1, self.conv1(images), fused=self.fused)
         x = self.layer3(self.layer2(self.layer1(x)))
         return torch.mean(x, dim=(2, 3))
 

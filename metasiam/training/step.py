@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
+from metasiam.kernels.norm import has_kernels, use_kernels
 from metasiam.training.state import counters, optimizer_tensors, restore_, running_statistics, snapshot, trainable
 
 
@@ -60,6 +61,7 @@ class _Loss(nn.Module):
         std: tuple[float, ...],
         precision: torch.dtype,
         compiled: bool,
+        on_cpu: bool,
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -68,7 +70,9 @@ class _Loss(nn.Module):
         self.mean = mean
         self.std = std
         self.precision = precision
-        self._embed = torch.compile(self._augment_and_embed, dynamic=False) if compiled else self._augment_and_embed
+        self._embed = self._augment_and_embed
+        if compiled and not (on_cpu and use_kernels(embedder)):
+            self._embed = torch.compile(self._augment_and_embed, dynamic=False)
 
     def _augment_and_embed(self, images: Tensor, parameters: Tensor) -> Tensor:
         inputs = self.augmentation.apply(images, parameters, self.mean, self.std, self.precision)
@@ -98,7 +102,8 @@ class TrainingStep:
         mean: per channel, as fractions of 255.
         std: per channel, as fractions of 255.
         precision: autocast type; float32 means no autocast.
-        compiled: build augmentation and embedder with torch.compile (static shapes).
+        compiled: on a CPU, run the embedders that have them on our own kernels (``metasiam.kernels``); build
+            everything else, augmentation and embedder, with torch.compile (static shapes).
         average_gradients: average them over all processes, while the backward pass runs.
     """
 
@@ -120,7 +125,9 @@ class TrainingStep:
         self.objective = objective
         self.optimizer = optimizer
         self.domains = domains
-        loss: nn.Module = _Loss(embedder, objective, augmentation, mean, std, precision, compiled)
+        loss: nn.Module = _Loss(
+            embedder, objective, augmentation, mean, std, precision, compiled, self.device.type == "cpu"
+        )
         if average_gradients:
             # Running statistics stay each process's own; sending them around every step would buy nothing.
             options: dict[str, Any] = {_BUFFERS_OPTION: False}
@@ -217,6 +224,9 @@ class CompileDecision:
 #: and the part of an eager step that compiling saves.
 COMPILE_SECONDS_PER_CONVOLUTION = 2.0
 COMPILE_SAVES = 0.25
+#: The same for our own kernels.
+KERNEL_SECONDS = 3.0
+KERNELS_SAVE = 0.15
 
 
 def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, steps: int) -> CompileDecision:
@@ -249,8 +259,9 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     seconds = min(_time_step(step, index, parameters) for _ in range(3))
     restore_([tensor.detach() for tensor in step.state_tensors()], saved)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in step.embedder.modules())
-    cost = COMPILE_SECONDS_PER_CONVOLUTION * convolutions
-    gain = COMPILE_SAVES * seconds * steps
+    kernels = device.type == "cpu" and has_kernels(step.embedder)
+    cost = KERNEL_SECONDS if kernels else COMPILE_SECONDS_PER_CONVOLUTION * convolutions
+    gain = (KERNELS_SAVE if kernels else COMPILE_SAVES) * seconds * steps
     compared = f"compiling takes about {cost:.0f} s and would save about {gain:.0f} s of {seconds * steps:.0f} s"
     return CompileDecision(gain > 1.5 * cost, compared)
 
