@@ -37,7 +37,7 @@ def accuracy_over_steps(
         embedder: unadapted, on the domain set's device.
         info: normalisation and distance.
         domains: the images.
-        draws: the same as the rest of the evaluation's; its triplets of the first regime asked for are used.
+        draws: the same as the rest of the evaluation's; its triplets of the last regime asked for are used.
         plans: rate, trained part and average, by number of images; the steps are those of the curve.
         settings: seed, steps and bootstrap samples.
         report: progress.
@@ -46,7 +46,7 @@ def accuracy_over_steps(
         By key of ``evaluation.json`` (``"5"``, ``"all"``): ``[{"steps", "triplet_accuracy": mean}, …]``.
     """
     steps_shown = sorted(set(settings.curve_steps))
-    held_out = {task.domain: task for task in reversed(draws.tasks) if task.part == "held_out"}
+    held_out = {task.domain: task for task in draws.tasks if task.part == "held_out"}
     curves: dict[str, list[dict[str, Any]]] = {}
     for shots, images in draws.shots.items():
         plan = plans[shots].plan
