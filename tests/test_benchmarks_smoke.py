@@ -36,7 +36,7 @@ def test_help_does_not_import_torch():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*NAMES, "calibration"])
+@pytest.mark.parametrize("name", [*NAMES, "calibration", "threshold_rules"])
 def test_a_quick_run_writes_its_result_with_settings_and_machine(name, tmp_path):
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", f"benchmarks.{name}", "--quick", "--out", str(tmp_path)],
