@@ -229,8 +229,8 @@ Against three separate fp32 forward passes with a `DataLoader` for each domain (
     "training_loss": """### Does it learn as much?
 
 The losses of the two sides are not the same quantity: with three forward passes BatchNorm normalises anchors, positives
-and negatives each by themselves, with one they share their statistics. Whether that alone makes the difference, and which
-side's embedder is better for it, is not measured yet.
+and negatives each by themselves, with one they share their statistics. Whether that alone makes the difference, and
+which side's embedder is better for it, is not measured yet.
 
 """,
     "overhead": """## Overhead of an iteration
