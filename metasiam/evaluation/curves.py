@@ -37,7 +37,8 @@ def accuracy_over_steps(
         embedder: unadapted, on the domain set's device.
         info: normalisation and distance.
         domains: the images.
-        draws: the same as the rest of the evaluation's; its triplets of the last regime asked for are used.
+        draws: the same as the rest of the evaluation's; its triplets of the first regime are used (the closed one has
+            a tenth of the other's images to embed after every step).
         plans: rate, trained part and average, by number of images; the steps are those of the curve.
         settings: seed, steps and bootstrap samples.
         report: progress.
@@ -46,7 +47,8 @@ def accuracy_over_steps(
         By key of ``evaluation.json`` (``"5"``, ``"all"``): ``[{"steps", "triplet_accuracy": mean}, …]``.
     """
     steps_shown = sorted(set(settings.curve_steps))
-    held_out = {task.domain: task for task in draws.tasks if task.part == "held_out"}
+    tasks = [task for task in draws.tasks if task.part == "held_out"]
+    held_out = {task.domain: task for task in tasks if task.regime == tasks[0].regime}
     curves: dict[str, list[dict[str, Any]]] = {}
     for shots, images in draws.shots.items():
         plan = plans[shots].plan

@@ -106,10 +106,7 @@ def learn_from_others(
 
 def _calibrate(acted: ActedDomains, validation: bool, seed: int) -> Calibration:
     """Learn the global threshold, and from validation domains how strongly to shrink towards it."""
-    scored = {
-        domain: score_images(own, acted.negatives[acted.owners != domain], acted.distance)
-        for domain, own in acted.rows.items()
-    }
+    scored = {domain: score_images(own, acted.against(domain), acted.distance) for domain, own in acted.rows.items()}
     scored = {domain: pairs for domain, pairs in scored.items() if pairs.answerable}
     strength = DEFAULT_STRENGTH
     if validation:

@@ -15,7 +15,7 @@ from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.scored_pairs import ScoredPairs, score_images
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import FEWEST, default_stretch
-from metasiam.evaluation.thresholds import DEFAULT_HEAD_STRENGTH, Calibration, calibrate_globally
+from metasiam.evaluation.thresholds import DEFAULT_HEAD_STRENGTH, MANY, Calibration, calibrate_globally
 from metasiam.evaluation.trials import (
     ActedDomains,
     calibrate_on_trials,
@@ -36,8 +36,8 @@ AVERAGES = (1.0, 0.5)
 STRETCHES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Images to test a gradient plan on, of the validation domain and of seen domains.
 TEST_OWN, TEST_NEGATIVES = 100, 200
-#: From so many images on, batches are the seeds' 128 triplets; with fewer, a quarter of that repeats each image enough.
-MANY, SMALL_BATCH = 100, 32
+#: From ``MANY`` images on, batches are the seeds' 128 triplets; with fewer, a quarter of that repeats each image enough.
+SMALL_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ChosenPlan:
     def as_dict(self) -> dict[str, Any]:
         """Return JSON-ready values for ``protocol``."""
         predicted = self.calibration is not None and self.calibration.prediction is not None
-        per_task = "predicted from mean scores" if predicted else "own, shrunk"
+        per_task = "own, shrunk, and predicted from mean scores" if predicted else "own, shrunk"
         return {"chosen_on": self.chosen_on, "per_task_threshold": per_task, **asdict(self.plan)}
 
 
@@ -162,7 +162,8 @@ def choose_plan(
     """Choose between leaving the embedder as it is, the solved head, and gradient steps, on validation domains.
 
     Each validation domain is adapted to ``shots`` of its training images (``all``: four fifths) and tested on others
-    of its *training* images against seen-domain training images: no test image of any domain is touched. The best
+    of its *training* images against training images of seen and of other validation domains: no test image of any
+    domain is touched. The best
     plan must beat not adapting by more than one standard error.
 
     Args:
@@ -192,7 +193,7 @@ def choose_plan(
         parts = _validation_images(domains, domain, shots, settings.seed)
         if parts is None:
             continue
-        others = _test_negatives(negatives, domain, settings.seed)
+        others = _test_negatives(domains, negatives, split.validation, domain, settings.seed)
         for plan, module in _candidates(
             embedder, info, domains, domain, parts[0], negatives, forced, gradient, solved.plan, settings.seed
         ):
@@ -252,9 +253,13 @@ def _validation_images(domains: DomainSet, domain: int, shots: Shots, seed: int)
     return images[order[:count]], images[order[count:][-TEST_OWN:]]
 
 
-def _test_negatives(negatives: Tensor, domain: int, seed: int) -> Tensor:
+def _test_negatives(domains: DomainSet, seen: Tensor, new: Sequence[int], domain: int, seed: int) -> Tensor:
+    """Return images of seen domains and, half of them, of the other new ones."""
     drawn = generator_for("cpu", seed, "validation negatives", domain)
-    return negatives[torch.randperm(len(negatives), generator=drawn)[:TEST_NEGATIVES]]
+    others = [other for other in new if other != domain]
+    pools = [seen, domains.pool(others, "train").images.cpu()] if others else [seen]
+    count = TEST_NEGATIVES // len(pools)
+    return torch.cat([images[torch.randperm(len(images), generator=drawn)[:count]] for images in pools])
 
 
 def _candidates(

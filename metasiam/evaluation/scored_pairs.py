@@ -42,6 +42,18 @@ def score_images(own: Tensor, negatives: Tensor, distance: str) -> ScoredPairs:
     return ScoredPairs(torch.cat((same, different)), answers)
 
 
+def half_and_half(first: Tensor, second: Tensor) -> Tensor:
+    """Return rows of both, as many of the one as of the other, evenly spread over the longer; of one if one is empty.
+
+    New domains are compared with domains trained on and with other new ones, which are harder to tell apart: what is
+    to serve both is learned on both.
+    """
+    if len(first) == 0 or len(second) == 0:
+        return torch.cat((first, second))
+    count = min(len(first), len(second))
+    return torch.cat([rows[torch.linspace(0, len(rows) - 1, count).round().long()] for rows in (first, second)])
+
+
 def join(parts: Sequence[ScoredPairs]) -> ScoredPairs:
     """Put scored pairs of several folds or domains together."""
     return ScoredPairs(torch.cat([p.scores for p in parts]), torch.cat([p.same for p in parts]))

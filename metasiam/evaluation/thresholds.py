@@ -28,10 +28,18 @@ DEFAULT_STRENGTH = 5.0
 DEFAULT_HEAD_STRENGTH = 20.0
 #: Images from which a domain's own pairs (1,225 same ones) give a better curve than other domains' moved one.
 ISOTONIC_FROM = 50
-#: How a domain's own threshold is placed. Few pairs say where errors are equal better than where they are fewest
-#: (``benchmarks/threshold_rules.py``: with 20 images and a solved head 0.86 instead of 1.07 points from the oracle).
-OWN_RULE: Rule = "eer"
+#: Images from which there are pairs enough to say where errors are fewest, and not only where they are equal.
+MANY = 100
 STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
+
+
+def own_rule(k: int) -> Rule:
+    """Return how a domain's own threshold is placed on k images.
+
+    Few pairs say where errors are equal better than where they are fewest (``benchmarks/threshold_rules.py``: with 20
+    images and a solved head 0.86 instead of 1.07 points from the oracle); many say both, and fewest is what counts.
+    """
+    return "balanced_accuracy" if k >= MANY else "eer"
 
 
 @dataclass(frozen=True)
@@ -52,22 +60,23 @@ class Calibration:
     source: str
     prediction: ThresholdPrediction | None = None
 
-    def for_task(self, pairs: ScoredPairs, k: int, rule: Rule = OWN_RULE) -> TaskCalibration:
+    def for_task(self, pairs: ScoredPairs, k: int, rule: Rule | None = None) -> TaskCalibration:
         """Calibrate one domain from its own k images; the threshold is the global one at k < 2.
 
-        It is predicted where that was learned, else the domain's own, shrunk towards the global one.
+        It is the domain's own, shrunk towards the global one; where a prediction was learned, the mean of both.
 
         Args:
             pairs: scores of the k images with each other and with negatives, as from ``score_images``.
             k: number of the domain's images.
-            rule: how the domain's own threshold is chosen.
+            rule: how the domain's own threshold is chosen; default ``own_rule(k)``.
         """
         if k < 2 or not pairs.answerable:
             return TaskCalibration(self.threshold, self.probability, self.threshold)
-        own = ThresholdCalibrator(rule).fit(*pairs).threshold
+        own = ThresholdCalibrator(rule or own_rule(k)).fit(*pairs).threshold
         threshold = shrink(own, self.threshold, k, self.strength)
         if self.prediction is not None:
-            threshold = self.prediction.predict(pairs)
+            # They err apart: their mean was nearer to the oracle than either, on validation domains taken for new ones.
+            threshold = (threshold + self.prediction.predict(pairs)) / 2
         if k >= ISOTONIC_FROM:
             return TaskCalibration(threshold, ProbabilityCalibrator("isotonic").fit(*thin(pairs)), own)
         curve = ProbabilityCalibrator("platt", base=self.probability).fit(*thin(pairs))
@@ -80,7 +89,7 @@ class TaskCalibration:
     """One domain's calibration.
 
     Attributes:
-        threshold: the one to use: predicted, or its own shrunk towards the global one.
+        threshold: the one to use: its own shrunk towards the global one, or the mean of that and the predicted one.
         probability: the curve to use, shrunk alike.
         own_threshold: before shrinking.
     """

@@ -14,6 +14,7 @@ from metasiam.evaluation.prediction import FEWEST_CASES, FEWEST_DOMAINS, Thresho
 from metasiam.evaluation.scored_pairs import (
     ScoredPairs,
     accuracy_on_grid,
+    half_and_half,
     join,
     middle_of_best,
     score_images,
@@ -21,12 +22,14 @@ from metasiam.evaluation.scored_pairs import (
     threshold_grid,
 )
 from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, OWN_RULE, STRENGTHS, Calibration
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, Calibration, own_rule
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.training.machine import generator_for
 
 #: Thresholds this close in accuracy (a fraction) to a case's best one are as good; the best is their mean.
 AS_GOOD = 0.005
+#: Acted-out cases to learn from, where the domains are fewer: several draws of each.
+CASES = 60
 
 
 class Trial(NamedTuple):
@@ -35,8 +38,8 @@ class Trial(NamedTuple):
     k: int
     known: ScoredPairs  #: of the k images, left out of the head that scores them
     own_threshold: float | None  #: found on those pairs; None where there are none to find it on
-    test: ScoredPairs  #: of its other images, under the head of the k
-    triplet_accuracy: float  #: of its other images, a fraction
+    test: ScoredPairs  #: of its other images, under the head of the k, against seen and other acted domains
+    triplet_accuracy: float  #: of its other images against the same, a fraction
 
 
 Trials = Mapping[int, Sequence[Trial]]
@@ -55,7 +58,8 @@ def act_out(
 ) -> dict[int, list[Trial]]:
     """Take each domain for a new one and do with k of its images what would be done with a new domain's.
 
-    Half of the negatives are known (for the head and the threshold), the other half tested on.
+    Half of the negatives are known (for the head and the threshold). Tested is against the other half and as many
+    images of the other domains.
 
     Args:
         domains: float [m, D] embeddings of each domain's images; those with fewer than k + 2 are left out.
@@ -75,18 +79,19 @@ def act_out(
         if len(rows) < k + 2 or len(near) == 0 or len(far) == 0:
             continue
         background = learn_background(near, owners[known & other], distance)
+        far = half_and_half(far, torch.cat([far[:0], *(of for name, of in domains.items() if name != domain)]))
         found[domain] = []
         for _ in range(draws):
             order = torch.randperm(len(rows), generator=generator)
             own, tested = rows[order[:k]], rows[order[k:]]
             scored = leave_out_scores(own, near, background, stretch, distance) if stretch else None
             scored = score_images(own, near, distance) if scored is None else scored
-            threshold = ThresholdCalibrator(OWN_RULE).fit(*scored).threshold if scored.answerable else None
+            threshold = ThresholdCalibrator(own_rule(k)).fit(*scored).threshold if scored.answerable else None
             head = solve_head(own, background, stretch, distance).to(rows.dtype)
-            tested, far_seen = tested @ head, far @ head  # symmetric
-            test = thin(score_images(tested, far_seen, distance), 2000)
+            tested, against = tested @ head, far @ head  # symmetric
+            test = thin(score_images(tested, against, distance), 2000)
             found[domain].append(
-                Trial(k, thin(scored, 4000), threshold, test, all_triplets_accuracy(tested, far_seen, distance))
+                Trial(k, thin(scored, 4000), threshold, test, all_triplets_accuracy(tested, against, distance))
             )
     return found
 
@@ -109,9 +114,14 @@ class ActedDomains:
     distance: str
     source: str
 
+    def against(self, domain: int) -> Tensor:
+        """Return what to compare a domain's images with: float [n, D] of seen domains and of the others here."""
+        others = [rows for name, rows in self.rows.items() if name != domain]
+        return half_and_half(self.negatives[self.owners != domain], torch.cat([self.negatives[:0], *others]))
+
     def trials(self, k: int, stretch: float, seed: int) -> Trials:
         """Act out k images, the same ones for every stretch."""
-        draws = max(20 // max(len(self.rows), 1), 1)
+        draws = max(CASES // max(len(self.rows), 1), 1)
         generator = generator_for("cpu", seed, "trials", k)
         return act_out(
             self.rows, self.negatives, self.owners, self.distance, generator, k=k, draws=draws, stretch=stretch
