@@ -49,6 +49,7 @@ def rules(taught: Trials, new: Trials, k: int, *, predict: bool) -> dict[str, fl
                 tried[f"{name}, shrunk with {strength} images"] = shrink(own, learned.threshold, k, strength)
         if learned.prediction is not None:
             tried["predicted"] = learned.prediction.predict(trial.known)
+            tried["predicted and own, averaged"] = learned.for_task(trial.known, k).threshold
         for name, threshold in tried.items():
             found.setdefault(name, []).append(distance_to_oracle(trial, threshold))
     return {name: statistics.mean(values) for name, values in found.items()}

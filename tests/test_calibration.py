@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from metasiam.evaluation.calibration import (
     crossfit_folds,
     shrink,
 )
-from metasiam.evaluation.scored_pairs import ScoredPairs, on_scale_of, score_images, thin
+from metasiam.evaluation.prediction import learn_prediction
+from metasiam.evaluation.scored_pairs import ScoredPairs, half_and_half, on_scale_of, score_images, thin
 from metasiam.evaluation.thresholds import calibrate_globally
 from metasiam.evaluation.verification import balanced_accuracy, expected_calibration_error
 
@@ -165,6 +167,33 @@ def test_a_task_is_calibrated_globally_at_0_and_1_images_and_by_its_own_pairs_fr
     assert many.threshold == pytest.approx(5, abs=0.3)
     near, far = many.probability.predict(torch.tensor([4.0, 8.0])).tolist()
     assert near < 0.5 < far
+
+
+def test_few_images_place_a_threshold_by_equal_errors_and_many_by_the_best_cut() -> None:
+    """Same pairs in two heaps: the best cut lies below the lower one, errors are equal within the heaps."""
+    same = torch.cat((torch.linspace(0.0, 0.1, 300), torch.linspace(0.9, 1.0, 700)))
+    different = torch.cat((torch.linspace(-1.0, -0.9, 600), torch.linspace(0.0, 0.2, 400)))
+    pairs = ScoredPairs(torch.cat((same, different)), torch.arange(2000) < 1000)
+    calibration = calibrate_globally({0: pairs}, strength=0, source="test")
+    few, many = (calibration.for_task(pairs, k).threshold for k in (99, 100))
+    assert many == calibration.for_task(pairs, 5, rule="balanced_accuracy").threshold
+    assert few == calibration.for_task(pairs, 200, rule="eer").threshold
+    assert few != many
+
+
+def test_a_predicted_threshold_counts_half_beside_the_domains_own() -> None:
+    overall = calibrate_globally({0: draw_scores(2000, 1)}, strength=5, source="test")
+    own = ScoredPairs(draw_scores(2000, 2).scores + 4, draw_scores(2000, 2).same)
+    prediction = learn_prediction([own, own], [7.0, 7.0])
+    shrunk = overall.for_task(own, 5).threshold
+    assert replace(overall, prediction=prediction).for_task(own, 5).threshold == pytest.approx((shrunk + 7) / 2)
+
+
+def test_half_and_half_takes_as_many_of_each_spread_over_the_longer() -> None:
+    first, second = torch.arange(10.0).unsqueeze(1), torch.tensor([[50.0], [51.0], [52.0]])
+    assert half_and_half(first, second).flatten().tolist() == [0, 4, 9, 50, 51, 52]
+    assert torch.equal(half_and_half(first, second[:0]), first)
+    assert torch.equal(half_and_half(first[:0], second), second)
 
 
 def test_thinning_keeps_the_shape_of_the_scores() -> None:

@@ -77,6 +77,15 @@ def test_acting_out_never_tests_on_the_known_images_nor_on_a_domains_own_negativ
     assert float(trial.test.scores.max()) < -0.1  # no image compared with itself
 
 
+def test_acting_out_tests_against_as_many_images_of_other_new_domains_as_of_seen_ones() -> None:
+    rows = {7: torch.eye(8)[:6] + 0.1, 8: torch.full((5, 8), 30.0)}
+    negatives = torch.randn(40, 8, generator=generator(3))
+    (trial,) = act_out(rows, negatives, nobody(negatives), "squared_euclidean", generator(), k=2)[7]
+    different = trial.test.scores[~trial.test.same]
+    assert int((different < -5000).sum()) == int((different > -5000).sum()) == 4 * 5
+    assert float(trial.known.scores.min()) > -5000  # nothing is known of other new domains
+
+
 def test_domains_with_too_few_images_are_left_out() -> None:
     negatives = torch.randn(10, 3, generator=generator(1))
     rows = {0: torch.randn(6, 3, generator=generator(2)), 1: torch.randn(7, 3, generator=generator(2))}

@@ -34,9 +34,9 @@ STEPS = (2, 5, 10, 20, 30)
 AVERAGES = (1.0, 0.5)
 #: Stretches tried for the solved head.
 STRETCHES = (0.5, 1.0, 2.0, 4.0, 8.0)
-#: Images to test a gradient plan on, of the validation domain and of seen domains.
+#: Images to test a gradient plan on, of the validation domain and of others.
 TEST_OWN, TEST_NEGATIVES = 100, 200
-#: From ``MANY`` images on, batches are the seeds' 128 triplets; with fewer, a quarter of that repeats each image enough.
+#: With ``MANY`` images or more, batches are the seeds' 128 triplets; with fewer, a quarter repeats each image enough.
 SMALL_BATCH = 32
 
 
