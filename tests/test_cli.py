@@ -99,6 +99,10 @@ def test_compare_trains_both_methods_under_one_budget_and_writes_the_report(argu
     )
     again = json.loads(Path("again/compare.json").read_text())
     assert again["paired"] == report["paired"]
+    # Only told where the data lies now, they keep their own split.
+    moved = ["compare", "both/triplet", "both/reptile", *arguments[:2], "--out", "moved", "--pairs", "40"]
+    assert run([*moved, "--adapt-shots", "0"]) == 0
+    assert json.loads(Path("moved/compare.json").read_text())["paired"] == report["paired"]
     # Resumed, it takes what is finished.
     assert run(["compare", "--resume", "both", "--pairs", "40", "--adapt-shots", "0"]) == 0
     assert "taken as it is" in capsys.readouterr().out
@@ -240,6 +244,7 @@ def test_compare_refuses_runs_that_do_not_belong_together(arguments, capsys):
     line = complaint(capsys, ["compare", "a", "b", "--out", "c"])
     assert "b was trained with another split" in line
     Path("a/embedder.safetensors").unlink()
+    assert "other split" in complaint(capsys, ["compare", "b", "--held-out", "3", "--out", "c"])
     assert "holds no embedder.safetensors" in complaint(capsys, ["compare", "a", "--out", "c"])
     assert not Path("c/compare.json").exists()
 

@@ -122,14 +122,13 @@ def _compare_runs(
     *, overwrite: bool,
 ) -> None:  # fmt: skip
     from metasiam.cli.progress import lines
-    from metasiam.cli.training import DataOptions
     from metasiam.comparison import compare, run_names
     from metasiam.runs import open_run
 
     runs = run_names(open_run(path) for path in paths)
     first = next(iter(runs.values()))
     folder = _new_folder(out, None, overwrite=overwrite)
-    source = data.with_defaults({}) if data.data is not None else DataOptions.of_run(first)
+    source = data.with_run(first)
     with lines(console) as shown:
         domains, split = source.load(shown)
         comparison = compare(runs, domains, split, settings, device=device, report=shown.update)

@@ -80,7 +80,7 @@ def command(
     embedder, info = load_embedder(weights, arch=arch, **overrides)
     given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
-    options = DataOptions.of_run(open_run(weights)) if is_run and data is None else given.with_defaults({})
+    options = given.with_run(open_run(weights)) if is_run else given.with_defaults({})
     folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
         domains, parts = options.load(shown)

@@ -71,6 +71,18 @@ class DataOptions:
             stored["data_dir"] = Path(stored["data_dir"])
         return DataOptions(**stored)
 
+    def with_run(self, run: Run) -> DataOptions:
+        """Fill from a run what was not given: its data, its split, or both."""
+        loaded = ("data", "data_dir", "image_size", "skip_unreadable")
+        split = ("held_out", "split", "validation")
+        stored: dict[str, Any] = {}
+        if self.data is None or run.config["data"]["options"]:
+            stored = DataOptions.of_run(run).__dict__
+        missing = (*loaded, *split) if self.data is None else split
+        if any(getattr(self, name) is not None for name in split):
+            missing = loaded if self.data is None else ()
+        return replace(self, **{name: stored[name] for name in missing if name in stored}).with_defaults({})
+
 
 @dataclass(frozen=True)
 class RunOptions:
