@@ -69,6 +69,7 @@ class StraightforwardTraining:
         batch_size: triplets in a batch.
         lr: Adam's.
         workers: processes of each loader; 0 loads in the training process.
+        joined: pass anchors, positives and negatives through the network together, as one batch.
     """
 
     def __init__(
@@ -82,7 +83,9 @@ class StraightforwardTraining:
         batch_size: int = 128,
         lr: float = 0.001,
         workers: int = 0,
+        joined: bool = False,
     ) -> None:
+        self.joined = joined
         transform = transforms.Compose(
             [transforms.RandomHorizontalFlip(), transforms.ToTensor(), transforms.Normalize(mean, std)]
         )
@@ -123,7 +126,10 @@ class StraightforwardTraining:
     def __call__(self) -> Tensor:
         """Make one gradient step; return its loss."""
         anchors, positives, negatives = self.batch()
-        anchor, positive, negative = self.embedder(anchors), self.embedder(positives), self.embedder(negatives)
+        if self.joined:
+            anchor, positive, negative = self.embedder(torch.cat((anchors, positives, negatives))).chunk(3)
+        else:
+            anchor, positive, negative = self.embedder(anchors), self.embedder(positives), self.embedder(negatives)
         loss = triplet_cosine(anchor, positive, negative)
         self.optimizer.zero_grad()
         loss.backward()

@@ -12,14 +12,19 @@ import random
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.harness import interleaved, options, ratios, save, summary
 from benchmarks.sides import Side
+from metasiam.data.tasks import draw_triplets
+from metasiam.evaluation.embedded import embed_all
 from metasiam.kernels.build import library
+from metasiam.models.files import EmbedderInfo
 
 #: Ours with one thing taken away or changed at a time: what each lever is worth.
 LEVERS: dict[str, dict[str, Any]] = {
@@ -29,7 +34,21 @@ LEVERS: dict[str, dict[str, Any]] = {
 }
 
 
-def build_straightforward(data: str, arch: str, batch: int, seed: int, workers: int) -> Callable[[], float]:
+@dataclass(frozen=True)
+class Stepping:
+    """One side: called, it makes a step of training ``embedder`` and returns its loss."""
+
+    step: Callable[[], Tensor]
+    embedder: nn.Module
+    info: EmbedderInfo
+
+    def __call__(self) -> float:
+        return float(self.step())
+
+
+def build_straightforward(
+    data: str, arch: str, batch: int, seed: int, workers: int, *, joined: bool = False
+) -> Stepping:
     """Build the straightforward side; called in its own process."""
     from benchmarks.straightforward import StraightforwardTraining
     from metasiam.models import build_embedder
@@ -40,11 +59,13 @@ def build_straightforward(data: str, arch: str, batch: int, seed: int, workers: 
     random.seed(seed)
     torch.manual_seed(seed)
     embedder = build_embedder(arch).train()
-    training = StraightforwardTraining(embedder, domains, split, mean, std, batch_size=batch, workers=workers)
-    return lambda: float(training())
+    training = StraightforwardTraining(
+        embedder, domains, split, mean, std, batch_size=batch, workers=workers, joined=joined
+    )
+    return Stepping(training, embedder, EmbedderInfo(arch, 3, domains.image_size, mean, std))
 
 
-def build_ours(data: str, arch: str, batch: int, seed: int, changes: dict[str, Any]) -> Callable[[], float]:
+def build_ours(data: str, arch: str, batch: int, seed: int, changes: dict[str, Any]) -> Stepping:
     """Build our side, with the step, the optimizer and the allocator of ``metasiam reptile``; in its own process."""
     from metasiam.config import ReptileConfig
     from metasiam.data.tasks import draw_triplets_of
@@ -65,12 +86,12 @@ def build_ours(data: str, arch: str, batch: int, seed: int, changes: dict[str, A
     step = context.step(optimizer, 10**9)
     generator, seen = context.generator("benchmark"), context.seen
 
-    def one() -> float:
+    def one() -> Tensor:
         rows = torch.randint(len(seen.domains), (1,), generator=generator, device=context.device)
         index = draw_triplets_of(seen, rows, seen, (batch,), generator)
-        return float(step(index, context.augmentation.draw((3, batch), generator)))
+        return step(index, context.augmentation.draw((3, batch), generator))
 
-    return one
+    return Stepping(one, context.embedder, context.info)
 
 
 def compare(arguments: Any, arch: str) -> dict[str, Any]:
@@ -130,25 +151,57 @@ def compare(arguments: Any, arch: str) -> dict[str, Any]:
     return result
 
 
+def learner(name: str, arguments: Any, arch: str, seed: int) -> Stepping:
+    """Build one of ``LEARNERS`` in this process."""
+    if name == "ours":
+        return build_ours(arguments.data, arch, arguments.batch, seed, {"compile": "off"} if arguments.quick else {})
+    joined = name != "straightforward"
+    return build_straightforward(arguments.data, arch, arguments.batch, seed, arguments.workers, joined=joined)
+
+
+#: What learns side by side.
+LEARNERS = ("straightforward", "straightforward, one forward pass", "ours")
+
+
+def learned(side: Stepping, data: str, seed: int) -> float:
+    """Return the triplet accuracy in percent on training images of the domains held out, in eval mode."""
+    domains = benchmark_domains(data)
+    split = benchmark_split(domains)
+    new, seen = domains.pool(split.held_out, "train"), domains.pool(split.seen, "train")
+    right = []
+    for domain in split.held_out:
+        index = draw_triplets(new.only([domain]), seen, (500,), torch.Generator().manual_seed(seed))
+        embedded = embed_all(side.embedder.eval(), side.info, domains, [index])
+        right.append(float(embedded.triplets_right(index).double().mean()))
+    side.embedder.train()
+    return 100 * statistics.mean(right)
+
+
 def final_losses(arguments: Any, arch: str) -> None:
-    """Train each side for ``loss_steps`` and compare the mean loss over the last tenth, over seeds.
+    """Train each side for ``loss_steps``; compare the loss over the last tenth and what was learned, over seeds.
 
     Written after every seed: a run that is cut short keeps those it has.
     """
-    changes = {"compile": "off"} if arguments.quick else {}
-    sides = {"straightforward": (build_straightforward, arguments.workers), "ours": (build_ours, changes)}
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    losses: dict[str, list[float]] = {name: [] for name in LEARNERS}
+    accuracy: dict[str, list[float]] = {name: [] for name in LEARNERS}
     tail = max(arguments.loss_steps // 10, 1)
     for seed in range(arguments.seed, arguments.seed + arguments.loss_seeds):
-        for name, (build, last) in sides.items():
-            side = Side(build, arguments.data, arch, arguments.batch, seed, last)
-            losses = side.steps(arguments.loss_steps)["losses"]
-            side.close()
-            found[name].append(statistics.mean(losses[-tail:]))
-            print(f"{arch} seed {seed} {name}: mean loss of the last {tail} steps {found[name][-1]:.4f}", flush=True)
+        for name in LEARNERS:
+            side = learner(name, arguments, arch, seed)
+            losses[name].append(statistics.mean([side() for _ in range(arguments.loss_steps)][-tail:]))
+            accuracy[name].append(learned(side, arguments.data, seed))
+            print(
+                f"{arch} seed {seed} {name}: mean loss of the last {tail} steps {losses[name][-1]:.4f}, "
+                f"held-out triplets {accuracy[name][-1]:.1f} %",
+                flush=True,
+            )
         result = {
-            name: {"mean": statistics.mean(values), "by_seed": [round(value, 5) for value in values]}
-            for name, values in found.items()
+            name: {
+                "mean": statistics.mean(losses[name]),
+                "by_seed": [round(value, 5) for value in losses[name]],
+                "held_out_triplets": [round(value, 2) for value in accuracy[name]],
+            }
+            for name in LEARNERS
         }
         save("training_loss", arguments, {arch: result})
 

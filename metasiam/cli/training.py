@@ -78,9 +78,9 @@ class DataOptions:
         stored: dict[str, Any] = {}
         if self.data is None or run.config["data"]["options"]:
             stored = DataOptions.of_run(run).__dict__
-        missing = (*loaded, *split) if self.data is None else split
-        if any(getattr(self, name) is not None for name in split):
-            missing = loaded if self.data is None else ()
+        missing = list(loaded) if self.data is None else []
+        if all(getattr(self, name) is None for name in split):
+            missing += split
         return replace(self, **{name: stored[name] for name in missing if name in stored}).with_defaults({})
 
 
