@@ -1,9 +1,10 @@
 """learn2learn's MAML on MetaSiam's data: its own loop, tasks from a domain set, any MetaSiam embedder.
 
+    python examples/learn2learn_maml.py --data omniglot --image-size 28 --held-out 423     # 79.5 ± 1.8 % in minutes
     python examples/learn2learn_maml.py [--data folder:PATH] [--held-out 10] [--first-order] [--iterations 300]
 
-The default data, glyphs, need no download. The loop is learn2learn's examples/vision/maml_miniimagenet.py with another
-task source; needs the extra learn2learn (see README).
+The default data, glyphs, need no download; so short a training hardly learns from them (28 % of five classes). The loop
+is learn2learn's examples/vision/maml_miniimagenet.py with another task source; needs the extra learn2learn (see README).
 """
 
 import argparse
@@ -36,8 +37,8 @@ def main() -> None:
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--queries", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1, help="inner gradient steps")
-    parser.add_argument("--inner-lr", type=float, default=0.1)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--inner-lr", type=float, default=0.5)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--meta-batch", type=int, default=4, help="tasks an iteration")
     parser.add_argument("--iterations", type=int, default=300)
     parser.add_argument("--test-tasks", type=int, default=200)
