@@ -89,8 +89,10 @@ def train_on_pairs(
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     if init is not None:
-        embedder, start = load_embedder(init)
-        info = replace(start, trained_on=trained_on, threshold=None)
+        started, start = load_embedder(init)
+        info = replace(start, trained_on=trained_on, threshold=None, image_size=domains.image_size)
+        embedder = build_embedder(info.arch, channels=info.channels, image_size=info.image_size)
+        embedder.load_state_dict(started.state_dict())  # a convolution's weights fit every size
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from metasiam.errors import MetaSiamError
-from metasiam.models.few_shot import Conv4, ResNet12
+from metasiam.models.few_shot import Conv4, Conv4AtScales, ResNet12
 from metasiam.models.fisher import FISHER
 from metasiam.models.koch import KOCH_NETWORKS
 from metasiam.models.resnet_cifar import RESNETS_CIFAR
@@ -18,6 +18,7 @@ from metasiam.models.torchvision_resnet import TorchvisionResNet18
 EMBEDDERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
     **RESNETS_CIFAR,
     "conv4": Conv4,
+    "conv4-scales": Conv4AtScales,
     "resnet12": ResNet12,
     **KOCH_NETWORKS,
     **FISHER,

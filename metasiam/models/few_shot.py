@@ -1,4 +1,4 @@
-"""The few-shot field's usual backbones: conv4 and ResNet-12."""
+"""The few-shot field's usual backbones: conv4 (alone, and at three scales) and ResNet-12."""
 
 from __future__ import annotations
 
@@ -33,6 +33,33 @@ class Conv4(nn.Module):
         """Embed normalised images: float [B, C, H, W] to [B, embedding_size]."""
         features: Tensor = self.blocks(images)
         return torch.flatten(features, 1)
+
+
+class Conv4AtScales(nn.Module):
+    """Three ``Conv4`` that look at an image at full, 5/6 and 2/3 size; their embeddings, each of length 1, in a row.
+
+    The cosine of two embeddings is the mean of the three cosines. Meant to be put together from networks trained apart,
+    whose mistakes differ (deep ensembles: Lakshminarayanan et al., 2017); trained as one it works too.
+
+    Args:
+        channels: image channels.
+        image_size: height and width in pixels, at least 24.
+    """
+
+    def __init__(self, channels: int, image_size: tuple[int, int]) -> None:
+        super().__init__()
+        height, width = image_size
+        self.sizes = tuple((round(height * part / 6), round(width * part / 6)) for part in (6, 5, 4))
+        self.parts = nn.ModuleList(Conv4(channels, size) for size in self.sizes)
+        self.embedding_size = sum(int(part.embedding_size) for part in self.parts)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embed normalised images: float [B, C, H, W] to [B, embedding_size], rows of length √3."""
+        rows = [F.normalize(self.parts[0](images), dim=1)]
+        for part, size in zip(self.parts[1:], self.sizes[1:], strict=True):
+            smaller = F.interpolate(images.float(), size, mode="bilinear", antialias=True)
+            rows.append(F.normalize(part(smaller), dim=1))
+        return torch.cat(rows, 1)
 
 
 def _conv_block(channels_in: int, channels_out: int) -> nn.Sequential:
