@@ -50,7 +50,7 @@ class Recipe:
 _OMNIGLOT = ((5, 1), (5, 5), (20, 1), (20, 5))
 
 RECIPES: dict[str, Recipe] = {
-    "cifar-fs-conv4-baseline": Recipe("cifar100", "cifar-fs", "baseline", 480_000, {**_BASELINE, "arch": "conv4"}),
+    "cifar-fs-conv4-baseline": Recipe("cifar100", "cifar-fs", "baseline", 2_000_000, {**_BASELINE, "arch": "conv4"}),
     "fc100-conv4-baseline": Recipe("cifar100", "fc100", "baseline", 320_000, {**_BASELINE, "arch": "conv4"}),
     "cifar-fs-resnet12-baseline": Recipe(
         "cifar100", "cifar-fs", "baseline", 3_200_000, {**_BASELINE, "arch": "resnet12"}

@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional
 
 from metasiam import EmbedderInfo, MetaSiamError, build_embedder, load_embedder, save_embedder
 from metasiam.models import EMBEDDERS
@@ -56,6 +57,21 @@ def test_the_field_backbones_have_the_field_sizes():
     assert build_embedder("resnet12").embedding_size == 640
     # MetaOptNet's ResNet-12 without its classifier: 12.42 million.
     assert sum(p.numel() for p in build_embedder("resnet12").parameters()) == pytest.approx(12.42e6, rel=0.01)
+
+
+def test_three_scales_compare_as_the_mean_of_three_networks_each_on_its_own_size():
+    embedder = build_embedder("conv4-scales", channels=1, image_size=(48, 48)).eval()
+    images = torch.rand(5, 1, 48, 48)
+    with torch.no_grad():
+        rows = embedder(images)
+        expected = torch.zeros(5, 5)
+        for part, size in zip(embedder.parts, (48, 40, 32), strict=True):
+            own = part(functional.interpolate(images, (size, size), mode="bilinear", antialias=True))
+            expected += functional.cosine_similarity(own[:, None], own[None], dim=2) / 3
+        assert rows.shape == (5, embedder.embedding_size) == (5, 64 * (9 + 4 + 4))
+        assert torch.allclose(functional.cosine_similarity(rows[:, None], rows[None], dim=2), expected, atol=1e-5)
+    with pytest.raises(MetaSiamError, match="at least 16 pixels"):
+        build_embedder("conv4-scales", image_size=(16, 16))
 
 
 def test_images_too_small_for_an_embedder_are_refused_in_words():

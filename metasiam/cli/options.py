@@ -62,7 +62,7 @@ Arch = Annotated[
     str | None,
     _option(
         "--arch",
-        text="Embedder: resnet8 … resnet110, conv4, resnet12, resnet18.",
+        text="Embedder: resnet8 … resnet110, conv4, conv4-scales, resnet12, resnet18.",
         panel=_TRAIN,
         default=TrainingConfig.arch,
     ),
