@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--method", default="baseline")
     parser.add_argument("--arch", default="conv4")
-    parser.add_argument("--iterations", type=int, default=1500)
+    parser.add_argument("--iterations", type=int, default=1000)
     parser.add_argument("--episodes", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=Path("runs/cifar-fs"))
     arguments = parser.parse_args()
