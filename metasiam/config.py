@@ -34,7 +34,7 @@ class TrainingConfig:
         arch: embedder name.
         loss: objective name (``metasiam.losses.OBJECTIVES``).
         margin: the loss's margin in its own units; None takes the source's.
-        temperature: divides the cosines of the ``softmax`` loss.
+        temperature: divides the cosines of the ``softmax`` and ``supcon`` losses.
         lr: learning rate of the (inner) optimizer.
         batch_size: triplets in a batch; three images each.
         flip: mirror each image with probability ½, drawn afresh for every batch; None: unless the data are symbols,

@@ -259,6 +259,36 @@ class MinedTriplets(nn.Module):
         return cast(Tensor, self._loss(embeddings, labels, self._miner(embeddings, labels)))
 
 
+class SupervisedContrastive(nn.Module):
+    """Cross-entropy over a batch: each image finds those of its domain among all others, by pytorch-metric-learning.
+
+    Source: Khosla et al., "Supervised Contrastive Learning" (2020); with two images of a domain, the N-pair loss of
+    Sohn (2016) on cosines. Learns from every pair of a batch, so it wants many domains in each (``--ways``).
+
+    Args:
+        temperature: what cosines are divided by.
+
+    Raises:
+        MetaSiamError: if pytorch-metric-learning is not installed.
+    """
+
+    distance = "cosine"
+
+    def __init__(self, temperature: float = 0.05) -> None:
+        super().__init__()
+        try:
+            from pytorch_metric_learning import losses
+        except ImportError as error:
+            raise MetaSiamError(
+                "--loss supcon needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
+            ) from error
+        self._loss = losses.SupConLoss(temperature=temperature)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
+        return cast(Tensor, self._loss(embeddings, labels))
+
+
 #: Name → builder(margin or None, temperature, number of domains, embedding size, generator).
 OBJECTIVES: dict[str, Callable[[float | None, float, int, int, torch.Generator], nn.Module]] = {
     "cosine": lambda margin, t, n, size, g: TripletCosine(0.3 if margin is None else margin),
@@ -267,6 +297,7 @@ OBJECTIVES: dict[str, Callable[[float | None, float, int, int, torch.Generator],
     "softmax": lambda margin, t, n, size, g: NormalisedSoftmax(n, size, t, generator=g),
     "mined-hard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
     "mined-semihard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
+    "supcon": lambda margin, t, n, size, g: SupervisedContrastive(t),
 }
 
 #: The same for batches that are one episode: builder(ways, shots, embedding size, generator).
@@ -292,7 +323,7 @@ def build_objective(
         name: a key of ``OBJECTIVES``; with ``episode``, of ``EPISODE_OBJECTIVES`` first.
         episode: ways and shots of a batch that is an episode.
         margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
-        temperature: of the normalised softmax.
+        temperature: of the normalised softmax and of ``supcon``.
         domain_count: number of domains in the domain set.
         embedding_size: dimensions of an embedding.
         generator: draws the objective's own first parameters, if it has any.

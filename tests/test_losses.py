@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from metasiam import MetaSiamError
 from metasiam.losses import (
     OBJECTIVES,
+    SupervisedContrastive,
     build_objective,
     contrastive,
     normalised_softmax,
@@ -104,6 +105,19 @@ def test_the_mined_hard_loss_takes_the_hardest_positive_and_negative_of_each_anc
     nonzero = [t for t in terms if t > 0]  # pytorch-metric-learning averages over the triplets that still cost
     objective = build_objective("mined-hard", domain_count=3, embedding_size=4, generator=torch.Generator())
     assert float(objective(embeddings, labels)) == pytest.approx(sum(nonzero) / len(nonzero), rel=1e-4)
+
+
+def test_supcon_is_the_mean_over_an_images_partners_of_their_cross_entropy_among_all_others():
+    embeddings, labels = torch.randn(7, 4), torch.tensor([0, 0, 1, 1, 1, 2, 3])
+    cosines = F.cosine_similarity(embeddings[:, None], embeddings[None], dim=2) / 0.1
+    expected = []
+    for anchor in range(5):  # the last two have no partner
+        others = [i for i in range(7) if i != anchor]
+        partners = [i for i in others if labels[i] == labels[anchor]]
+        all_of_them = torch.logsumexp(cosines[anchor, others], 0)
+        expected.append(sum(float(all_of_them - cosines[anchor, i]) for i in partners) / len(partners))
+    found = SupervisedContrastive(0.1)(embeddings, labels)
+    assert float(found) == pytest.approx(sum(expected) / 5, rel=1e-4)
 
 
 def test_an_unknown_loss_is_named_with_the_ones_there_are():

@@ -203,7 +203,7 @@ def test_a_stop_in_the_middle_of_a_task_leaves_no_trace(learner):
     assert torch.equal(weight(reptile), before["slow"]["weights"][0])
 
 
-@pytest.mark.parametrize("loss", ["cosine", "euclidean", "contrastive", "softmax", "mined-semihard"])
+@pytest.mark.parametrize("loss", ["cosine", "euclidean", "contrastive", "softmax", "mined-semihard", "supcon"])
 def test_any_of_the_triplet_losses_works_inside(learner, loss):
     reptile = learner(loss=loss, meta_step=1.0, linear=False)
     start = reptile.context.embedder.conv1.weight.detach().clone()

@@ -71,7 +71,7 @@ Loss = Annotated[
     str | None,
     _option(
         "--loss",
-        text="cosine, euclidean, contrastive, softmax (proxies), mined-hard or mined-semihard.",
+        text="cosine, euclidean, contrastive, softmax (proxies), mined-hard, mined-semihard or supcon.",
         panel=_TRAIN,
         default=TrainingConfig.loss,
     ),
@@ -82,7 +82,7 @@ Margin = Annotated[
 ]
 Temperature = Annotated[
     float | None,
-    _option("--temperature", text="Of the softmax loss.", panel=_TRAIN, default=TrainingConfig.temperature),
+    _option("--temperature", text="Of softmax and supcon.", panel=_TRAIN, default=TrainingConfig.temperature),
 ]
 LearningRate = Annotated[
     float | None, _option("--lr", text="Learning rate (inner, for Reptile).", panel=_TRAIN, default=TrainingConfig.lr)
