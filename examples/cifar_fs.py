@@ -46,7 +46,7 @@ def main() -> None:
     )
     choosing = ms.split_domains(domains, split="cifar-fs:validation")
     for name, parts in (("validation", choosing), ("test", split)):
-        for steps in ((), ("mirror", "centre", "lda")):
+        for steps in ((), ("mirror",)):
             report = ms.evaluate(
                 run, domains, parts, shots=(0,), episodes=arguments.episodes, seen=False, regimes=(), inference=steps
             )
