@@ -50,8 +50,9 @@ class Conv4AtScales(nn.Module):
         super().__init__()
         height, width = image_size
         self.sizes = tuple((round(height * part / 6), round(width * part / 6)) for part in (6, 5, 4))
-        self.parts = nn.ModuleList(Conv4(channels, size) for size in self.sizes)
-        self.embedding_size = sum(int(part.embedding_size) for part in self.parts)  # type: ignore[arg-type]
+        parts = [Conv4(channels, size) for size in self.sizes]
+        self.parts = nn.ModuleList(parts)
+        self.embedding_size = sum(part.embedding_size for part in parts)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images: float [B, C, H, W] to [B, embedding_size], rows of length √3."""
