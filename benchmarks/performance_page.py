@@ -103,7 +103,7 @@ def training_loss(result: dict[str, Any]) -> str:
             name,
             f"{found['mean']:.4f}",
             ", ".join(f"{value:.4f}" for value in found["by_seed"]),
-            ", ".join(f"{value:.1f}" for value in found["held_out_triplets"]),
+            ", ".join(f"{value:.1f}" for value in found.get("held_out_triplets", [])) or "not measured",
         ]
         for arch, sides in result["results"].items()
         for name, found in sides.items()
@@ -235,9 +235,9 @@ Against three separate fp32 forward passes with a `DataLoader` for each domain (
     "training_loss": """### Does it learn as much?
 
 The losses of the two sides are not the same quantity: with three forward passes BatchNorm normalises anchors, positives
-and negatives each by themselves, with one they share their statistics. So the straightforward loop is trained a second
-time with one forward pass, and each embedder, with its running statistics, answers triplets of the ten held-out domains
-(their training images, negatives of seen domains).
+and negatives each by themselves, with one they share their statistics. So today's command trains the straightforward
+loop a second time with one forward pass, and has each embedder, with its running statistics, answer triplets of the ten
+held-out domains (their training images, negatives of seen domains); a file from before that lacks both.
 
 """,
     "overhead": """## Overhead of an iteration
