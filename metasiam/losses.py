@@ -225,6 +225,17 @@ def episode_cross_entropy(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets)
 
 
+def _metric_learning(loss: str) -> Any:
+    try:
+        import pytorch_metric_learning
+        from pytorch_metric_learning import distances, losses, miners  # noqa: F401, parts of the package
+    except ImportError as error:
+        raise MetaSiamError(
+            f"--loss {loss} needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
+        ) from error
+    return pytorch_metric_learning
+
+
 class MinedTriplets(nn.Module):
     """Triplet loss on triplets mined within the batch by pytorch-metric-learning.
 
@@ -240,18 +251,13 @@ class MinedTriplets(nn.Module):
 
     def __init__(self, margin: float = 0.3, miner: str = "hard") -> None:
         super().__init__()
-        try:
-            from pytorch_metric_learning import distances, losses, miners
-        except ImportError as error:
-            raise MetaSiamError(
-                "--loss mined-* needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
-            ) from error
-        cosine = distances.CosineSimilarity()
-        self._loss = losses.TripletMarginLoss(margin=margin, distance=cosine)
+        library = _metric_learning("mined-*")
+        cosine = library.distances.CosineSimilarity()
+        self._loss = library.losses.TripletMarginLoss(margin=margin, distance=cosine)
         self._miner: Any = (
-            miners.BatchHardMiner(distance=cosine)
+            library.miners.BatchHardMiner(distance=cosine)
             if miner == "hard"
-            else miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=cosine)
+            else library.miners.TripletMarginMiner(margin=margin, type_of_triplets="semihard", distance=cosine)
         )
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -276,13 +282,7 @@ class SupervisedContrastive(nn.Module):
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
-        try:
-            from pytorch_metric_learning import losses
-        except ImportError as error:
-            raise MetaSiamError(
-                "--loss supcon needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
-            ) from error
-        self._loss = losses.SupConLoss(temperature=temperature)
+        self._loss = _metric_learning("supcon").losses.SupConLoss(temperature=temperature)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""

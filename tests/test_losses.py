@@ -108,7 +108,7 @@ def test_the_mined_hard_loss_takes_the_hardest_positive_and_negative_of_each_anc
 
 
 def test_supcon_is_the_mean_over_an_images_partners_of_their_cross_entropy_among_all_others():
-    embeddings, labels = torch.randn(7, 4), torch.tensor([0, 0, 1, 1, 1, 2, 3])
+    embeddings, labels = batch(7, 4, torch.float32, 1)[0], torch.tensor([0, 0, 1, 1, 1, 2, 3])
     cosines = F.cosine_similarity(embeddings[:, None], embeddings[None], dim=2) / 0.1
     expected = []
     for anchor in range(5):  # the last two have no partner
