@@ -37,9 +37,9 @@ def distance_to_oracle(trial: Trial, threshold: float) -> float:
     return 100 * (best_threshold(*trial.test)[1] - float(found[0]))
 
 
-def rules(taught: Trials, new: Trials, k: int, *, predict: bool) -> dict[str, float]:
+def rules(taught: Trials, new: Trials, k: int) -> dict[str, float]:
     """Return each rule's mean distance to the oracle over the new domains, learned on the taught ones."""
-    learned = calibrate_on_trials(taught, strength=None, source="", predict=predict)
+    learned = calibrate_on_trials(taught, strength=None, source="", predict=True)
     found: dict[str, list[float]] = {}
     for trial in (trial for of in new.values() for trial in of):
         tried = {"global": learned.threshold}
@@ -96,7 +96,6 @@ def main() -> None:
                         acted(taught, k, stretch, draw),
                         acted(shuffled[arguments.taught :], k, stretch, draw),
                         k,
-                        predict=True,
                     )
                     for name, value in values.items():
                         collected.setdefault(name, []).append(value)

@@ -163,8 +163,7 @@ def choose_plan(
 
     Each validation domain is adapted to ``shots`` of its training images (``all``: four fifths) and tested on others
     of its *training* images against training images of seen and of other validation domains: no test image of any
-    domain is touched. The best
-    plan must beat not adapting by more than one standard error.
+    domain is touched. The best plan must beat not adapting by more than one standard error.
 
     Args:
         embedder: unadapted, on the domain set's device.

@@ -31,8 +31,7 @@ from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.training.machine import generator_for
 
 #: Where a domain's images are many, so many of five folds are held back in turn to calibrate on: each costs one
-#: adaptation, and one alone hangs on the chance of its steps (validation domains, 500 images, best cut carried over:
-#: 0.2 points from the oracle with two, 0.5 with one).
+#: adaptation, and one alone hangs on the chance of its steps.
 FOLDS_OF_MANY = 2
 #: The threshold of the classic seed, for embedders that bring none of their own.
 SEED_THRESHOLD = 0.2
@@ -199,15 +198,13 @@ class _Evaluator:
         parts = []
         generator = generator_for("cpu", self.settings.seed, "folds", domain, shots)
         negatives = self.draws.negatives
+        final = score_images(embedded[own], embedded[negatives], self.info.distance) if many else None
         parts_of = crossfit_folds(own, generator, folds=folds)
         for number, (adapt_on, score_on) in enumerate(parts_of[:FOLDS_OF_MANY] if many else parts_of):
             stream = (domain, shots, "fold", number)
             without = self._adapted_embeddings(adapt_on, chosen, stream, [score_on, negatives])
             part = score_images(without[score_on], without[negatives], self.info.distance)
-            if many:
-                final = score_images(embedded[own], embedded[negatives], self.info.distance)
-                part = on_scale_of(part, final.scores[~final.same])
-            parts.append(part)
+            parts.append(part if final is None else on_scale_of(part, final.scores[~final.same]))
         return join(parts)
 
     def _score(

@@ -36,8 +36,8 @@ STRENGTHS = (0.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0)
 def own_rule(k: int) -> Rule:
     """Return how a domain's own threshold is placed on k images.
 
-    Few pairs say where errors are equal better than where they are fewest (``benchmarks/threshold_rules.py``: with 20
-    images and a solved head 0.86 instead of 1.07 points from the oracle); many say both, and fewest is what counts.
+    Few pairs say where errors are equal better than where they are fewest (``benchmarks/threshold_rules.py``); many say
+    both, and fewest is what counts.
     """
     return "balanced_accuracy" if k >= MANY else "eer"
 
@@ -75,7 +75,7 @@ class Calibration:
         own = ThresholdCalibrator(rule or own_rule(k)).fit(*pairs).threshold
         threshold = shrink(own, self.threshold, k, self.strength)
         if self.prediction is not None:
-            # They err apart: their mean was nearer to the oracle than either, on validation domains taken for new ones.
+            # They err apart: see ``benchmarks/threshold_rules.py`` for what their mean gains.
             threshold = (threshold + self.prediction.predict(pairs)) / 2
         if k >= ISOTONIC_FROM:
             return TaskCalibration(threshold, ProbabilityCalibrator("isotonic").fit(*thin(pairs)), own)

@@ -79,7 +79,7 @@ def act_out(
         if len(rows) < k + 2 or len(near) == 0 or len(far) == 0:
             continue
         background = learn_background(near, owners[known & other], distance)
-        far = half_and_half(far, torch.cat([far[:0], *(of for name, of in domains.items() if name != domain)]))
+        far = half_and_half(far, _others(domains, domain))
         found[domain] = []
         for _ in range(draws):
             order = torch.randperm(len(rows), generator=generator)
@@ -94,6 +94,11 @@ def act_out(
                 Trial(k, thin(scored, 4000), threshold, test, all_triplets_accuracy(tested, against, distance))
             )
     return found
+
+
+def _others(domains: Mapping[int, Tensor], domain: int) -> Tensor:
+    """Return the images of all domains but one: float [n, D], n = 0 where there is no other."""
+    return torch.cat([domains[domain][:0], *(rows for name, rows in domains.items() if name != domain)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +121,7 @@ class ActedDomains:
 
     def against(self, domain: int) -> Tensor:
         """Return what to compare a domain's images with: float [n, D] of seen domains and of the others here."""
-        others = [rows for name, rows in self.rows.items() if name != domain]
-        return half_and_half(self.negatives[self.owners != domain], torch.cat([self.negatives[:0], *others]))
+        return half_and_half(self.negatives[self.owners != domain], _others(self.rows, domain))
 
     def trials(self, k: int, stretch: float, seed: int) -> Trials:
         """Act out k images, the same ones for every stretch."""
