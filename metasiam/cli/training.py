@@ -81,7 +81,8 @@ class DataOptions:
         missing = list(loaded) if self.data is None else []
         if all(getattr(self, name) is None for name in split):
             missing += split
-        return replace(self, **{name: stored[name] for name in missing if name in stored}).with_defaults({})
+        filled = {name: stored[name] for name in missing if name in stored and not getattr(self, name)}
+        return replace(self, **filled).with_defaults({})
 
 
 @dataclass(frozen=True)
