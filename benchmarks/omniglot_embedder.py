@@ -3,9 +3,10 @@
     python benchmarks/omniglot_embedder.py --data-dir DATA_DIR
 
 Three conv4 for 48, 40 and 32 pixels, each going on from the drawing app's embedder (shipped_embedder.py, which keeps
-five alphabets back) with all thirty alphabets, make one ``conv4-scales``. It compares embeddings averaged over a few
-distorted views of a picture. ``--tune`` keeps the five alphabets back here too, measures on them, and writes nothing.
-Evaluation characters are only tested on.
+five alphabets back) with all thirty alphabets, make one ``conv4-scales``. Two drawings are compared by the most similar
+of their distorted views, the background characters' mean embedding taken off. ``--tune`` keeps the five alphabets back
+here too, measures on them, and writes nothing; with ``--iterations 3``, hardly more than the shipped weights, it chose
+the comparison. Evaluation characters are only tested on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from one_shot_runs import measure, omniglot_characters, one_shot_test
+from one_shot_runs import mean_embedding, measure, omniglot_characters, one_shot_test
 from paired_training import Recipe, train_on_pairs
 from shipped_embedder import SHIPPED, TRAINED_ON, alike_characters, kept_back, training_set
 
@@ -32,11 +33,11 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--data-dir", type=Path, required=True)
     options.add_argument("--size", type=int, default=48, help="pixels of the largest of the three")
-    options.add_argument("--iterations", type=int, default=1500, help="of each of the three")
+    options.add_argument("--iterations", type=int, default=3000, help="of each of the three")
     options.add_argument("--batch-size", type=int, default=256)
     options.add_argument("--lr", type=float, default=0.002)
     options.add_argument("--temperature", type=float, default=0.07)
-    options.add_argument("--views", type=int, default=10)
+    options.add_argument("--views", type=int, default=7, help="of each drawing: itself and distorted ones")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--tune", action="store_true", help="measure on the alphabets kept back, write nothing")
     options.add_argument("--out", type=Path, default=Path("runs/omniglot.safetensors"))
@@ -59,10 +60,13 @@ def main() -> None:
         part.load_state_dict(trained.state_dict())
     seconds = round(time.perf_counter() - began)
     embedder, info = embedder.eval(), replace(info, arch="conv4-scales", image_size=size)
+    centre = mean_embedding(embedder, info, characters[~rows] if given.tune else characters)
     own = [alphabet for alphabet in alphabets if alphabet in kept]
     if given.tune:
         for views in (1, given.views):
-            print(views, one_shot_test(embedder, info, characters[rows], own, tests=80, views=views), flush=True)
+            for centred in (None, centre):
+                shown = one_shot_test(embedder, info, characters[rows], own, tests=80, views=views, centre=centred)
+                print(f"{views} views, {'plain' if centred is None else 'centred'}: {shown}", flush=True)
         return
     result = {
         "command": "python benchmarks/omniglot_embedder.py --data-dir DATA_DIR",
@@ -70,8 +74,8 @@ def main() -> None:
         "machine": describe_machine(choose_device("cpu")),
         "training_seconds": seconds,
         "parameters": sum(value.numel() for value in embedder.state_dict().values()),
-        "omniglot_one_shot": measure(embedder, info, given.data_dir, views=given.views),
-        "omniglot_one_shot_without_views": measure(embedder, info, given.data_dir),
+        "omniglot_one_shot": measure(embedder, info, given.data_dir, views=given.views, centre=centre),
+        "omniglot_one_shot_plain": measure(embedder, info, given.data_dir),
     }
     given.out.parent.mkdir(parents=True, exist_ok=True)
     ms.save_embedder(given.out, embedder, info)

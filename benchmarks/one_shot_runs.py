@@ -34,25 +34,38 @@ def omniglot_characters(data_dir: Path, size: int, *, evaluation: bool, trained_
 
 
 @torch.inference_mode()
-def embed_characters(embedder: nn.Module, info: ms.EmbedderInfo, characters: Tensor, *, views: int = 1) -> Tensor:
-    """Embed uint8 [C, 20, 1, H, W], averaged over the picture and ``views - 1`` distorted ones: float [C, 20, D]."""
+def embed_characters(
+    embedder: nn.Module, info: ms.EmbedderInfo, characters: Tensor, *, views: int = 1, centre: Tensor | None = None
+) -> Tensor:
+    """Embed uint8 [C, 20, 1, H, W], the picture and ``views - 1`` distorted ones: float [C, 20, views, D].
+
+    With a ``centre``, float [D], every embedding is brought to length 1 and the centre taken off.
+    """
     flat = characters.flatten(0, 1).expand(-1, info.channels, -1, -1)
     generator = torch.Generator().manual_seed(0)
     rows = []
     for block in flat.split(500):
-        seen = embedder(normalise(block, info.mean, info.std))
-        total = seen if views == 1 else F.normalize(seen, dim=1)
+        seen = [embedder(normalise(block, info.mean, info.std))]
         for _ in range(views - 1):
             drawn = VIEW.draw((len(block),), generator)
-            total = total + F.normalize(embedder(VIEW.apply(block, drawn, info.mean, info.std)), dim=1)
-        rows.append(total)
-    return torch.cat(rows).view(*characters.shape[:2], -1)
+            seen.append(embedder(VIEW.apply(block, drawn, info.mean, info.std)))
+        rows.append(torch.stack(seen, 1))
+    embeddings = torch.cat(rows).view(*characters.shape[:2], views, -1)
+    return embeddings if centre is None else F.normalize(embeddings, dim=-1) - centre
+
+
+def mean_embedding(embedder: nn.Module, info: ms.EmbedderInfo, characters: Tensor) -> Tensor:
+    """Return the mean of embeddings of length 1, every fifth drawing of each character: float [D]."""
+    return F.normalize(embed_characters(embedder, info, characters[:, ::5]), dim=-1).flatten(0, 2).mean(0)
 
 
 def one_shot_accuracy(
     embeddings: Tensor, alphabets: list[str], distance: str, generator: torch.Generator, *, tests: int
 ) -> Tensor:
-    """Return float [tests · alphabets, in order of tests]: each run's share of right answers among 20 queries."""
+    """Return float [tests · alphabets, in order of tests]: each run's share of right answers among 20 queries.
+
+    Two drawings are as similar as the two most similar of their views.
+    """
     members = {name: [i for i, other in enumerate(alphabets) if other == name] for name in dict.fromkeys(alphabets)}
     shares = []
     for _ in range(tests):
@@ -62,16 +75,24 @@ def one_shot_accuracy(
             order = torch.randperm(len(rows), generator=generator)[:WAYS]
             chosen = torch.tensor(rows)[order]
             first, second = torch.randperm(DRAWERS, generator=generator)[:2].tolist()
-            scores = similarity_matrix(embeddings[chosen, second], embeddings[chosen, first], distance)
+            query, support = (embeddings[chosen, drawer].flatten(0, 1) for drawer in (second, first))
+            scores = similarity_matrix(query, support, distance).view(WAYS, -1, WAYS, embeddings.shape[2]).amax((1, 3))
             shares.append((scores.argmax(1) == torch.arange(WAYS)).float().mean())
     return torch.stack(shares)
 
 
 def one_shot_test(
-    embedder: nn.Module, info: ms.EmbedderInfo, characters: Tensor, alphabets: list[str], *, tests: int, views: int = 1
+    embedder: nn.Module,
+    info: ms.EmbedderInfo,
+    characters: Tensor,
+    alphabets: list[str],
+    *,
+    tests: int,
+    views: int = 1,
+    centre: Tensor | None = None,
 ) -> dict[str, object]:
     """Return the accuracy over ``tests`` tests (each one run for every alphabet of 20 characters or more), percent."""
-    embeddings = embed_characters(embedder, info, characters, views=views)
+    embeddings = embed_characters(embedder, info, characters, views=views, centre=centre)
     generator = torch.Generator().manual_seed(0)
     shares = 100 * one_shot_accuracy(embeddings, alphabets, info.distance, generator, tests=tests)
     by_test = shares.view(tests, -1).mean(1)
@@ -87,11 +108,20 @@ def one_shot_test(
 
 
 def measure(
-    embedder: nn.Module, info: ms.EmbedderInfo, data_dir: Path, *, tests: int = 20, views: int = 1
+    embedder: nn.Module,
+    info: ms.EmbedderInfo,
+    data_dir: Path,
+    *,
+    tests: int = 20,
+    views: int = 1,
+    centre: Tensor | None = None,
 ) -> dict[str, object]:
     """Return the accuracy over ``tests`` tests of 20 runs on the evaluation characters, percent."""
     characters, alphabets = omniglot_characters(
         data_dir, info.image_size[0], evaluation=True, trained_on=info.trained_on
     )
     what = "20-way 1-shot within alphabet, evaluation characters; one run an alphabet, 20 runs a test"
-    return {**one_shot_test(embedder, info, characters, alphabets, tests=tests, views=views), "what": what}
+    return {
+        **one_shot_test(embedder, info, characters, alphabets, tests=tests, views=views, centre=centre),
+        "what": what,
+    }

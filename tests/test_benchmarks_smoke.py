@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from benchmarks.__main__ import NAMES
 from benchmarks.harness import interleaved, ratios, summary
 from benchmarks.memory_and_start import imports_torch
+from benchmarks.one_shot_runs import one_shot_accuracy
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,6 +31,19 @@ def test_ratios_are_taken_pair_by_pair():
     assert found["pairs"] == [2.0, 3.0, 1.0]
     assert (found["median"], found["lowest"], found["highest"]) == (2.0, 1.0, 3.0)
     assert summary([4.0, 2.0])["spread"] == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_one_shot_runs_compare_the_most_similar_views():
+    by_even_drawers, by_odd_drawers = torch.eye(40).split(20)  # two embeddings of each character, nothing in common
+    one_view = torch.stack([by_odd_drawers if drawer % 2 else by_even_drawers for drawer in range(20)], 1)
+    two_views = torch.stack((one_view, one_view.flip(1)), 2)
+
+    def accuracy(embeddings):
+        generator = torch.Generator().manual_seed(0)
+        return one_shot_accuracy(embeddings, ["one alphabet"] * 20, "cosine", generator, tests=10).mean()
+
+    assert accuracy(two_views) == 1
+    assert accuracy(one_view[:, :, None]) < 1
 
 
 def test_help_does_not_import_torch():
