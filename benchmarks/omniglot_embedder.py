@@ -5,8 +5,7 @@
 Three conv4 for 48, 40 and 32 pixels, each going on from the drawing app's embedder (shipped_embedder.py, which keeps
 five alphabets back) with all thirty alphabets, make one ``conv4-scales``. Two drawings are compared by the most similar
 of their distorted views, the background characters' mean embedding taken off. ``--tune`` keeps the five alphabets back
-here too, measures on them, and writes nothing; with ``--iterations 3``, hardly more than the shipped weights, it chose
-the comparison. Evaluation characters are only tested on.
+here too, measures with and without each on them, and writes nothing. Evaluation characters are only tested on.
 """
 
 from __future__ import annotations
