@@ -159,25 +159,40 @@ class ReptileConfig(TrainingConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TripletConfig(TrainingConfig):
-    """Options of ``metasiam triplet``; the defaults are the seeds'.
+class GradientStepsConfig(TrainingConfig):
+    """Options of methods whose iteration is one gradient step.
 
     Attributes:
-        epochs: passes in which every seen training image is an anchor once.
-        iterations: gradient steps; overrides ``epochs`` when given.
         optimizer: ``adam`` or ``sgd`` (momentum 0.9, Nesterov).
         weight_decay: L2 penalty (decoupled with ``adam``).
         schedule: learning rate over the run: ``constant``, ``linear`` or ``cosine`` to 0, or ``onecycle`` (warm-up over
             the first fifth, then linearly to 0).
     """
 
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
+        one_of("--optimizer", self.optimizer, ("adam", "sgd"))
+        one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TripletConfig(GradientStepsConfig):
+    """Options of ``metasiam triplet``; the defaults are the seeds'.
+
+    Attributes:
+        epochs: passes in which every seen training image is an anchor once.
+        iterations: gradient steps; overrides ``epochs`` when given.
+    """
+
     method = "triplet"
 
     epochs: int = 150
     iterations: int | None = None
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -185,9 +200,6 @@ class TripletConfig(TrainingConfig):
         require(
             self.iterations is None or self.iterations >= 1, f"--iterations must be at least 1, not {self.iterations}."
         )
-        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
-        one_of("--optimizer", self.optimizer, ("adam", "sgd"))
-        one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,36 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metasiam.config import TrainingConfig, one_of, require
+from metasiam.config import GradientStepsConfig, one_of, require
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientStepsConfig(TrainingConfig):
-    """Options of methods whose iteration is one gradient step.
+class FewShotConfig(GradientStepsConfig):
+    """Options of the few-shot methods.
 
     Attributes:
         iterations: gradient steps.
-        optimizer: ``adam`` or ``sgd`` (momentum 0.9, Nesterov).
-        weight_decay: L2 penalty (decoupled with ``adam``).
-        schedule: learning rate over the run: ``constant``, ``linear`` or ``cosine`` to 0, or ``onecycle`` (warm-up over
-            the first fifth, then linearly to 0).
     """
 
     iterations: int = 10000
-    optimizer: str = "adam"
-    weight_decay: float = 0.0
-    schedule: str = "constant"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.iterations >= 1, f"--iterations must be at least 1, not {self.iterations}.")
-        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
-        one_of("--optimizer", self.optimizer, ("adam", "sgd"))
-        one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineConfig(GradientStepsConfig):
+class BaselineConfig(FewShotConfig):
     """Options of the cosine classifier; ``batch_size`` counts single images, and ``loss`` is ``softmax``."""
 
     method = "baseline"
@@ -51,7 +41,7 @@ class BaselineConfig(GradientStepsConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodesConfig(GradientStepsConfig):
+class EpisodesConfig(FewShotConfig):
     """Options of methods that train on episodes; ``batch_size`` has no meaning and is not used.
 
     Attributes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,15 +11,13 @@ from metasiam.errors import MetaSiamError
 from metasiam.few_shot_config import FomamlConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.episodes import episode_drawer
-from metasiam.learners.gradient_steps import optimizer_of
+from metasiam.learners.optimized import OptimizedLearner
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import set_rate
-from metasiam.training.schedules import step_rate
-from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
 
 
-class MetaGradient:
+class MetaGradient(OptimizedLearner[FomamlConfig]):
     """One optimizer step an iteration along the mean gradient of ``meta_batch`` episodes' query losses.
 
     BatchNorm normalises support and queries by their own batches, as in the source; its running statistics, which the
@@ -47,23 +44,11 @@ class MetaGradient:
     ) -> None:
         if processes.count > 1:
             raise MetaSiamError(f"{config.method} trains in one process. Start a single one.")
-        self.config = config
-        self.context = context
+        super().__init__(config, context, config.iterations)
         self.add_gradients = add_gradients
         self.draw_episode = episode_drawer(config, context)
-        self.total = config.iterations
         self.images_per_iteration = config.images_per_iteration
         context.compiled = False
-        context.embedder.train()
-        modules = (context.embedder, context.objective)
-        self._weights = trainable(modules)
-        self.optimizer = optimizer_of(config, self._weights, context.device)
-        self._tensors = {
-            "momenta": prime(self.optimizer),
-            "weights": self._weights,
-            "statistics": running_statistics(modules),
-            "counters": counters(modules),
-        }
 
     def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
         """Make one outer step; return the mean query loss after adaptation."""
@@ -73,7 +58,7 @@ class MetaGradient:
                 self.optimizer.zero_grad(set_to_none=True)
                 raise StopRequested
             loss += self.add_gradients(*self.images(self.context.generator("episode", iteration, episode)))
-        for weight in self._weights:
+        for weight in self.weights:
             if weight.grad is not None:
                 weight.grad /= self.config.meta_batch
         set_rate(self.optimizer, self.rate(iteration))
@@ -91,20 +76,7 @@ class MetaGradient:
             parts.append(context.augmentation.apply(pixels, drawn, context.info.mean, context.info.std))
         return parts[0], parts[1]
 
-    def rate(self, iteration: int) -> float:
-        """Return the outer learning rate of an iteration."""
-        return step_rate(self.config.schedule, self.config.lr, iteration, self.total)
-
-    def state(self) -> dict[str, Any]:
-        """Return weights, running statistics and momenta."""
-        return {name: snapshot(tensors) for name, tensors in self._tensors.items()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up a state that ``state`` returned."""
-        for name, tensors in self._tensors.items():
-            restore_([tensor.detach() for tensor in tensors], state[name])
-
     def finish(self) -> None:
         """Estimate running statistics and leave the embedder in evaluation mode."""
         self.context.estimate_statistics()
-        self.context.embedder.eval()
+        super().finish()

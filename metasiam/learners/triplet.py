@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,14 +15,13 @@ from metasiam.config import TripletConfig
 from metasiam.data.tasks import complete_triplets
 from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
+from metasiam.learners.optimized import OptimizedLearner
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
-from metasiam.training.optimizers import adam, set_rate, sgd
-from metasiam.training.schedules import step_rate
-from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
+from metasiam.training.optimizers import set_rate
 
 
-class Triplet:
+class Triplet(OptimizedLearner[TripletConfig]):
     """Gradient steps on triplets whose anchors pass through the seen images in a fresh order every epoch.
 
     With several processes a step's batch is as many times larger, each process takes an equal part of it, and the
@@ -37,36 +35,20 @@ class Triplet:
     """
 
     def __init__(self, config: TripletConfig, context: TrainingContext, processes: Processes) -> None:
-        self.config = config
-        self.context = context
-        self.processes = processes
-        self._images = len(context.seen.images)
-        self._global_batch = config.batch_size * processes.planned
-        part, rest = divmod(self._global_batch, processes.count)
+        images = len(context.seen.images)
+        whole = config.batch_size * processes.planned
+        part, rest = divmod(whole, processes.count)
         if rest:
             raise MetaSiamError(
-                f"a step's {self._global_batch} triplets cannot be shared equally by {processes.count} processes. "
+                f"a step's {whole} triplets cannot be shared equally by {processes.count} processes. "
                 f"Start {processes.planned} of them, or another number that divides it."
             )
+        super().__init__(config, context, config.iterations or math.ceil(config.epochs * images / whole))
+        self.processes = processes
+        self._images = images
+        self._global_batch = whole
         self._own = slice(processes.rank * part, (processes.rank + 1) * part)
-        self.total = config.iterations or math.ceil(config.epochs * self._images / self._global_batch)
-        self.images_per_iteration = 3 * self._global_batch
-        modules = (context.embedder, context.objective)
-        context.embedder.train()
-        weights = trainable(modules)
-        if config.optimizer == "sgd":
-            self.optimizer = sgd(
-                weights, config.lr, 0.9, context.device, nesterov=True, weight_decay=config.weight_decay
-            )
-        else:
-            self.optimizer = adam(weights, config.lr, (0.9, 0.999), context.device, config.weight_decay)
-        momenta = prime(self.optimizer)
-        self._tensors = {
-            "weights": weights,
-            "statistics": running_statistics(modules),
-            "counters": counters(modules),
-            "momenta": momenta,
-        }
+        self.images_per_iteration = 3 * whole
         self._rows = torch.repeat_interleave(
             torch.arange(len(context.seen.domains), device=context.device), context.seen.counts
         )
@@ -108,20 +90,3 @@ class Triplet:
             order = torch.randperm(self._images, generator=generator, device=self.context.device)
             self._orders = {e: o for e, o in self._orders.items() if e >= epoch - 1} | {epoch: order}
         return self._orders[epoch]
-
-    def rate(self, iteration: int) -> float:
-        """Return the learning rate of a step."""
-        return step_rate(self.config.schedule, self.config.lr, iteration, self.total)
-
-    def state(self) -> dict[str, Any]:
-        """Return weights, running statistics and momenta."""
-        return {name: snapshot(tensors) for name, tensors in self._tensors.items()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take up a state that ``state`` returned."""
-        for name, tensors in self._tensors.items():
-            restore_([tensor.detach() for tensor in tensors], state[name])
-
-    def finish(self) -> None:
-        """Leave the embedder in evaluation mode."""
-        self.context.embedder.eval()
