@@ -11,13 +11,17 @@ from typing import Any
 
 import torch
 
+from metasiam.config import SiameseConfig, config_from
 from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import train_pairs
-from metasiam.runs import CONFIG_FILE, write_text
+from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
 from metasiam.training.checkpoint import CHECKPOINT_FILE
 from metasiam.training.loop import Progress
+
+#: The options that all folds are trained with, in the folder around them.
+PLAN_FILE = "folds-config.json"
 
 
 def with_test_fold(pairs: PairSet, fold: int) -> PairSet:
@@ -31,6 +35,7 @@ def train_folds(
     *,
     out: Path,
     overwrite: bool = False,
+    checkpoint_every: float = 120.0,
     report: Callable[[str, Progress], None] = lambda what, progress: None,
     working: Report = quiet,
     data_options: dict[str, Any] | None = None,
@@ -38,15 +43,17 @@ def train_folds(
 ) -> dict[str, Any]:
     """Train once for each fold, with the others as training part (a share of which is validation).
 
-    A fold whose ``evaluation.json`` is in ``out`` already is not trained again, and a stopped one goes on.
+    Called again with the same options, it goes on where it stopped: a fold whose ``evaluation.json`` is in ``out``
+    already is not trained again, and a stopped one goes on.
 
     Args:
         pairs: with several folds.
-        out: gets ``fold-1`` … and ``folds.json``.
+        out: gets ``folds-config.json`` (the options), ``fold-1`` … and ``folds.json``.
         overwrite: train every fold again.
+        checkpoint_every: seconds between checkpoints of one fold's training.
         report: progress of one fold's training.
         working: progress of other work.
-        data_options: saved with each run.
+        data_options: how the pairs were loaded, saved with each run.
         options: fields of ``SiameseConfig``.
 
     Returns:
@@ -54,27 +61,50 @@ def train_folds(
         folds and the standard error of it are LFW's official figures.
 
     Raises:
-        MetaSiamError: if there is a single fold, or as ``train_pairs``.
+        MetaSiamError: if there is a single fold, if ``out`` holds folds of other options or pairs, or as
+            ``train_pairs``.
+        TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
     count = int(pairs.fold.max()) + 1
     if count < 2:
         raise MetaSiamError(f"{pairs.source} has no folds. Use --data lfw:10-folds.")
+    folders = [out / f"fold-{fold + 1}" for fold in range(count)]
+    check_folds_out(out, overwrite=overwrite)
+    plan = _plan(pairs, config_from(SiameseConfig, options), data_options or {})
+    anew = overwrite or not holds_folds(out)
+    if not anew:
+        _check_plan(out, plan)
+    for path in folders if anew else ():
+        check_overwrite(path)
+
+    def started(config: dict[str, Any]) -> None:
+        """Write the plan, and drop earlier folds, once options and pairs have proved good for a first run."""
+        nonlocal anew
+        if anew:
+            for path in folders[1:]:
+                clear_run(path)
+            (out / "folds.json").unlink(missing_ok=True)
+            write_text(out / PLAN_FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
+        anew = False
+
     accuracies, areas = [], []
-    for fold in range(count):
-        path = out / f"fold-{fold + 1}"
+    for fold, path in enumerate(folders):
         done = path / "evaluation.json"
-        if done.is_file() and not overwrite:
+        if done.is_file() and not anew:
             evaluation = json.loads(done.read_text(encoding="utf-8"))
         else:
+            begun = (path / CHECKPOINT_FILE).is_file() and not anew
             evaluation = train_pairs(
                 with_test_fold(pairs, fold),
                 out=path,
-                resume=path if (path / CHECKPOINT_FILE).is_file() and not overwrite else None,
-                overwrite=overwrite or (path / CONFIG_FILE).is_file(),
+                resume=path if begun else None,
+                overwrite=anew or (path / CONFIG_FILE).is_file(),
+                checkpoint_every=checkpoint_every,
                 report=partial(report, f"fold {fold + 1} of {count}"),
                 working=working,
-                data_options=data_options,
-                **options,
+                started=started,
+                data_options={**data_options, "fold": fold + 1} if data_options else None,
+                **({} if begun else options),
             ).evaluation
         metrics = evaluation["held_out"]["closed"]["0"]
         accuracies.append(float(metrics["pair_accuracy"]["global"]["mean"]))
@@ -87,6 +117,54 @@ def train_folds(
         "standard_error": float(values.std() / count**0.5),
         "auc": sum(areas) / count,
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_text(out / "folds.json", json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+def holds_folds(path: Path) -> bool:
+    """Tell whether a folder holds the folds of an earlier call of ``train_folds``, finished or not."""
+    return (path / PLAN_FILE).is_file()
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """Return what folds are trained with: ``{"options": fields of SiameseConfig, "data": {"options", …}}``.
+
+    Raises:
+        MetaSiamError: if the file that says it is damaged.
+    """
+    file = path / PLAN_FILE
+    try:
+        plan = json.loads(file.read_text(encoding="utf-8"))
+        return {"options": dict(plan["options"]), "data": {**plan["data"], "options": dict(plan["data"]["options"])}}
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise MetaSiamError(f"{file} is damaged ({error}). Start again with --overwrite, or another --out.") from error
+
+
+def check_folds_out(path: Path, *, overwrite: bool) -> None:
+    """Raise unless folds may be trained in ``path``, or gone on with; changes nothing.
+
+    Raises:
+        MetaSiamError: if it holds a single run, or as ``check_out``.
+    """
+    if (path / CONFIG_FILE).is_file():
+        raise MetaSiamError(f"{path} holds a single run, not folds. Give another --out.")
+    check_out(path, overwrite=overwrite or holds_folds(path))
+
+
+def _plan(pairs: PairSet, config: SiameseConfig, data_options: dict[str, Any]) -> dict[str, Any]:
+    data = {"source": pairs.source, "options": data_options, "fingerprint": pairs.fingerprint}
+    return {"schema": 1, "options": config.as_dict(), "data": data}
+
+
+def _check_plan(out: Path, plan: dict[str, Any]) -> None:
+    """Raise unless the folds in ``out`` were begun with the same options and pairs."""
+    saved = read_plan(out)
+    for part, own in ((saved["options"], plan["options"]), (saved["data"]["options"], plan["data"]["options"])):
+        for name, value in own.items():
+            if name != "data_dir" and part.get(name, value) != value:  # data may have moved
+                raise MetaSiamError(
+                    f"--{name.replace('_', '-')} is {part[name]} in {out} and cannot become {value} on the way. Leave "
+                    "it as it is, use --overwrite to start over, or give another --out."
+                )
+    if saved["data"].get("fingerprint") != plan["data"]["fingerprint"]:
+        raise MetaSiamError(f"{out} was trained on other pairs than {plan['data']['source']} holds now. Restore them.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import judge
 from metasiam.learners.pair_model import HEAD_FILE, build_pair_model, load_head
 from metasiam.learners.siamese import Siamese
+from metasiam.learners.solved_head import SolvedHead
 from metasiam.losses import contrastive, pair_bce
 from metasiam.models import EMBEDDERS
 from metasiam.models.files import load_embedder
@@ -306,6 +309,139 @@ def test_ten_folds_give_a_mean_and_go_on_where_they_stopped(lfw: Path, tmp_path:
     assert train_folds(pairs, out=tmp_path / "folds", **options) == summary
     assert (tmp_path / "folds" / "fold-2" / "evaluation.json").stat().st_mtime_ns == before
     assert json.loads((tmp_path / "folds" / "folds.json").read_text()) == summary
+
+
+FOLDS = ["--image-size", "16", "--arch", "conv4", "--head", "features", "--solver", "svm", "--folds", "2"]
+
+
+def ten_folds(lfw: Path, out: Path, *more: str) -> list[str]:
+    return ["siamese", "--data", "lfw:10-folds", "--data-dir", str(lfw), *FOLDS, "--out", str(out), *more]
+
+
+@pytest.fixture
+def solved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The iterations that solved heads make, 3 a training; Ctrl-C comes in the fifth."""
+    made: list[int] = []
+    ordinary = SolvedHead.iterate
+
+    def iterate(self: SolvedHead, iteration: int, stop: Callable[[], bool]) -> torch.Tensor:
+        made.append(iteration)
+        return ordinary(self, iteration, (lambda: True) if len(made) == 5 else stop)
+
+    monkeypatch.setattr(SolvedHead, "iterate", iterate)
+    return made
+
+
+@pytest.mark.parametrize("again", ["the printed command", "the same command"])
+def test_ten_folds_that_were_stopped_go_on(
+    lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], solved: list[int], again: str
+) -> None:
+    out = tmp_path / "ten folds"
+    assert metasiam_command(ten_folds(lfw, out)) == 130
+    printed = capsys.readouterr().out.strip().splitlines()[-1].removeprefix("next: metasiam ")
+    assert shlex.split(printed) == ["siamese", "--resume", str(out)]
+    assert not (out / "fold-3").exists()
+    first = (out / "fold-1" / "evaluation.json").stat().st_mtime_ns
+    assert metasiam_command(shlex.split(printed) if again == "the printed command" else ten_folds(lfw, out)) == 0
+    assert solved == [0, 1, 2, 0, 1, 1, 2, 0, 1, 2]
+    assert (out / "fold-1" / "evaluation.json").stat().st_mtime_ns == first
+    assert len(json.loads((out / "folds.json").read_text())["folds"]) == 3
+    assert "(standard error)" in capsys.readouterr().out
+
+
+def test_one_of_ten_folds_is_finished_alone(
+    lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], solved: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "folds"
+    assert metasiam_command(ten_folds(lfw, out)) == 130
+    assert metasiam_command(["siamese", "--resume", str(out / "fold-2")]) == 0
+    assert solved == [0, 1, 2, 0, 1, 1, 2]
+    assert "fold-2" in capsys.readouterr().out
+    assert (out / "fold-2" / "evaluation.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["folds"]
+    assert metasiam_command(["siamese", "--resume", str(out)]) == 0
+    assert len(solved) == 10
+
+
+def test_ten_folds_with_other_options_are_refused_and_lose_nothing(
+    lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], solved: list[int]
+) -> None:
+    out = tmp_path / "folds"
+    assert metasiam_command(ten_folds(lfw, out)) == 130
+    evaluation = (out / "fold-1" / "evaluation.json").read_bytes()
+    for arguments, message in (
+        (ten_folds(lfw, out, "--penalty", "2"), "--penalty is 1.0 in"),
+        (["siamese", "--resume", str(out), "--penalty", "2"], "--penalty is 1.0 in"),
+        (ten_folds(lfw, out, "--image-size", "20"), "--image-size is 16 in"),
+        (ten_folds(lfw, out, "--overwrite", "--head", "cosine"), "--solver svm needs a head"),
+        (["siamese", "--data-dir", str(lfw), "--overwrite", "--out", str(out)], "holds the trainings of lfw:10-folds"),
+    ):
+        capsys.readouterr()
+        assert metasiam_command(arguments) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error
+        assert "\n" not in error
+    assert (out / "fold-1" / "evaluation.json").read_bytes() == evaluation
+    assert metasiam_command(ten_folds(lfw, out, "--overwrite", "--penalty", "2")) == 0
+    assert solved[5:] == [0, 1, 2] * 3
+    options = [json.loads((out / f"fold-{fold}" / "config.json").read_text())["options"] for fold in (1, 2, 3)]
+    assert [own["penalty"] for own in options] == [2.0, 2.0, 2.0]
+
+
+def test_starting_ten_folds_over_takes_none_of_the_old_ones(
+    lfw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "folds"
+    assert metasiam_command(ten_folds(lfw, out)) == 0
+    made: list[int] = []
+    ordinary = SolvedHead.iterate
+
+    def iterate(self: SolvedHead, iteration: int, stop: Callable[[], bool]) -> torch.Tensor:
+        made.append(iteration)
+        return ordinary(self, iteration, (lambda: True) if len(made) == 5 else stop)
+
+    monkeypatch.setattr(SolvedHead, "iterate", iterate)
+    assert metasiam_command(ten_folds(lfw, out, "--overwrite")) == 130
+    assert not (out / "folds.json").exists()
+    assert metasiam_command(ten_folds(lfw, out)) == 0
+    assert made == [0, 1, 2, 0, 1, 1, 2, 0, 1, 2]
+
+
+@pytest.mark.parametrize("solver", ["gradient", "svm"])
+def test_people_in_both_training_and_test_pairs_are_counted_not_denied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], solver: str
+) -> None:
+    file = write_list(tmp_path, people=24)
+    header, *lines = file.read_text().splitlines()
+    named = []
+    for line in lines:
+        a, b = (name.partition("-")[0] for name in line.split(",")[:2])
+        parts = [("test", "train", "validation")[int(a) // 2 % 3]]
+        if a == b == "0":  # person 0 is trained on, too; persons 4 and 5 give validation pairs and test pairs
+            parts.append("train")
+        elif a in ("4", "5"):
+            parts.append("test")
+        named += [f"{line},{part},person {a},person {b}" for part in parts]
+    file.write_text("\n".join([f"{header},part,person_a,person_b", *named]) + "\n")
+    out = tmp_path / "run"
+    arguments = ["--data", f"pairs:{file}", "--data-dir", str(tmp_path), "--out", str(out), "--arch", "conv4"]
+    more = ["--head", "features", "--epochs", "1", "--precision", "fp32", "--solver", solver, "--folds", "2"]
+    assert metasiam_command(["siamese", *arguments, *more]) == 0
+    protocol = json.loads((out / "evaluation.json").read_text())["protocol"]
+    shared = 2 if solver == "gradient" else 3  # cross-validation chooses on training pairs too
+    assert f"validation pairs, with {shared} of the 10 people of the test pairs" in protocol["threshold_chosen_on"]
+    assert protocol["test_trained_on"] == "1 of the 10 people"
+    assert "note: 3 of the 10 people in the test pairs stand in training" in capsys.readouterr().out
+
+
+def test_what_the_result_says_of_people_is_true_where_nobody_is_named(pairs: PairSet, tmp_path: Path) -> None:
+    unnamed = replace(pairs, people=("",) * len(pairs.people))
+    for own, words in ((pairs, "people"), (unnamed, "images")):
+        trained = train_pairs(own, out=tmp_path / words, epochs=1, **QUICK)
+        protocol = trained.evaluation["protocol"]
+        assert protocol["threshold_chosen_on"] == f"12 validation pairs of {words} not in the test pairs"
+        assert "test_trained_on" not in protocol
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 from pair_samples import write_lfw
 
 from metasiam.cli import run as metasiam_command
+from metasiam.cli.pair_training import PairOptions
+from metasiam.cli.tune import next_command
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
@@ -165,6 +168,46 @@ def test_the_command_writes_a_table_and_the_three_figures(
     rows = [json.loads(line) for line in (out / "trials.jsonl").read_text().splitlines()]
     assert len(rows) == 8
     assert all(torch.isfinite(torch.tensor(row["score"])) for row in rows)
+
+
+def test_the_printed_command_runs_as_it_is_printed(
+    lfw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "data of mine"
+    place.symlink_to(lfw)
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.chdir(tmp_path)
+    arguments = ["tune", "--data-dir", str(place), "--crop", "32", "--image-size", "16", "--grey", "--preset", "quick"]
+    fixed = ["mirror=yes", "freeze=true", "patience=none", "epochs=1", "compile=off", "head=cosine"]
+    sets = [word for text in fixed for word in ("--set", text)]
+    assert metasiam_command([*arguments, "--try", "lr=0.01", "--try", "flip=no", *sets]) == 0
+    line = next(text for text in capsys.readouterr().out.splitlines() if text.startswith("next: metasiam "))
+    words = shlex.split(line.removeprefix("next: metasiam "))
+    assert metasiam_command([*words, "--out", "run"]) == 0
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    wanted = {"mirror": True, "freeze": True, "flip": False, "patience": None, "epochs": 1, "head": "cosine"}
+    assert config["options"].items() >= {**wanted, "arch": "conv4", "batch_size": 64, "lr": 0.01}.items()
+    loaded = {"data": "lfw", "data_dir": str(place), "crop": 32, "image_size": 16, "grey": True}
+    assert config["data"]["options"].items() >= loaded.items()
+
+
+def test_a_preset_stays_a_word_of_the_printed_command() -> None:
+    line = next_command(PairOptions("lfw", crop=150, image_size=48), "quick", {"lr": 0.01, "flip": None})
+    assert line == "metasiam siamese --data lfw --preset quick --crop 150 --image-size 48 --lr 0.01"
+
+
+@pytest.mark.parametrize("out", ["file", "file/below"])
+def test_a_file_as_folder_of_the_search_is_refused(
+    lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    arguments = ["tune", "--data-dir", str(lfw), "--image-size", "65", "--try", "lr=0.01"]
+    assert metasiam_command([*arguments, "--out", str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"--out {tmp_path / out} " in error
+    assert "Give a" in error
+    assert "\n" not in error
+    assert (tmp_path / "file").read_text() == "mine"
 
 
 def test_nothing_to_try_is_refused(pairs: PairSet, tmp_path: Path) -> None:

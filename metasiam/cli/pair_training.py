@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet
     from metasiam.pair_session import PairTraining
     from metasiam.runs import Run
+    from metasiam.session import TrainingStopped
 
 _KOCH_SIZE = 105
+_TEN_FOLDS = "lfw:10-folds"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class PairOptions:
     crop: int | None = None
     image_size: int | None = None
     grey: bool = False
+    fold: int | None = None  #: of data in folds: the one that is the test part, from 1; None: all in turn
 
     def with_defaults(self, preset: dict[str, Any], arch: str) -> PairOptions:
         """Fill what was not given from a preset, then from the defaults."""
@@ -39,9 +43,10 @@ class PairOptions:
     def load(self, shown: Lines) -> PairSet:
         """Load the pairs."""
         from metasiam.data.sources import load_pairs
+        from metasiam.pair_folds import with_test_fold
 
         assert self.data is not None
-        return load_pairs(
+        pairs = load_pairs(
             self.data,
             data_dir=self.data_dir,
             image_size=self.image_size,
@@ -49,6 +54,7 @@ class PairOptions:
             grey=self.grey,
             report=shown.update,
         )
+        return pairs if self.fold is None else with_test_fold(pairs, self.fold - 1)
 
     def saved(self) -> dict[str, Any]:
         """Return the options as they are kept in ``config.json``, to load the same pairs again."""
@@ -57,9 +63,14 @@ class PairOptions:
     @staticmethod
     def of_run(run: Run) -> PairOptions:
         """Return the options that a run's pairs were loaded with."""
-        stored = dict(run.config["data"]["options"])
+        return PairOptions.stored_in(run.path, run.config)
+
+    @staticmethod
+    def stored_in(path: Path, config: dict[str, Any]) -> PairOptions:
+        """Return the options that the ``config.json`` of a run, or ``folds-config.json`` of its folds, says."""
+        stored = dict(config["data"]["options"])
         if not stored:
-            raise MetaSiamError(f"{run.path} was trained from Python: it does not say how its data was loaded.")
+            raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded.")
         if stored.get("data_dir") is not None:
             stored["data_dir"] = Path(stored["data_dir"])
         return PairOptions(**stored)
@@ -77,8 +88,9 @@ def run_siamese(
 ) -> None:
     """Train on pairs, test once, print the result, and say what was written."""
     from metasiam.config import SiameseConfig, config_from
+    from metasiam.pair_folds import holds_folds, read_plan
     from metasiam.pair_session import train_pairs
-    from metasiam.runs import check_out, open_run
+    from metasiam.runs import open_run
     from metasiam.session import TrainingStopped
 
     console = Console()
@@ -86,20 +98,26 @@ def run_siamese(
     if resume is not None:
         if data != PairOptions() or preset is not None:
             raise MetaSiamError("--resume takes the data and options of the run. Leave --data and --preset out.")
-        options, data = dict(given), PairOptions.of_run(open_run(resume))
+        ten_fold = holds_folds(resume)
+        if ten_fold:
+            plan = read_plan(resume)
+            options, data = plan["options"] | given, PairOptions.stored_in(resume, plan)
+            out, overwrite = resume, False
+        else:
+            options, data = dict(given), PairOptions.of_run(open_run(resume))
     else:
         options = preset_method | given
         config = config_from(SiameseConfig, options)
         data = data.with_defaults(preset_data, config.arch)
-        if out is not None:
-            check_out(out, overwrite=overwrite)
-    ten_fold = data.data == "lfw:10-folds"
+        ten_fold = data.data == _TEN_FOLDS
+        _check_out(out, ten_fold=ten_fold, overwrite=overwrite)
     with lines(console) as shown:
         pairs = data.load(shown)
+        if ten_fold:
+            _ten_folds(pairs, options, data, out, overwrite, checkpoint_every, shown, console)
+            return
+        _note_shared(pairs, shown)
         try:
-            if ten_fold:
-                _ten_folds(pairs, options, data, out, overwrite, shown, console)
-                return
             trained = train_pairs(
                 pairs,
                 out=out,
@@ -113,12 +131,46 @@ def run_siamese(
                 **options,
             )
         except TrainingStopped as stopped:
-            shown.say(
-                f"saved at iteration {stopped.iteration} in {stopped.run.path}\n"
-                f"next: metasiam siamese --resume {stopped.run.path}"
-            )
+            _say_stopped(shown, stopped, stopped.run.path)
             raise typer.Exit(130) from stopped
     show(console, trained)
+
+
+def _check_out(out: Path | None, *, ten_fold: bool, overwrite: bool) -> None:
+    """Refuse a folder that cannot be written or must not be, before the pairs are loaded."""
+    from metasiam.pair_folds import check_folds_out, holds_folds
+    from metasiam.runs import check_out, check_overwrite
+
+    if out is None:
+        return
+    if ten_fold:
+        check_folds_out(out, overwrite=overwrite)
+        return
+    if holds_folds(out):
+        raise MetaSiamError(f"{out} holds the trainings of {_TEN_FOLDS}, not a single run. Give another --out.")
+    check_out(out, overwrite=overwrite)
+    check_overwrite(out)
+
+
+def _note_shared(pairs: PairSet, shown: Lines) -> None:
+    """Say so where given parts share people: the test is then an easier one."""
+    from metasiam.data.pairs import also_in_test, whom
+
+    shared = also_in_test(pairs, "train", "validation")
+    if shared is not None:
+        shown.say(
+            f"note: {shared} in the test pairs stand in training or validation pairs too: the test accuracy is not "
+            f"that for {whom(pairs)} never seen"
+        )
+
+
+def _say_stopped(shown: Lines, stopped: TrainingStopped, whole: Path) -> None:
+    """Say where a stopped training is, and the command that goes on with it, or with all that it is a part of."""
+    shown.say(f"saved at iteration {stopped.iteration} in {stopped.run.path}\nnext: {_go_on(whole)}")
+
+
+def _go_on(path: Path) -> str:
+    return f"metasiam siamese --resume {shlex.quote(str(path))}"
 
 
 def announcement(config: dict[str, Any]) -> str:
@@ -159,26 +211,36 @@ def _ten_folds(
     data: PairOptions,
     out: Path | None,
     overwrite: bool,
+    checkpoint_every: float,
     shown: Lines,
     console: Console,
 ) -> None:
-    """Run LFW's View 2: ten trainings, each tested on one fold, and their mean."""
+    """Run LFW's View 2: ten trainings, each tested on one fold, and their mean; or go on with them."""
     import datetime
 
-    from metasiam.pair_folds import train_folds
+    from metasiam.pair_folds import holds_folds, train_folds
+    from metasiam.reports.pair_report import folds_table
     from metasiam.reports.rendering import to_rich
+    from metasiam.session import TrainingStopped
 
     path = out or Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    from metasiam.reports.pair_report import folds_table
-
-    summary = train_folds(
-        pairs,
-        out=path,
-        overwrite=overwrite,
-        report=shown.training,
-        working=shown.update,
-        data_options=data.saved(),
-        **options,
-    )
+    try:
+        summary = train_folds(
+            pairs,
+            out=path,
+            overwrite=overwrite,
+            checkpoint_every=checkpoint_every,
+            report=shown.training,
+            working=shown.update,
+            data_options=data.saved(),
+            **options,
+        )
+    except TrainingStopped as stopped:
+        _say_stopped(shown, stopped, path)
+        raise typer.Exit(130) from stopped
+    except KeyboardInterrupt:  # between the iterations of two trainings: what is finished is kept
+        if holds_folds(path):
+            shown.say(f"next: {_go_on(path)}")
+        raise
     console.print(to_rich(folds_table(summary)))
     console.print(f"\nwrote to {path}: folds.json, fold-1 … fold-{len(summary['folds'])}", highlight=False)

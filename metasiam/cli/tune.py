@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.cli.pair_training import PairOptions
 
 
 def command(
@@ -48,12 +54,14 @@ def command(
 
     console = Console()
     choices = [parse_choice(text) for text in tries or ()]
-    preset_data, options = preset_options(preset)
+    preset_data, preset_method = preset_options(preset)
+    fixed = {}
     for text in fix or ():
         choice = parse_choice(text)
         if len(choice.values) != 1:
             raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
-        options[choice.name] = choice.values[0]
+        fixed[choice.name] = choice.values[0]
+    options = preset_method | fixed
     arch = config_from(SiameseConfig, options).arch
     chosen = PairOptions(data, data_dir, crop, image_size, grey).with_defaults(preset_data, arch)
     with lines(console) as shown:
@@ -72,12 +80,41 @@ def command(
         )
     written = write_tune_report(rows, out)
     console.print(to_rich(trials_table(rows)))
-    best = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in best_trial(rows)["options"].items())
     print_written(console, written)
-    start = f"--preset {preset} " if preset else ""
-    same = " ".join(f"--{name.replace('_', '-')} {options[name]}" for name in _named(fix))
-    console.print(f"next: metasiam siamese --data {data} {start}{same}{' ' if same else ''}{best}", highlight=False)
+    line = next_command(chosen, preset, fixed | best_trial(rows)["options"])
+    console.print(f"next: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _named(fix: list[str] | None) -> list[str]:
-    return [text.partition("=")[0].strip().replace("-", "_") for text in fix or ()]
+def next_command(data: PairOptions, preset: str | None, options: Mapping[str, Any]) -> str:
+    """Return the ``metasiam siamese`` command that trains with what was found, as a shell takes it.
+
+    Args:
+        data: the pairs that were searched on, with every default filled in.
+        preset: where the search started.
+        options: fields of ``SiameseConfig``, those tried and those fixed.
+    """
+    from metasiam.cli import siamese
+    from metasiam.cli.pair_presets import preset_options
+
+    preset_method = preset_options(preset)[1]
+    if any(value is None and name in preset_method for name, value in options.items()):
+        # No command line can take a preset's value back: say the rest of the preset word by word.
+        preset, options = None, preset_method | dict(options)
+    known = inspect.signature(siamese.command).parameters  # what has no option there does nothing to pairs
+    said = {
+        "data": data.data,
+        "preset": preset,
+        "data_dir": data.data_dir,
+        "crop": data.crop,
+        "image_size": data.image_size,
+        "grey": data.grey or None,
+        **{name: value for name, value in options.items() if name in known},
+    }
+    words = ["metasiam", "siamese"]
+    for name, value in said.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)

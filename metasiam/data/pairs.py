@@ -192,9 +192,23 @@ def keep_validation(pairs: PairSet, share: float, generator: torch.Generator) ->
 
 def shared_people(pairs: PairSet, first: str, second: str) -> set[str]:
     """Return the people (or, where unknown, the images) that stand in both parts; empty is what one wants."""
-    found = []
-    for part in (first, second):
-        rows = pairs.rows(part)
-        images = torch.cat((pairs.first[rows], pairs.second[rows])).tolist()
-        found.append({pairs.people[image] or pairs.names[image] for image in images})
-    return found[0] & found[1]
+    return _who(pairs, first) & _who(pairs, second)
+
+
+def also_in_test(pairs: PairSet, *parts: str) -> str | None:
+    """Say how many of those in the test pairs stand in other parts too, e.g. ``3 of the 12 people``; None: nobody."""
+    test = _who(pairs, "test")
+    shared = test & {who for part in parts for who in _who(pairs, part)}
+    return f"{len(shared)} of the {len(test):,} {whom(pairs)}" if shared else None
+
+
+def whom(pairs: PairSet) -> str:
+    """Return what ``shared_people`` counts: ``people``, or ``images`` where nobody is named, or both."""
+    named = {bool(pairs.people[image]) for image in torch.cat((pairs.first, pairs.second)).tolist()}
+    return "people or images" if len(named) > 1 else "people" if True in named else "images"
+
+
+def _who(pairs: PairSet, part: str) -> set[str]:
+    rows = pairs.rows(part)
+    images = torch.cat((pairs.first[rows], pairs.second[rows])).tolist()
+    return {pairs.people[image] or pairs.names[image] for image in images}

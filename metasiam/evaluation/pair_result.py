@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metasiam.data.pairs import PairSet
+from metasiam.data.pairs import PairSet, also_in_test, whom
 from metasiam.evaluation.calibration import ProbabilityCalibrator
 from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images
 from metasiam.evaluation.verification import (
@@ -75,9 +75,10 @@ def judge(rows: Tensor, scores: Tensor, same: Tensor, validation_scores: Tensor,
 
 
 def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, Any]:
-    """Return the dict of ``evaluation.json``: nobody in the test pairs was trained on, so they are ``held_out``.
+    """Return the dict of ``evaluation.json``: the test pairs were not trained on, so they are ``held_out``.
 
-    Accuracies are percentages with an interval over images (``bootstrap_images``); AUC is a fraction.
+    Accuracies are percentages with an interval over images (``bootstrap_images``); AUC is a fraction. Where the given
+    parts have people in common, ``protocol`` counts those in the test pairs who were trained on.
     """
 
     def share(right: Tensor) -> Mean:
@@ -88,6 +89,7 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
 
     scores, same = result.scores, result.same
     oracle, _ = best_threshold(scores, same)
+    trained_on = also_in_test(pairs, "train")
     return {
         "schema": 1,
         "protocol": {
@@ -95,8 +97,9 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
             "data": pairs.source,
             "seed": seed,
             "global_threshold": result.threshold,
-            "threshold_chosen_on": f"{result.validation_pairs:,} validation pairs of people not in the test pairs",
+            "threshold_chosen_on": _chosen_on(result, pairs),
             "test": pairs.counts("test"),
+            **({"test_trained_on": trained_on} if trained_on else {}),
         },
         "validation": {
             "pair_accuracy": 100 * result.validation_accuracy,
@@ -118,3 +121,13 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
             }
         },
     }
+
+
+def _chosen_on(result: PairResult, pairs: PairSet) -> str:
+    """Say which pairs the threshold was chosen on, and whom they share with the test pairs."""
+    own = result.validation_pairs == len(pairs.rows("validation"))  # else training pairs, answered out of fold
+    shared = also_in_test(pairs, "validation", *(() if own else ("train",)))
+    count = f"{result.validation_pairs:,} validation pairs"
+    if shared is None:
+        return f"{count} of {whom(pairs)} not in the test pairs"
+    return f"{count}, with {shared} of the test pairs among them"

@@ -44,7 +44,8 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> Ten
     """Return the files' images, uint8 [N, 1 or 3, H, W], from the cache when no file has changed since.
 
     Raises:
-        MetaSiamError: naming the first file that is missing, unreadable, of another size, or grey among coloured.
+        MetaSiamError: naming the first file that is missing, unreadable, smaller than the crop, of another size,
+            or grey among coloured.
     """
     stamps = []
     for file in files:
@@ -80,7 +81,7 @@ class _Finish:
         crop, size = self.request.crop, self.request.image_size
         if crop is not None:
             if min(image.size) < crop:
-                raise ValueError(f"{image.width}x{image.height} pixels, less than --crop {crop}")
+                raise ValueError(f"{image.width}x{image.height} pixels, too small for --crop {crop}. Lower --crop.")
             left, top = (image.width - crop) // 2, (image.height - crop) // 2
             image = image.crop((left, top, left + crop, top + crop))
         if self.request.grey:

@@ -86,15 +86,17 @@ def _lines(file: Path) -> Iterable[NamedPair]:
         raise MetaSiamError(f"{file} does not exist. Give --data pairs:FILE.csv with the columns path_a,path_b,same.")
     with open(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text)
-        missing = [name for name in ("path_a", "path_b", "same") if name not in (reader.fieldnames or ())]
-        if missing:
-            raise MetaSiamError(f"{file} has no column '{missing[0]}'. Its first line must be path_a,path_b,same.")
-        says_part = "part" in (reader.fieldnames or ())
         try:
+            columns = reader.fieldnames or ()
+            missing = [name for name in ("path_a", "path_b", "same") if name not in columns]
+            if missing:
+                raise MetaSiamError(f"{file} has no column '{missing[0]}'. Its first line must be path_a,path_b,same.")
             for row in reader:
-                yield _named_pair(file, reader.line_num, row, says_part)
+                yield _named_pair(file, reader.line_num, row, "part" in columns)
         except (csv.Error, UnicodeDecodeError) as error:
-            raise MetaSiamError(f"{file} is not a CSV file in UTF-8 ({error}). Save it as one.") from error
+            raise MetaSiamError(
+                f"{file} is not a CSV file in UTF-8 ({error}). Save it as one (Excel calls it CSV UTF-8)."
+            ) from error
 
 
 def _named_pair(file: Path, number: int, row: dict[str, str], says_part: bool) -> NamedPair:

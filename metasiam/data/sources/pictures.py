@@ -65,10 +65,12 @@ def decode_pictures(
             square out; None keeps the size, which must then be the same for all.
         skip_unreadable: leave files out that cannot be decoded.
         report: progress.
-        finish: a last step on each image (mode L or RGB) before it is resized.
+        finish: a last step on each image (mode L or RGB) before it is resized; a ``ValueError`` of it says what the
+            image is that it must not be.
 
     Raises:
-        MetaSiamError: naming the first file that cannot be read or has another size than the others.
+        MetaSiamError: naming the first file that cannot be read, does not suit ``finish``, or has another size than
+            the others.
     """
     pixels: Pixels | None = None
     kept = np.zeros(len(paths), dtype=bool)
@@ -139,7 +141,11 @@ def _decoded(
 def decode_picture(
     path: Path, image_size: int | None, finish: Callable[[Image.Image], Image.Image] | None = None
 ) -> Pixels | _Unreadable:
-    """Decode one file to uint8 [H, W, 1 or 3], or say why it cannot be."""
+    """Decode one file to uint8 [H, W, 1 or 3], or say why it cannot be.
+
+    Raises:
+        MetaSiamError: naming the file, if ``finish`` does not take its image.
+    """
     try:
         with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
@@ -151,7 +157,10 @@ def decode_picture(
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         return _Unreadable(_reason(path, error))
     if finish is not None:
-        upright = finish(upright)
+        try:
+            upright = finish(upright)
+        except ValueError as error:
+            raise MetaSiamError(f"{path} is {error}") from error
     if image_size is not None and upright.size != (image_size, image_size):
         upright = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR)
     pixels: Pixels = np.asarray(upright)
