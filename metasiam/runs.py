@@ -16,14 +16,15 @@ CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 #: What a run folder may hold; ``--overwrite`` removes these and nothing else.
 RUN_FILES = (
-    CONFIG_FILE,
     METRICS_FILE,
     "checkpoint.pt",
     "embedder.safetensors",
+    "head.safetensors",
     "evaluation.json",
     "tasks.csv",
     "report.html",
     "report.md",
+    CONFIG_FILE,  # last: while it is there, the folder is known as a run's
 )
 RUN_FOLDERS = ("figures", "tensorboard")
 
@@ -95,8 +96,6 @@ def check_out(path: Path, *, overwrite: bool) -> None:
     Raises:
         MetaSiamError: if it is a file, is not empty without ``overwrite``, or cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise MetaSiamError(f"--out {path} is a file. Give a folder.")
     if path.is_dir() and any(path.iterdir()) and not overwrite:
         finished = (path / "embedder.safetensors").is_file()
         if not (path / CONFIG_FILE).is_file():
@@ -112,8 +111,10 @@ def check_writable(path: Path) -> None:
     """Raise unless files can be made in ``path``, or where it would be made.
 
     Raises:
-        MetaSiamError: naming the folder and the reason.
+        MetaSiamError: if it is a file, or naming the folder and the reason.
     """
+    if path.exists() and not path.is_dir():
+        raise MetaSiamError(f"--out {path} is a file. Give a folder.")
     parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     try:  # permission bits do not tell everything (read-only mounts, full disks)
         with tempfile.TemporaryFile(dir=parent):
@@ -122,18 +123,58 @@ def check_writable(path: Path) -> None:
         raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Give another folder.") from error
 
 
+def check_overwrite(path: Path) -> None:
+    """Raise if a run written at ``path`` would replace files that are not a run's; changes nothing.
+
+    Raises:
+        MetaSiamError: naming what is in the way.
+    """
+    found = [name for name in RUN_FILES if (path / name).is_file()]
+    found += [f"{name}/" for name in RUN_FOLDERS if (path / name).is_dir()]
+    if found and not _holds_run(path):
+        raise MetaSiamError(
+            f"{path} holds {', '.join(found)} but no run, and --overwrite replaces runs only. Give another --out."
+        )
+
+
+def _holds_run(path: Path) -> bool:
+    """Tell whether a run of ours is in a folder; one whose ``config.json`` is torn still has its checkpoint."""
+    try:
+        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:
+        return (path / "checkpoint.pt").is_file()
+    return _names_method(config)
+
+
+def _names_method(config: Any) -> bool:
+    options = config.get("options") if isinstance(config, dict) else None
+    return isinstance(options, dict) and isinstance(options.get("method"), str)
+
+
+def clear_run(path: Path) -> None:
+    """Remove the files of the run in a folder, if there is one, and nothing else.
+
+    Raises:
+        MetaSiamError: as ``check_overwrite``.
+    """
+    check_overwrite(path)
+    for name in RUN_FOLDERS:
+        shutil.rmtree(path / name, ignore_errors=True)
+    for name in RUN_FILES:
+        (path / name).unlink(missing_ok=True)
+
+
 def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -> Run:
     """Make a run folder with its ``config.json``; with ``overwrite`` an earlier run's files are removed first.
 
     Raises:
-        MetaSiamError: as ``check_out``.
+        MetaSiamError: as ``check_out`` and ``check_overwrite``.
     """
     check_out(path, overwrite=overwrite)
+    clear_run(path)
     path.mkdir(parents=True, exist_ok=True)
-    for name in RUN_FILES:
-        (path / name).unlink(missing_ok=True)
-    for name in RUN_FOLDERS:
-        shutil.rmtree(path / name, ignore_errors=True)
     run = Run(path, config)
     run.write_json(CONFIG_FILE, config)
     return run
@@ -151,8 +192,8 @@ def open_run(path: str | Path) -> Run:
         raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Give the --out of an earlier run.")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(config["options"]["method"], str):
-            raise TypeError("method is not a name")
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
+    if not _names_method(config):
+        raise MetaSiamError(f"{file} is not a run's: it names no method. Give the --out of an earlier run.")
     return Run(path, config)

@@ -195,6 +195,38 @@ def test_overwriting_spares_files_that_are_not_a_runs(tmp_path, data):
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("config", [None, '{"name": "my own"}', "not JSON"])
+def test_overwriting_refuses_a_folder_whose_figures_are_not_a_runs(tmp_path, data, config):
+    paper = tmp_path / "paper"
+    (paper / "figures").mkdir(parents=True)
+    (paper / "figures" / "mine.svg").write_text("<svg/>")
+    if config is not None:
+        (paper / "config.json").write_text(config)
+    before = {path: path.read_bytes() for path in paper.rglob("*") if path.is_file()}
+    with pytest.raises(MetaSiamError, match=r"paper holds .*figures/ but no run, and --overwrite replaces runs only"):
+        train("triplet", *data, out=paper, overwrite=True, **SETTINGS, iterations=2)
+    assert before == {path: path.read_bytes() for path in paper.rglob("*") if path.is_file()}
+
+
+def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
+    from metasiam.learners.pair_model import HEAD_FILE
+    from metasiam.runs import RUN_FILES, RUN_FOLDERS, create_run
+
+    config = {"options": {"method": "siamese"}}
+    run = create_run(tmp_path / "run", config)
+    for name in {*RUN_FILES, HEAD_FILE} - {"config.json"}:
+        (run.path / name).write_text("of the earlier run")
+    for name in RUN_FOLDERS:
+        (run.path / name).mkdir()
+    create_run(run.path, config, overwrite=True)
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+    (run.path / "config.json").write_text('{"options": {"meth')  # torn: with its checkpoint it is a run still
+    (run.path / "checkpoint.pt").write_text("of the earlier run")
+    with pytest.raises(MetaSiamError, match="is damaged"):
+        open_run(run.path)
+    assert create_run(run.path, config, overwrite=True).config == open_run(run.path).config
+
+
 def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, data, monkeypatch):
     from metasiam.learners import METHODS as LEARNERS
     from metasiam.training import loop
