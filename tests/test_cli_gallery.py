@@ -13,6 +13,8 @@ from conftest import TinyDomains
 from PIL import Image
 
 from metasiam.cli import run
+from metasiam.errors import MetaSiamError
+from metasiam.gallery.background import BackgroundChoice, of_run
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, save_embedder
 
@@ -95,6 +97,29 @@ def test_a_background_folder_teaches_what_unknown_is(
     assert "domains of folder:" in " ".join(capsys.readouterr().out.split())
     assert run([*arguments, "--background", other]) == 2
     assert "belong to a new gallery" in capsys.readouterr().err
+
+
+def test_grey_weights_without_a_normalisation_beside_another_program_s_config_enroll(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    torch.save(build_embedder("resnet8", channels=1).state_dict(), tmp_path / "grey.pt")
+    (tmp_path / "config.json").write_text('{"model_type": "resnet", "num_channels": 1}')
+    made = ["--weights", str(tmp_path / "grey.pt"), "--arch", "resnet8", "--gallery", str(tmp_path / "g.safetensors")]
+    assert run(["enroll", str(photos / "photos"), *made]) == 0
+    assert "no background pictures: thresholds come from your own pictures alone" in capsys.readouterr().err
+
+
+def test_only_a_run_s_config_beside_weights_is_a_run(tmp_path: Path):
+    weights = tmp_path / "w.safetensors"
+    assert of_run(weights) is None
+    for foreign in ('{"architectures": ["ResNet"]}', "[1, 2]", '{"options": {"method": 3}}', '{"options": []}'):
+        (tmp_path / "config.json").write_text(foreign)
+        assert of_run(weights) is None
+    (tmp_path / "config.json").write_text('{"options": {"method": "triplet"}, "data": {"options": {"data": "glyphs"}}}')
+    assert of_run(weights) == BackgroundChoice("glyphs", {})
+    (tmp_path / "config.json").write_text('{"options": {"meth')
+    with pytest.raises(MetaSiamError, match="is damaged"):
+        of_run(weights)
 
 
 def test_pictures_that_cannot_be_read_are_named_skipped_and_counted(

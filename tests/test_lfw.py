@@ -15,9 +15,12 @@ from pair_samples import TEST, TRAIN, write_lfw, write_list
 from PIL import Image
 
 from metasiam.cli import run as metasiam_command
+from metasiam.data.domains import split_domains
 from metasiam.data.pairs import PairSet, fold_people, groups_of, keep_validation, shared_people
 from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.draws import draw_protocol
+from metasiam.evaluation.settings import ProtocolSettings
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +119,19 @@ def test_images_are_cut_resized_and_cached_once(lfw: Path, monkeypatch: pytest.M
     assert load_pairs("lfw", data_dir=lfw, crop=20, image_size=10).fingerprint == pairs.fingerprint
 
 
-def test_lfw_is_also_a_domain_set_of_people(lfw: Path) -> None:
-    domains = load_domains("lfw", data_dir=lfw)
-    assert len(domains.names) == len(TRAIN) + len(TEST)
-    assert domains.counts("test").tolist() == [1] * len(domains.names)
+def test_lfw_is_also_a_domain_set_of_the_people_with_ten_images(tmp_path: Path) -> None:
+    data_dir = write_lfw(tmp_path, images=10)
+    (data_dir / "lfw_home" / "lfw_funneled" / TEST[0] / f"{TEST[0]}_0010.jpg").unlink()
+    domains = load_domains("lfw", data_dir=data_dir)
+    assert domains.names == tuple(sorted({*TRAIN, *TEST} - {TEST[0]}))
+    assert domains.counts("test").tolist() == [2] * len(domains.names)
+    draws = draw_protocol(domains, split_domains(domains), ProtocolSettings(pairs=10, triplets=10, shots=(0,)))
+    assert len(draws.tasks) == len(domains.names) + 10
+
+
+def test_lfw_without_anybody_of_ten_images_is_no_domain_set(lfw: Path) -> None:
+    with pytest.raises(MetaSiamError, match="has nobody with 10 images"):
+        load_domains("lfw", data_dir=lfw)
 
 
 def test_without_a_network_one_line_says_where_files_belong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +192,24 @@ def test_bad_lists_are_refused_in_one_line(tmp_path: Path, header: str, rows: st
     file = write_list(tmp_path, rows=rows, header=header)
     with pytest.raises(MetaSiamError, match=message):
         load_pairs(f"pairs:{file}", data_dir=tmp_path)
+
+
+def test_a_list_in_another_encoding_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_list(tmp_path)
+    file.write_bytes(file.read_text(encoding="utf-8").encode("utf-16"))  # what Excel calls Unicode text
+    assert metasiam_command(["siamese", "--data", f"pairs:{file}", "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "pairs.csv is not a CSV file in UTF-8" in error
+    assert "\n" not in error
+
+
+def test_an_image_smaller_than_the_crop_is_told_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_list(tmp_path)
+    arguments = ["siamese", "--data", f"pairs:{file}", "--data-dir", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert metasiam_command([*arguments, "--crop", "20"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert f"{tmp_path / '0-0.png'} is 16x16 pixels, too small for --crop 20. Lower --crop." in error
+    assert "\n" not in error
 
 
 def test_a_missing_list_is_refused(tmp_path: Path) -> None:

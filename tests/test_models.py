@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from metasiam import EmbedderInfo, MetaSiamError, build_embedder, load_embedder, save_embedder
 from metasiam.models import EMBEDDERS
+from metasiam.models.files import stored_image_size
 
 OWN_SIZES = ("koch", "fisher")  # have tests of their own, at their own sizes
 SMALL = [
@@ -102,6 +103,40 @@ def test_a_plain_state_dict_needs_its_architecture_named_and_takes_the_seeds_nor
     again, info = load_embedder(tmp_path / "w.pt", arch="resnet8")
     assert torch.equal(again.conv1.weight, embedder.conv1.weight)
     assert info.mean == (0.4914, 0.4822, 0.4465)
+
+
+def test_grey_weights_without_a_normalisation_take_the_seeds_mean_over_the_colours(tmp_path):
+    torch.save(build_embedder("resnet8", channels=1).state_dict(), tmp_path / "w.pt")
+    _, info = load_embedder(tmp_path / "w.pt", arch="resnet8")
+    assert (info.channels, info.mean, info.std) == (1, (0.4734,), (0.2009,))
+    _, info = load_embedder(tmp_path / "w.pt", arch="resnet8", mean=(0.5,))
+    assert (info.mean, info.std) == ((0.5,), (0.2009,))
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"mean": (0.5,)}, r"images of 3 channels, but its mean is for 1\. Give --mean one number for each"),
+        ({"std": (0.2, 0.2)}, "but its std is for 2"),
+        ({"std": (0.2, 0.0, 0.2)}, "--std must be positive numbers, not 0.2,0,0.2"),
+        ({"std": (0.2, float("nan"), 0.2)}, "--std must be positive numbers"),
+        ({"mean": (0.2, float("inf"), 0.2)}, "--mean must be finite numbers"),
+    ],
+)
+def test_a_normalisation_that_does_not_fit_the_weights_is_refused(tmp_path, given, text):
+    torch.save(build_embedder("resnet8").state_dict(), tmp_path / "w.pt")
+    with pytest.raises(MetaSiamError, match=text):
+        load_embedder(tmp_path / "w.pt", arch="resnet8", **given)
+
+
+def test_weights_say_their_image_size_or_that_they_do_not(tmp_path):
+    embedder = build_embedder("resnet8")
+    torch.save(embedder.state_dict(), tmp_path / "w.pt")
+    assert stored_image_size(tmp_path / "w.pt") is None
+    save_file(embedder.state_dict(), tmp_path / "foreign.safetensors")
+    assert stored_image_size(tmp_path / "foreign.safetensors") is None
+    save_embedder(tmp_path / "embedder.safetensors", embedder, EmbedderInfo("resnet8", image_size=(24, 16)))
+    assert stored_image_size(tmp_path) == (24, 16)
 
 
 def test_weights_of_another_architecture_are_refused_with_a_key_named(tmp_path):

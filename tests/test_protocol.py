@@ -396,6 +396,19 @@ def test_settings_that_make_no_sense_are_refused_in_words(wrong: dict[str, Any])
         replace(QUICK, **wrong)
 
 
+@pytest.mark.parametrize("validation", [0, 3], ids=["seen", "validation"])
+def test_domains_of_one_training_image_each_cannot_choose_a_threshold(
+    tiny_domains: Callable[..., DomainSet], embedder: nn.Module, validation: int
+) -> None:
+    few = tiny_domains(10, 5, test_images=4)
+    parts = split_domains(few, held_out=3, validation=validation)
+    with pytest.raises(MetaSiamError, match=rf"{validation or 7} domains that the threshold .* single training image"):
+        evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,)))
+    # The seeds' own measurements need no threshold.
+    reference = evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,), protocols=("reference",)))
+    assert "few_shot" in reference.data["reference_protocol"]
+
+
 def test_a_method_compared_with_itself_has_no_difference(evaluation: Evaluation) -> None:
     rows = compare_evaluations({"a": evaluation, "b": evaluation}, resamples=100)
     assert len(rows) == 2 * 4 * len(METRIC_NAMES) + 3

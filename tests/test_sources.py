@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -256,6 +257,37 @@ def loads_without_decoding(root: Path, data_dir: Path) -> bool:
     return "decoding images" not in told
 
 
+@pytest.mark.parametrize("which", [".", "cat"])
+def test_a_folder_that_may_not_be_read_is_named(
+    photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    closed, scandir = photos / which, os.scandir
+
+    def guarded(folder: Path) -> object:
+        if folder == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(MetaSiamError, match=rf"{re.escape(str(closed))} cannot be read \(permission denied\)"):
+        load_domains(f"folder:{photos}", data_dir=data_dir)
+
+
+def test_a_folder_below_one_that_may_not_be_entered_is_named(
+    photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = os.stat
+
+    def guarded(path: object, **options: bool) -> os.stat_result:
+        if str(path) == str(photos):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)  # type: ignore[call-overload, no-any-return]
+
+    monkeypatch.setattr(os, "stat", guarded)
+    with pytest.raises(MetaSiamError, match=rf"{re.escape(str(photos))} is not a folder that can be read"):
+        load_domains(f"folder:{photos}", data_dir=data_dir)
+
+
 def test_the_second_load_comes_from_the_cache_and_equals_the_first(photos: Path, data_dir: Path) -> None:
     first = load(photos, data_dir)
     assert loads_without_decoding(photos, data_dir)
@@ -373,6 +405,18 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
     for name, complaint in (("one.npy", "single array"), ("text.npz", "cannot be read"), ("no.npz", "does not exist")):
         with pytest.raises(MetaSiamError, match=complaint):
             load_domains(f"npz:{tmp_path / name}")
+
+
+def test_damaged_compressed_arrays_are_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "x.npz"
+    np.savez_compressed(file, **arrays())  # type: ignore[arg-type]
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            load_domains(f"npz:{file}")
+        except MetaSiamError as error:
+            assert "\n" not in str(error)  # noqa: PT017 (some places do not matter)
 
 
 # --- glyphs ----------------------------------------------------------------------------------------------------

@@ -69,13 +69,23 @@ class Pool:
         """
         if int(self.counts.min()) < count:
             raise ValueError(f"a domain has only {int(self.counts.min())} images, {count} were asked for")
+        order, rank, _ = self.shuffled(generator)
+        kept = order[rank < count]
+        return _grouped(self.images[kept], self.domains, torch.full_like(self.counts, count))
+
+    def shuffled(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Shuffle the images of each domain among themselves.
+
+        Returns:
+            The images' places in ``images``, int64 [M], domain by domain; each one's rank within its domain, int64 [M]
+            from 0; and the random keys that they are ordered by, float [M].
+        """
         keys = torch.rand(len(self.images), generator=generator, device=self.device)
         rows = torch.repeat_interleave(torch.arange(len(self.domains), device=self.device), self.counts)
         order = torch.argsort(keys)
         order = order[torch.argsort(rows[order], stable=True)]
         rank = torch.arange(len(order), device=self.device) - self.starts[rows]
-        kept = order[rank < count]
-        return _grouped(self.images[kept], self.domains, torch.full_like(self.counts, count))
+        return order, rank, keys[order]
 
 
 def _grouped(images: Tensor, domains: Tensor, counts: Tensor) -> Pool:

@@ -129,14 +129,6 @@ class ProbabilityCalibrator:
         # An isotonic curve reaches 0 and 1, where log-odds are infinite.
         return torch.logit(self.base.predict(scores), eps=1e-3)
 
-    def centred_at(self, threshold: float) -> ProbabilityCalibrator:
-        """Return a Platt curve of the same slope that gives 0.5 at ``threshold``: it agrees with that threshold."""
-        if self.kind != "platt" or self.base is not None:
-            raise ValueError("only a plain Platt curve can be moved")
-        moved = ProbabilityCalibrator("platt")
-        moved.slope, moved.intercept = self.slope, -self.slope * threshold
-        return moved
-
     def shrunk(self, weight: float) -> ProbabilityCalibrator:
         """Return a Platt curve on a base, pulled towards that base: ``weight`` 0 is the base, 1 is this curve."""
         if self.kind != "platt" or self.base is None:

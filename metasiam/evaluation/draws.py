@@ -156,6 +156,12 @@ def _draw_shots(
 
 def _draw_calibration(domains: DomainSet, wanted: Sequence[int], settings: ProtocolSettings) -> dict[int, Tensor]:
     pool = _pool(domains, wanted, "train")
+    if "balanced" in settings.protocols and int(pool.counts.max()) < 2:
+        raise MetaSiamError(
+            f"each of the {len(pool.domains)} domains that the threshold is chosen on, e.g. "
+            f"'{domains.names[int(pool.domains[0])]}', has a single training image, and a pair needs two. Add training "
+            "images, or choose it on others with --validation."
+        )
     generator = generator_for("cpu", settings.seed, "calibration")
     return {
         domain: images[torch.randperm(len(images), generator=generator)[: settings.calibration_images]]
@@ -195,10 +201,6 @@ def by_domain(pool: Pool) -> dict[int, Tensor]:
 
 def spread(pool: Pool, count: int, generator: torch.Generator) -> Tensor:
     """Draw up to ``count`` images of a pool, as evenly over its domains as they allow: int64 [≤ count]."""
-    keys = torch.rand(len(pool.images), generator=generator)
-    rows = torch.repeat_interleave(torch.arange(len(pool.domains)), pool.counts)
-    order = torch.argsort(keys)
-    order = order[torch.argsort(rows[order], stable=True)]
-    rank = torch.arange(len(order)) - pool.starts[rows]
-    first = torch.argsort(rank.double() + keys[order] * 0.5, stable=True)  # every domain's first, then its second, …
+    order, rank, keys = pool.shuffled(generator)
+    first = torch.argsort(rank.double() + keys * 0.5, stable=True)  # every domain's first, then its second, …
     return pool.images[order[first[:count]]]

@@ -42,14 +42,28 @@ def embed_images(
     try:
         blocks = []
         for block in torch.split(index, batch_size):
-            images = normalise(domains.gather(block.to(domains.device)).to(device), info.mean, info.std)
-            rows = _lengths(embedder(images), info)
-            if mirror:
-                rows = _lengths(rows + _lengths(embedder(images.flip(-1)), info), info)
-            blocks.append(rows)
+            pixels = domains.gather(block.to(domains.device)).to(device)
+            blocks.append(embed_batch(embedder, info, pixels, mirror=mirror))
         return torch.cat(blocks)
     finally:
         embedder.train(training)
+
+
+@torch.inference_mode()
+def embed_batch(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirror: bool = False) -> Tensor:
+    """Embed uint8 [B, C, H, W] on the embedder's device: float32 [B, D], rows of length 1 when the distance is cosine.
+
+    Args:
+        embedder: in eval mode.
+        info: normalisation and distance.
+        pixels: the images.
+        mirror: average each embedding with that of the mirrored image (after length normalisation).
+    """
+    images = normalise(pixels, info.mean, info.std)
+    rows = _lengths(embedder(images), info)
+    if mirror:
+        rows = _lengths(rows + _lengths(embedder(images.flip(-1)), info), info)
+    return rows
 
 
 def _lengths(rows: Tensor, info: EmbedderInfo) -> Tensor:

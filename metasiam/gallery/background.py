@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
-from metasiam.runs import open_run
+from metasiam.runs import CONFIG_FILE, open_run
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
 DOMAINS, IMAGES = 100, 20
@@ -39,7 +40,7 @@ def of_run(weights: Path) -> BackgroundChoice | None:
     Domains that the run held out are left out: they may be the very ones that a person wants recognised.
     """
     folder = weights if weights.is_dir() else weights.parent
-    if not (folder / "config.json").is_file():
+    if not (folder / CONFIG_FILE).is_file() or _is_foreign(folder / CONFIG_FILE):
         return None
     config = open_run(folder).config
     stored = config.get("data", {}).get("options") or {}
@@ -50,6 +51,16 @@ def of_run(weights: Path) -> BackgroundChoice | None:
     options = {name: stored[name] for name in kept if stored.get(name) is not None}
     domains = tuple(split.get("seen", ())) + tuple(split.get("validation", ()))
     return BackgroundChoice(str(stored["data"]), options, domains or None)
+
+
+def _is_foreign(config: Path) -> bool:
+    """Tell whether a ``config.json`` is another program's, as in the folders of Hugging Face's models."""
+    try:
+        found = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, OSError):  # a run's own that is damaged: opening it says so
+        return False
+    options = found.get("options") if isinstance(found, dict) else None
+    return not (isinstance(options, dict) and isinstance(options.get("method"), str))
 
 
 def load_background(

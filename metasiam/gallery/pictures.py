@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metasiam.data.augment import normalise
 from metasiam.data.sources.pictures import decode_picture, image_suffixes
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.embedding import embed_batch
 from metasiam.models.files import EmbedderInfo, device_of
 
 _BATCH = 64  # pictures decoded and embedded at a time
@@ -121,16 +121,6 @@ def fitted(picture: Tensor, info: EmbedderInfo) -> Tensor:
     return picture
 
 
-@torch.inference_mode()
 def embed_pixels(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirror: bool = False) -> Tensor:
     """Embed uint8 [B, C, H, W]: float32 [B, D] on the CPU, rows of length 1 when the distance is cosine."""
-    device = device_of(embedder)
-    images = normalise(pixels.to(device), info.mean, info.std)
-    rows = _lengths(embedder(images), info)
-    if mirror:
-        rows = _lengths(rows + _lengths(embedder(images.flip(-1)), info), info)
-    return rows.cpu()
-
-
-def _lengths(rows: Tensor, info: EmbedderInfo) -> Tensor:
-    return F.normalize(rows.float(), dim=1) if info.distance == "cosine" else rows.float()
+    return embed_batch(embedder, info, pixels.to(device_of(embedder)), mirror=mirror).cpu()

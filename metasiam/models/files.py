@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -69,6 +70,9 @@ def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any
 
     Nothing that could run code is ever unpickled (``weights_only=True``).
 
+    Weights that do not say their normalisation get the seeds', for images of other than three channels its mean over
+    the colours.
+
     Args:
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.
         arch: embedder name; needed for a state dict, which does not say.
@@ -78,18 +82,10 @@ def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any
         The embedder on the CPU in eval mode, and its info.
 
     Raises:
-        MetaSiamError: if the file is missing, damaged, holds anything but tensors, or is of another architecture.
+        MetaSiamError: if the file is missing, damaged, holds anything but tensors, or is of another architecture, or
+            its normalisation does not fit its channels.
     """
-    path = Path(path)
-    if path.is_dir():
-        if not (path / EMBEDDER_FILE).is_file():
-            raise MetaSiamError(
-                f"{path} holds no {EMBEDDER_FILE}. Give a finished run's folder (metasiam reptile or triplet), "
-                "finish this one with --resume, or give a weights file."
-            )
-        path = path / EMBEDDER_FILE
-    if not path.is_file():
-        raise MetaSiamError(f"{path} does not exist. Give a run folder or a weights file.")
+    path = _weights_file(Path(path))
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
     if arch is not None and stored.get("arch", arch) != arch:
         raise MetaSiamError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
@@ -97,10 +93,24 @@ def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any
         raise MetaSiamError(f"{path} does not say its architecture. Add --arch, e.g. --arch resnet56.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
         stored["channels"] = int(first.shape[1])
-    info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **{**stored, **overrides})
+    known = {**stored, **overrides}
+    known = _seed_normalisation(known.get("channels", 3)) | known
+    info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
     load_state(embedder, state, path)
+    _check_normalisation(info, path)
     return embedder.eval(), info
+
+
+def stored_image_size(path: str | Path) -> tuple[int, int] | None:
+    """Return the height and width that weights say they take, or None where they do not say.
+
+    Raises:
+        MetaSiamError: if there are no weights, or they are damaged.
+    """
+    path = _weights_file(Path(path))
+    size = _read_safetensors(path)[1].get("image_size") if path.suffix == ".safetensors" else None
+    return None if size is None else (int(size[0]), int(size[1]))
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
@@ -123,6 +133,40 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
             f"{path} is of another architecture: {problems[0]}{more}. Give the --arch that it was trained with."
         )
     module.load_state_dict(state)
+
+
+def _weights_file(path: Path) -> Path:
+    """Return the file that a run folder or a weights file names."""
+    if path.is_dir():
+        if not (path / EMBEDDER_FILE).is_file():
+            raise MetaSiamError(
+                f"{path} holds no {EMBEDDER_FILE}. Give a finished run's folder (metasiam reptile or triplet), "
+                "finish this one with --resume, or give a weights file."
+            )
+        path = path / EMBEDDER_FILE
+    if not path.is_file():
+        raise MetaSiamError(f"{path} does not exist. Give a run folder or a weights file.")
+    return path
+
+
+def _seed_normalisation(channels: int) -> dict[str, tuple[float, ...]]:
+    """Return the seeds' mean and std for so many channels: for other than three, their mean over the colours."""
+    values: dict[str, tuple[float, ...]] = {"mean": SEED_MEAN, "std": SEED_STD}
+    if channels == 3:
+        return values
+    return {name: (round(sum(colours) / 3, 4),) * channels for name, colours in values.items()}
+
+
+def _check_normalisation(info: EmbedderInfo, path: Path) -> None:
+    for name, values in (("mean", info.mean), ("std", info.std)):
+        if len(values) != info.channels:
+            raise MetaSiamError(
+                f"{path} takes images of {info.channels} channels, but its {name} is for {len(values)}. "
+                f"Give --{name} one number for each channel, separated by commas."
+            )
+        if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
+            wanted = "finite numbers" if name == "mean" else "positive numbers"
+            raise MetaSiamError(f"--{name} must be {wanted}, not {','.join(f'{value:g}' for value in values)}.")
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

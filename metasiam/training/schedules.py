@@ -46,10 +46,6 @@ def epoch_rate(
     raise ValueError(f"no schedule is called {schedule}")
 
 
-#: What ``step_rate`` knows.
-STEP_SCHEDULES = ("constant", "linear", "cosine", "onecycle")
-
-
 def step_rate(schedule: str, base: float, step: int, total: int) -> float:
     """Return the learning rate of a step.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +41,10 @@ def load(request: Request) -> DomainSet:
             be read, or sizes differ and no ``image_size`` is given.
     """
     root = Path(request.path).expanduser()
-    if not request.path or not root.is_dir():
-        raise MetaSiamError(f"{root} is not a folder. Give --data folder:PATH with PATH/<domain>/<image> in it.")
+    if not request.path or not os.path.isdir(root):  # Path.is_dir raises below a folder that may not be entered
+        raise MetaSiamError(
+            f"{root} is not a folder that can be read. Give --data folder:PATH with PATH/<domain>/<image> in it."
+        )
     pictures = scan(root)
     if not pictures:
         raise MetaSiamError(
@@ -57,7 +60,7 @@ def scan(root: Path) -> list[Picture]:
     """List the image files below ``root``, sorted by domain, part (train first) and name.
 
     Raises:
-        MetaSiamError: if there is a train/ with domains in it but no test/ beside it.
+        MetaSiamError: if there is a train/ with domains in it but no test/ beside it, or a folder cannot be read.
     """
     top = _folders(root)
     parts = [name for name in ("train", "test") if name in top and _folders(root / name)]
@@ -80,8 +83,18 @@ def scan(root: Path) -> list[Picture]:
     return sorted(found, key=lambda picture: (picture.domain, picture.path))
 
 
+@contextmanager
+def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield entries
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise MetaSiamError(f"{folder} cannot be read ({reason}). Make it readable, or move it elsewhere.") from error
+
+
 def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
+    with _entries(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
 
 
@@ -95,7 +108,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _images(folder: Path, domain: str, part: str) -> list[Picture]:
     suffixes = image_suffixes()
     found = []
-    with os.scandir(folder) as entries:
+    with _entries(folder) as entries:
         for entry in entries:
             name = entry.name
             if name[name.rfind(".") :].lower() not in suffixes or name[0] == "." or _is_folder(entry):

@@ -18,6 +18,8 @@ from metasiam.errors import MetaSiamError
 #: The files that name pairs, by what they are for.
 PAIR_FILES = {"train": "pairsDevTrain.txt", "test": "pairsDevTest.txt", "10-folds": "pairs.txt"}
 _IMAGES = "lfw_funneled"
+#: Images that a person needs to be a domain: a fifth of them are two test images, the fewest that make a pair.
+_FEWEST = 10
 
 
 def is_present(data_dir: Path) -> bool:
@@ -101,20 +103,26 @@ def _pair(row: list[str], images: Path) -> NamedPair:
 
 
 def load(request: Request) -> DomainSet:
-    """Load the people with at least two images as domains; the last fifth of each one's images is test."""
+    """Load the people with at least ten images as domains; the last fifth of each one's images is test.
+
+    Raises:
+        MetaSiamError: if the data cannot be had, or nobody has as many images.
+    """
     fetch(request)
     root = request.data_dir / "lfw_home" / _IMAGES
     pictures = scan(root)
     counts: dict[str, int] = {}
     for picture in pictures:
         counts[picture.domain] = counts.get(picture.domain, 0) + 1
-    several = [picture for picture in pictures if counts[picture.domain] > 1]
+    several = [picture for picture in pictures if counts[picture.domain] >= _FEWEST]
+    if not several:
+        raise MetaSiamError(f"{root} has nobody with {_FEWEST} images. Put all of LFW's images there.")
     return packed_pictures("lfw", root, several, request, is_test=_last_fifth, recipe="last fifth is test")
 
 
 def _last_fifth(pictures: Sequence[Picture]) -> list[bool]:
-    kept = len(pictures) - max(len(pictures) // 5, 1)
+    kept = len(pictures) - max(len(pictures) // 5, 2)  # a fifth can be fewer, where some could not be read
     return [index >= kept for index in range(len(pictures))]
 
 
-SOURCE = Source("Labeled Faces in the Wild: the people with several images", load, is_present, fetch)
+SOURCE = Source(f"Labeled Faces in the Wild: the people with at least {_FEWEST} images", load, is_present, fetch)

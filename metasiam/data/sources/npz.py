@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +56,12 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             return {name: file[name] for name in wanted if name in file.files}
     except FileNotFoundError as error:
         raise MetaSiamError(f"{path} does not exist. Check the path given to --data npz:PATH.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        reason = "it holds pickled objects, which are never run" if "pickle" in str(error).lower() else str(error)
+    except MetaSiamError:
+        raise
+    except Exception as error:  # damaged bytes make zipfile, zlib and NumPy fail in any way they like
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        if "pickle" in reason.lower():
+            reason = "it holds pickled objects, which are never run"
         raise MetaSiamError(f"{path} cannot be read ({reason}). {_LAYOUT}, saved with numpy.savez.") from error
 
 
