@@ -98,7 +98,11 @@ def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> N
         MetaSiamError: naming the run and what differs.
     """
     for run in runs:
-        stored = run.config["split"]
+        stored = run.config.get("split")
+        if stored is None:
+            raise MetaSiamError(
+                f"{run.path} was trained on pairs ({run.method}), not on a split of domains. Leave it out."
+            )
         for part in ("seen", "validation", "held_out"):
             theirs, ours = set(stored[part]), set(split.as_dict()[part])  # type: ignore[call-overload]
             if theirs != ours:
@@ -111,6 +115,42 @@ def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> N
                 f"{run.path} was trained on other images ({run.config['data']['source']}) than {domains.source} "
                 "holds now. Compare runs of the same data."
             )
+
+
+def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains: DomainSet, split: Split) -> None:
+    """Raise unless a run was, or is being, trained by a method with these options on this split of these images.
+
+    Raises:
+        MetaSiamError: naming the run and what differs.
+    """
+    check_comparable([run], domains, split)
+    stored = run.config["options"]
+    wanted = config_from(config_class(method), options).as_dict()
+    for name, value in wanted.items():
+        # Options that depend on the data or on the weights to start from are decided when the training begins.
+        if (name in options or name not in ("flip", "arch")) and stored.get(name) != value:
+            raise MetaSiamError(
+                f"{run.path} was trained with {name} {stored.get(name)}, not {value}. Use that, --overwrite to start "
+                "over, or another --out."
+            )
+
+
+def check_never_trained_on(run: Run, domains: DomainSet, split: Split) -> None:
+    """Raise if a run was trained on domains of these same images that the split holds out or keeps back.
+
+    Raises:
+        MetaSiamError: naming the run and how many.
+    """
+    stored = run.config.get("split")
+    if stored is None or run.config["data"]["fingerprint"] != domains.fingerprint:
+        return
+    known = set(stored["seen"]) & {*split.held_out, *split.validation}
+    if known:
+        raise MetaSiamError(
+            f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
+            f"'{domains.names[min(known)]}'): the numbers would not be of new domains. Leave --held-out, --split and "
+            "--validation out, which takes the run's own split."
+        )
 
 
 def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> dict[str, Any]:
@@ -136,10 +176,7 @@ def images_in(
     split: Split,
     note: Callable[[str], None] = lambda text: None,
 ) -> int:
-    """Return how many images training gets through in so many minutes here, measured; compiling is not counted.
-
-    Every method's step costs the same an image, so one measurement serves all of them.
-    """
+    """Return how many images a method's embedder gets through in so many minutes here, measured, compiling apart."""
     config = config_from(config_class(method), options)
     context = prepare(config, domains, split, note=note)
     from metasiam.training.optimizers import adam

@@ -26,6 +26,36 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     require(value in allowed, f"{option} {value} is unknown. Use one of: {', '.join(allowed)}.")
 
 
+def value_of(config: type[TrainingConfig], name: str, word: str, said: str) -> Any:
+    """Read an option's value, as typed on a command line, by the type of its field.
+
+    Args:
+        config: the method's options.
+        name: of the field.
+        word: what was typed.
+        said: how to name it in a complaint, e.g. ``--try lr=x``.
+
+    Raises:
+        MetaSiamError: for an unknown option, or a word that is no value of it.
+    """
+    kinds = {field.name: str(field.type) for field in fields(config)}
+    if name not in kinds:
+        raise MetaSiamError(f"{said}: {config.method} has no option '{name}'. It has: {', '.join(sorted(kinds))}.")
+    kind = kinds[name]
+    try:
+        if "None" in kind and word.lower() in ("none", "null"):
+            return None
+        if "bool" in kind:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[word.lower()]
+        if "int" in kind:
+            return int(word)
+        if "float" in kind:
+            return float(word)
+    except (ValueError, KeyError) as error:
+        raise MetaSiamError(f"{said}: '{word}' is no value of {name}.") from error
+    return word
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Options that every method has.

@@ -231,7 +231,7 @@ def _metric_learning(loss: str) -> Any:
         from pytorch_metric_learning import distances, losses, miners  # noqa: F401, parts of the package
     except ImportError as error:
         raise MetaSiamError(
-            f"--loss {loss} needs pytorch-metric-learning. Install it with: pip install 'metasiam[mining]'."
+            f"--loss {loss} needs pytorch-metric-learning. Install it with: pip install pytorch-metric-learning"
         ) from error
     return pytorch_metric_learning
 

@@ -97,6 +97,7 @@ def train(
     note: Callable[[str], None] = lambda text: None,
     started: Callable[[dict[str, Any]], None] = lambda config: None,
     data_options: dict[str, Any] | None = None,
+    evaluation: ProtocolSettings | None = None,
     **options: Any,
 ) -> Run:
     """Train an embedder and leave it in a run folder.
@@ -114,6 +115,7 @@ def train(
         note: called with things to tell the person who waits.
         started: called once with the run's ``config.json`` before the first iteration.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
+        evaluation: how the run will be measured, saved with it for the same reason.
         options: fields of the method's config (``metasiam.config``).
 
     Raises:
@@ -153,6 +155,7 @@ def train(
             "image_size": list(domains.image_size),
         },
         "split": split.as_dict(),
+        **({"evaluation": evaluation.as_dict()} if evaluation is not None else {}),
         "machine": describe_machine(context.device),
         "processes": processes.count,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -13,7 +13,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
-from metasiam.runs import Run, open_run
+from metasiam.runs import Run
 from metasiam.training.machine import choose_device
 
 #: Trains a method on a split into a folder, or takes what is finished there.
@@ -67,7 +67,6 @@ def sweep(
     trainer: Trainer,
     settings: ProtocolSettings,
     *,
-    validation_share: int = 0,
     device: str = "auto",
     report: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> list[SweptRun]:
@@ -80,18 +79,17 @@ def sweep(
         out: each run goes to ``out/<method>-<seen>-<held out>``.
         trainer: trains one method on one split.
         settings: what to measure; a split without held-out domains measures the seen ones only.
-        validation_share: percent of the seen domains to keep back for choosing.
         device: where to evaluate.
         report: called as ``report(what, done, total)``.
     """
     swept = []
     for seen in seen_counts(domains, shares):
         held_out = len(domains.names) - seen
-        split = split_domains(domains, held_out=held_out, validation=min(seen * validation_share // 100, seen - 2))
+        split = split_domains(domains, held_out=held_out)
         for method, options in methods.items():
             name = f"{method}-{seen}-{held_out}"
             run = trainer(method, options, out / name, split)
-            evaluation = _stored_evaluation(run, settings)
+            evaluation = _stored_evaluation(run, settings, domains, split)
             if evaluation is None:
 
                 def say(what: str, done: int, total: int, name: str = name) -> None:
@@ -105,17 +103,12 @@ def sweep(
     return swept
 
 
-def _stored_evaluation(run: Run, settings: ProtocolSettings) -> dict[str, Any] | None:
+def _stored_evaluation(run: Run, settings: ProtocolSettings, domains: DomainSet, split: Split) -> dict[str, Any] | None:
     """Return the run's evaluation if it was measured as it would be now."""
     try:
         stored: dict[str, Any] = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    wanted = json.loads(json.dumps(settings.as_dict()))
+    wanted = {**settings.as_dict(), "fingerprint": domains.fingerprint, "split": split.as_dict()}
     protocol = stored.get("protocol", {})
     return stored if all(protocol.get(key) == value for key, value in wanted.items()) else None
-
-
-def finished(path: Path) -> Run | None:
-    """Return the run in ``path`` if it was trained to its end."""
-    return open_run(path) if (path / "embedder.safetensors").is_file() else None

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 
-from metasiam.config import SiameseConfig, config_from
+from metasiam.config import SiameseConfig, config_from, value_of
 from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
+from metasiam.runs import check_writable
 from metasiam.training.machine import generator_for
 
 TRIALS_FILE = "trials.jsonl"
@@ -62,7 +63,7 @@ def parse_choice(text: str) -> Choice:
     """
     name, equals, listed = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
-    known = {field.name: str(field.type) for field in fields(SiameseConfig)}
+    known = {field.name for field in fields(SiameseConfig)}
     if not equals or not listed.strip():
         raise MetaSiamError(f"--try {text} says no values. Use e.g. --try lr=0.0001,0.001 or --try lr=0.0001..0.01.")
     if name not in known:
@@ -75,22 +76,9 @@ def parse_choice(text: str) -> Choice:
         if not low < high:
             raise MetaSiamError(f"--try {text}: the range must grow. Use e.g. --try {name}=0.0001..0.01.")
         return Choice(name, low=low, high=high, logarithmic=low > 0)
-    return Choice(name, tuple(_value(text, name, known[name], word.strip()) for word in listed.split(",")))
-
-
-def _value(text: str, name: str, kind: str, word: str) -> Any:
-    try:
-        if "bool" in kind:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[word.lower()]
-        if "None" in kind and word.lower() == "none":
-            return None
-        if "int" in kind:
-            return int(word)
-        if "float" in kind:
-            return float(word)
-    except (ValueError, KeyError) as error:
-        raise MetaSiamError(f"--try {text}: '{word}' is no value of {name}.") from error
-    return word
+    return Choice(
+        name, tuple(value_of(SiameseConfig, name, word.strip(), f"--try {text}") for word in listed.split(","))
+    )
 
 
 def proposals(
@@ -144,7 +132,7 @@ def _tpe(
     try:
         import optuna
     except ImportError as error:
-        raise MetaSiamError("--strategy tpe needs Optuna. Install it with: pip install 'metasiam[tune]'.") from error
+        raise MetaSiamError("--strategy tpe needs Optuna. Install it with: pip install optuna") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = {choice.name: _distribution(optuna, choice) for choice in choices}
     # A sampler of its own for every trial: the n-th trial does not depend on where the search was stopped.
@@ -242,6 +230,7 @@ def _open_search(out: Path, about: dict[str, Any], resume: bool) -> Path:
         if described.read_text(encoding="utf-8") != text:
             raise MetaSiamError(f"{out} holds a search over other options or pairs. Use another --out.")
         return file
+    check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     described.write_text(text, encoding="utf-8")
     return file

@@ -15,9 +15,9 @@ from PIL import Image
 
 from metasiam.app.opening import open_studio
 
-pytest.importorskip("starlette", reason="the drawing app's extra is not installed: pip install 'metasiam[app]'")
-pytest.importorskip("uvicorn", reason="the drawing app's extra is not installed: pip install 'metasiam[app]'")
-pytest.importorskip("selenium", reason="selenium is not installed: pip install 'metasiam[test]'")
+pytest.importorskip("starlette", reason="the drawing app's extra is not installed: pip install '.[app]'")
+pytest.importorskip("uvicorn", reason="the drawing app's extra is not installed: pip install '.[app]'")
+pytest.importorskip("selenium", reason="selenium is not installed: pip install '.[test]'")
 
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains

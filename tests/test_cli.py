@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from metasiam import build_embedder
+from metasiam import EmbedderInfo, build_embedder, save_embedder
 from metasiam.cli import run
 from metasiam.cli.presets import preset_options
 from metasiam.config import config_from
@@ -103,9 +104,60 @@ def test_compare_trains_both_methods_under_one_budget_and_writes_the_report(argu
     moved = ["compare", "both/triplet", "both/reptile", *arguments[:2], "--out", "moved", "--pairs", "40"]
     assert run([*moved, "--adapt-shots", "0"]) == 0
     assert json.loads(Path("moved/compare.json").read_text())["paired"] == report["paired"]
-    # Resumed, it takes what is finished.
-    assert run(["compare", "--resume", "both", "--pairs", "40", "--adapt-shots", "0"]) == 0
+    # Resumed, it takes what is finished, measures as it did before, and lets nothing else be changed.
+    for more in (["--methods", "triplet"], ["--overwrite"], ["--lr", "0.5"], ["--held-out", "0"]):
+        assert f"Leave {more[0]} out" in complaint(capsys, ["compare", "--resume", "both", *more])
+    assert run(["compare", "--resume", "both"]) == 0
     assert "taken as it is" in capsys.readouterr().out
+    assert json.loads(Path("both/compare.json").read_text()) == report
+    both = ["compare", "both/triplet", "both/reptile", "--out", "more", "--pairs", "40", "--adapt-shots", "0"]
+    assert run([*both, "--protocol", "balanced,reference", "--threshold", "0.3"]) == 0
+    assert "By the seeds' own protocol" in capsys.readouterr().out
+    more = json.loads(Path("more/compare.json").read_text())["methods"]["reptile"]
+    assert more["protocol"]["threshold"] == 0.3
+    assert more["reference_protocol"]
+
+
+def test_options_of_one_method_are_read_by_their_type(arguments, capsys):
+    command = ["compare", "--methods", "triplet", *arguments, "--adapt-shots", "0", "--out", "both"]
+    for text, problem in (
+        ("triplet.flip=maybe", "'maybe' is no value of flip"),
+        ("triplet.lr=fast", "'fast' is no value of lr"),
+        ("triplet.rate=1", "triplet has no option 'rate'"),
+    ):
+        assert problem in complaint(capsys, [*command, "--set", text])
+    settings = ["triplet.iterations=1", "triplet.flip=False", "triplet.lr=.01", "triplet.margin=none"]
+    assert run([*command, *(word for text in settings for word in ("--set", text))]) == 0
+    options = json.loads(Path("both/triplet/config.json").read_text())["options"]
+    assert (options["flip"], options["lr"], options["margin"]) == (False, 0.01, None)
+
+
+def test_domains_that_a_run_was_trained_on_are_not_held_out(arguments, capsys):
+    assert run([*TRIPLET, *arguments, "--out", "run", "--adapt-shots", "0"]) == 0
+    again = ["evaluate", "run", "--overwrite", "--pairs", "40", "--adapt-shots", "0"]
+    for more in (["--held-out", "6"], ["--validation", "1"]):
+        assert "was trained on" in complaint(capsys, [*again, *more])
+    for more, held_out, validation in ((["--held-out", "2"], [8, 9], []), (["--validation", "2"], [7, 8, 9], [1, 5])):
+        assert run([*again, *more]) == 0
+        split = json.loads(Path("run/evaluation.json").read_text())["protocol"]["split"]
+        assert (split["held_out"], split["validation"]) == (held_out, validation)
+
+
+def test_a_run_on_pairs_has_no_split_to_be_tested_by(arguments, capsys):
+    Path("faces").mkdir()
+    save_embedder(Path("faces/embedder.safetensors"), build_embedder("resnet8"), EmbedderInfo("resnet8"))
+    data = {"options": {"data": "lfw", "crop": 150}, "fingerprint": "of pairs"}
+    Path("faces/config.json").write_text(json.dumps({"options": {"method": "siamese"}, "data": data}))
+    assert "trained on pairs (siamese)" in complaint(capsys, ["evaluate", "faces"])
+    assert "trained on pairs (siamese)" in complaint(capsys, ["compare", "faces", *arguments[:2], "--held-out", "3"])
+    assert run(["evaluate", "faces", *arguments[:2], "--held-out", "3", "--pairs", "40", "--adapt-shots", "0"]) == 0
+
+
+def test_reptiles_second_stage_needs_a_first(arguments, capsys):
+    for command in (["reptile"], ["compare"], ["sweep", "--methods", "reptile"]):
+        data = arguments[:2]
+        assert "Train them with metasiam triplet" in complaint(capsys, [*command, *data, "--preset", "best"])
+    assert not Path("runs").exists()
 
 
 def test_sweep_goes_over_splits_and_takes_finished_runs_the_second_time(arguments, capsys):
@@ -119,6 +171,21 @@ def test_sweep_goes_over_splits_and_takes_finished_runs_the_second_time(argument
     assert run(command) == 0
     assert capsys.readouterr().out.count("taken as it is") == 3
     assert "other settings" in complaint(capsys, [*command, "--lr", "0.5"])
+    assert "names no method" in complaint(capsys, [*command, "--methods", ","])
+    assert "Use e.g. 10,50" in complaint(capsys, [*command, "--splits", "all"])
+    # Without the sweep's own file, nothing says whose runs these are.
+    Path("sweep/sweep.json").unlink()
+    assert "is not empty" in complaint(capsys, command)
+    # Runs of other options are not taken for the sweep's.
+    Path("other").mkdir()
+    Path("other/sweep.json").write_text(json.dumps({"options": {}, "data": {}}))
+    assert "other settings" in complaint(capsys, [*command, "--out", "other"])
+    config = Path("sweep/triplet-5-5/config.json")
+    changed = json.loads(config.read_text())
+    assert run([*command, "--out", "again", "--splits", "50"]) == 0
+    changed["options"]["lr"] = 0.5
+    Path("again/triplet-5-5/config.json").write_text(json.dumps(changed))
+    assert "trained with lr 0.5, not 0.001" in complaint(capsys, [*command, "--out", "again", "--splits", "50"])
 
 
 def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
@@ -154,6 +221,49 @@ def test_evaluate_takes_inference_steps_and_kinds_of_episodes(arguments, capsys)
     assert not Path("f").exists()
 
 
+def test_evaluate_normalises_grey_weights_and_refuses_numbers_that_do_not_fit(arguments, photos, capsys):
+    for picture in photos.rglob("*.png"):
+        Image.open(picture).convert("L").save(picture)
+    torch.save(build_embedder("resnet8", channels=1).state_dict(), "grey.pt")
+    torch.save(build_embedder("resnet8").state_dict(), "colour.pt")
+    measure = ["--arch", "resnet8", *arguments[:2], *arguments[-6:], "--adapt-shots", "0", "--out", "e"]
+    assert "Give --mean one number for each" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--mean", "0.5"])
+    assert "--std must be positive" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--std", "0,0,0"])
+    assert "images of 3 channels" in complaint(capsys, ["evaluate", "colour.pt", *measure])
+    assert run(["evaluate", "grey.pt", *measure]) == 0
+    assert Path("e/evaluation.json").is_file()
+
+
+def test_evaluate_brings_images_to_the_size_that_the_weights_say(arguments, capsys):
+    info = EmbedderInfo("conv4", image_size=(32, 32))
+    save_embedder(Path("w.safetensors"), build_embedder("conv4"), info)
+    save_embedder(Path("wide.safetensors"), build_embedder("conv4"), replace(info, image_size=(16, 32)))
+    measure = [*arguments[:2], *arguments[-6:], "--adapt-shots", "0", "--device", "cpu", "--inference", "lda"]
+    assert run(["evaluate", "w.safetensors", *measure, "--out", "stored"]) == 0
+    assert run(["evaluate", "w.safetensors", *measure, "--out", "asked", "--image-size", "32"]) == 0
+    assert Path("stored/evaluation.json").read_text() == Path("asked/evaluation.json").read_text()
+    # Asked for another size, a network that can take it is measured with it.
+    assert run(["evaluate", "w.safetensors", *measure, "--out", "other", "--image-size", "16"]) == 0
+    capsys.readouterr()
+    line = complaint(capsys, ["evaluate", "wide.safetensors", *measure, "--out", "e"])
+    assert "wide.safetensors takes images of 32x16 pixels, folder:" in line
+    assert "has 16x16" in line
+
+
+def test_evaluate_writes_over_nobody_s_report_unless_told_to(arguments, capsys):
+    torch.save(build_embedder("resnet8").state_dict(), "w.pt")
+    Path("both").mkdir()
+    for name in ("compare.json", "report.html", "tasks.csv"):
+        Path("both", name).write_text("a comparison's")
+    measure = ["evaluate", "w.pt", "--arch", "resnet8", *arguments[:2], *arguments[-6:], "--adapt-shots", "0"]
+    line = complaint(capsys, [*measure, "--out", "both"])
+    assert "both holds tasks.csv and report.html. Use --overwrite to replace them" in line
+    assert {path.read_text() for path in Path("both").iterdir()} == {"a comparison's"}
+    assert run([*measure, "--out", "both", "--overwrite"]) == 0
+    assert Path("both/compare.json").read_text() == "a comparison's"
+    assert Path("both/report.html").read_text() != "a comparison's"
+
+
 @pytest.mark.parametrize("preset", ["quick", "best"])
 def test_presets_of_all_methods_cost_about_as_many_images(preset):
     costs = []
@@ -166,10 +276,10 @@ def test_presets_of_all_methods_cost_about_as_many_images(preset):
     assert max(first_stages) < 1.05 * min(first_stages)
 
 
-def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path):
+def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, capsys):
     """A real process, a real signal."""
     command = [sys.executable, "-m", "metasiam", "triplet", "--iterations", "300", *arguments, "--out", "run",
-               "--adapt-shots", "0"]  # fmt: skip
+               "--adapt-shots", "0", "--seed", "3"]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "METASIAM_DATA": str(tmp_path / "data")}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
     metrics = tmp_path / "run" / "metrics.jsonl"
@@ -182,11 +292,15 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path):
     assert "metasiam triplet --resume run" in output
     assert not (tmp_path / "run" / "embedder.safetensors").exists()
     resumed = subprocess.run(
-        [sys.executable, "-m", "metasiam", "triplet", "--resume", "run", "--pairs", "40", "--adapt-shots", "0"],
+        [sys.executable, "-m", "metasiam", "triplet", "--resume", "run"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stderr
     assert "Held-out tasks" in resumed.stdout
+    protocol = json.loads((tmp_path / "run" / "evaluation.json").read_text())["protocol"]
+    assert (protocol["seed"], protocol["pairs"], protocol["shots"]) == (3, 40, [0])  # as it was begun
+    for more in (["--validation", "1"], ["--held-out", "0"], ["--preset", "quick"], ["--out", "elsewhere"]):
+        assert f"Leave {more[0]} out" in complaint(capsys, ["triplet", "--resume", str(tmp_path / "run"), *more])
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
         from starlette.responses import JSONResponse, Response
         from starlette.routing import Route
     except ImportError as error:
-        raise MetaSiamError("the drawing app needs Starlette. Install it: pip install 'metasiam[app]'.") from error
+        raise MetaSiamError("the drawing app needs Starlette and uvicorn. Install them: pip install starlette uvicorn") from error
 
     def refuse(status: int, text: str) -> Response:
         return JSONResponse({"error": " ".join(text.split())}, status, headers=_HEADERS)
@@ -166,7 +166,7 @@ def serve(studio: Studio, opened: socket.socket, *, host: str, ready: Callable[[
     try:
         import uvicorn
     except ImportError as error:
-        raise MetaSiamError("the drawing app needs uvicorn. Install it: pip install 'metasiam[app]'.") from error
+        raise MetaSiamError("the drawing app needs uvicorn. Install it: pip install uvicorn") from error
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

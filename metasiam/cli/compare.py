@@ -75,6 +75,8 @@ def command(
     adapt_shots: o.AdaptShots = None,
     adapt_steps: o.AdaptSteps = None,
     curve_steps: o.CurveSteps = None,
+    protocol: o.Protocol = None,
+    threshold: o.Threshold = None,
     inference: o.Inference = None,
     episodes: o.Episodes = None,
 ) -> None:
@@ -89,22 +91,30 @@ def command(
 
     console = Console()
     wanted = RunOptions(None, None, overwrite, 60.0, preset, pairs, adapt_shots, adapt_steps, curve_steps)
-    settings = settings_from(wanted, seed or 0, **more_settings(inference, episodes))
+    more = more_settings(protocol, inference, episodes) | {"threshold": threshold}
     given_data = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
-    if runs:
-        if methods or budget_images or budget_minutes or resume or preset:
-            raise MetaSiamError("give finished runs, or --methods with a budget to train here, not both.")
-        _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
-        return
     given = o.given(
         arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, init=init, seed=seed, device=device,
         precision=precision, compile=compile,
     )  # fmt: skip
+    training = o.given(methods=methods, budget_images=budget_images, budget_minutes=budget_minutes, set=set_)
+    if runs:
+        o.refuse(
+            training | o.given(resume=resume, preset=preset), "give finished runs, or what to train here, not both"
+        )
+        settings = settings_from(wanted, seed, **more)
+        _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
+        return
     if resume is not None:
+        training |= given | given_data.given() | o.given(preset=preset, out=out, overwrite=overwrite or None)
+        o.refuse(training, "--resume takes the methods, the data and the options of the comparison")
         plan, folder = _saved_plan(resume), resume
+        settings = settings_from(wanted, None, earlier=plan.get("evaluation"), **more)
     else:
         names = [name.strip() for name in (methods or "triplet,reptile").split(",") if name.strip()]
+        settings = settings_from(wanted, seed, **more)
         plan = _new_plan(names, given, set_ or [], preset, given_data, budget_images, budget_minutes)
+        plan["evaluation"] = settings.as_dict()
         folder = _new_folder(out, preset, overwrite=overwrite)
     with lines(console) as shown:
         comparison, trained, domains = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
@@ -161,8 +171,8 @@ def _new_plan(
     budget_minutes: float | None,
 ) -> dict[str, Any]:
     """Return what will be trained, as it is saved: each method's options, the data, the budget."""
-    from metasiam.cli.presets import preset_options
-    from metasiam.config import config_from
+    from metasiam.cli.presets import check_start, preset_options
+    from metasiam.config import config_from, value_of
     from metasiam.learners import config_class
 
     if len(set(methods)) != len(methods) or not methods:
@@ -176,10 +186,11 @@ def _new_plan(
         config_class(method)
         options[method] = preset_options(preset, method)[1] | given
     for text in settings:
-        method, name, value = _parse_setting(text, methods)
-        options[method][name] = value
+        method, name, word = _parse_setting(text, methods)
+        options[method][name] = value_of(config_class(method), name, word, f"--set {text}")
     for method in methods:
         config_from(config_class(method), options[method])
+        check_start(preset, method, options[method])
     chosen = data.with_defaults(preset_options(preset, methods[0])[0])
     return {
         "methods": options,
@@ -188,16 +199,12 @@ def _new_plan(
     }
 
 
-def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, Any]:
+def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, str]:
     name, _, value = text.partition("=")
-    method, _, option = name.partition(".")
+    method, _, option = name.strip().partition(".")
     if not value or not option or method not in methods:
         raise MetaSiamError(f"--set {text} is not METHOD.OPTION=VALUE with one of the methods {', '.join(methods)}.")
-    try:
-        parsed = json.loads(value)
-    except ValueError:
-        parsed = value
-    return method, option.replace("-", "_"), parsed
+    return method, option.replace("-", "_"), value.strip()
 
 
 def _saved_plan(folder: Path) -> dict[str, Any]:
@@ -214,7 +221,7 @@ def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
 ) -> tuple[Comparison, dict[str, Run], DomainSet]:
     from metasiam.cli.training import DataOptions
-    from metasiam.comparison import compare, images_in, options_for_budget
+    from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs import write_text
 
@@ -224,8 +231,7 @@ def _train_and_compare(
     draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
     budget = dict(plan["budget"])
     if "minutes" in budget and "images" not in budget:
-        first = next(iter(plan["methods"]))
-        budget["images"] = images_in(budget["minutes"], first, plan["methods"][first], domains, split, shown.say)
+        budget["images"] = _images_in(budget["minutes"], plan["methods"], domains, split, shown)
         shown.say(f"{budget['minutes']:g} minutes are about {budget['images']:,} images here")
     methods = plan["methods"]
     if "images" in budget:
@@ -236,22 +242,58 @@ def _train_and_compare(
             (folder / name).unlink(missing_ok=True)
     write_text(folder / _PLAN_FILE, json.dumps({**plan, "budget": budget}, indent=1) + "\n")
     runs = {
-        name: train_or_take(name, options, folder / name, domains, split, data, shown, overwrite=overwrite)
+        name: train_or_take(
+            name, options, folder / name, domains, split, data, shown,
+            overwrite=overwrite, again=f"metasiam compare --resume {folder}",
+        )
         for name, options in methods.items()
-    }
-    comparison = compare(runs, domains, split, settings, draws=draws, budget=budget or None, report=shown.update)
+    }  # fmt: skip
+    device = next(iter(methods.values())).get("device", "auto")
+    comparison = compare(
+        runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
+    )
     return comparison, runs, domains
+
+
+def _images_in(
+    minutes: float, methods: dict[str, dict[str, Any]], domains: DomainSet, split: Split, shown: Lines
+) -> int:
+    """Return how many images the slowest of the methods' embedders gets through in so many minutes here."""
+    from metasiam.comparison import images_in
+    from metasiam.config import config_from
+    from metasiam.learners import config_class
+
+    first = {config_from(config_class(name), options).arch: name for name, options in reversed(methods.items())}
+    return min(images_in(minutes, name, methods[name], domains, split, shown.say) for name in first.values())
 
 
 def train_or_take(
     method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, data: DataOptions, shown: Lines,
-    *, overwrite: bool,
+    *, overwrite: bool, again: str,
 ) -> Run:  # fmt: skip
-    """Train a method into a folder, go on with what is there, or take it as it is when it is finished."""
+    """Train a method into a folder, go on with what is there, or take it as it is when it is finished.
+
+    Args:
+        method: what to train.
+        options: of the method.
+        path: its folder.
+        domains: the data.
+        split: of the domains.
+        data: how they were loaded.
+        shown: where to say what happens.
+        overwrite: start over whatever is there.
+        again: the command that goes on after Ctrl-C.
+
+    Raises:
+        MetaSiamError: if another run is there.
+    """
     from metasiam.cli.training import Talk
-    from metasiam.runs import open_run
+    from metasiam.comparison import check_trained_so
+    from metasiam.runs import CONFIG_FILE, open_run
     from metasiam.session import TrainingStopped, train
 
+    if (path / CONFIG_FILE).is_file() and not overwrite:
+        check_trained_so(open_run(path), method, options, domains, split)
     if (path / "embedder.safetensors").is_file() and not overwrite:
         shown.say(f"{path} is finished: taken as it is")
         return open_run(path)
@@ -272,7 +314,7 @@ def train_or_take(
             **({} if begun else options),
         )
     except TrainingStopped as stopped:
-        shown.say(f"saved at iteration {stopped.iteration}\nnext: the same command with --resume {path.parent}")
+        shown.say(f"saved at iteration {stopped.iteration}\nnext: {again}")
         raise typer.Exit(130) from stopped
 
 
@@ -295,6 +337,7 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     """Print each method's per-task table side by side, the comparison, and what was written."""
     from metasiam.cli.evaluating import print_written
     from metasiam.reports.comparison import comparison_table
+    from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import to_rich
     from metasiam.reports.tables import method_task_table, task_table
 
@@ -306,4 +349,6 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
         if len(methods) > 1:
             console.print(to_rich(method_task_table(methods)))
     console.print(to_rich(comparison_table(comparison.data)))
+    if any("reference_protocol" in evaluation for evaluation in methods.values()):
+        console.print(to_rich(reference_table(methods)))
     print_written(console, written)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
+
+if TYPE_CHECKING:
+    from metasiam.data.domains import DomainSet
+    from metasiam.models.files import EmbedderInfo
+
+#: What an evaluation writes into its folder; ``figures/loss.svg`` too where there is a history.
+_FILES = ("evaluation.json", "tasks.csv", "report.html")
 
 
 def command(
@@ -54,41 +62,49 @@ def command(
 ) -> None:
     """Per-task table, calibrated thresholds and few-shot episodes of an embedder.
 
+    Images are brought to the size that the weights say they take; where they do not say, images keep their own.
+
     Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
     """
     from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
+    from metasiam.comparison import check_never_trained_on
     from metasiam.evaluation.protocol import evaluate
-    from metasiam.models.files import load_embedder
+    from metasiam.models.files import load_embedder, stored_image_size
     from metasiam.runs import CONFIG_FILE, Run, open_run
     from metasiam.training.machine import choose_device
 
     console = Console()
-    protocols = tuple(word.strip() for word in (protocol or "balanced").split(","))
     settings = settings_from(
         RunOptions(None, None, overwrite, 60.0, None, pairs, adapt_shots, adapt_steps, curve_steps),
-        seed or 0,
-        protocols=protocols,
+        seed,
         threshold=threshold,
         mirror=mirror,
-        **more_settings(inference, episodes),
+        **more_settings(protocol, inference, episodes),
     )
     overrides: dict[str, Any] = o.given(
-        distance=_known_distance(distance), mean=_numbers("--mean", mean), std=_numbers("--std", std)
+        distance=_known_distance(distance),
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        image_size=None if image_size is None else (image_size, image_size),
     )
     embedder, info = load_embedder(weights, arch=arch, **overrides)
+    taken = stored_image_size(weights) if image_size is None else info.image_size
     given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
     options = given.with_run(open_run(weights)) if is_run else given.with_defaults({})
+    # The run's own data have their size already, or are loaded as they were for the training.
+    if taken is not None and taken[0] == taken[1] and not (is_run and data is None):
+        options = replace(options, image_size=taken[0])
     folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
         domains, parts = options.load(shown)
-        if domains.channels != info.channels:
-            raise MetaSiamError(
-                f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
-                "Use the kind of images it was trained on."
-            )
+        if is_run:
+            check_never_trained_on(open_run(weights), domains, parts)
+        _check_images(weights, info, taken, domains)
+        if domains.image_size != info.image_size:  # of weights that do not say the size
+            embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size, **overrides)
         embedder = embedder.to(choose_device(device or "auto"))
         evaluation = evaluate(embedder, info, domains, parts, settings, report=shown.update)
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
@@ -96,17 +112,35 @@ def command(
     print_evaluation(console, evaluation, write_evaluation(Run(folder, config), evaluation, domains))
 
 
+def _check_images(weights: Path, info: EmbedderInfo, taken: tuple[int, int] | None, domains: DomainSet) -> None:
+    if domains.channels != info.channels:
+        raise MetaSiamError(
+            f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
+            "Use the kind of images it was trained on."
+        )
+    if taken is not None and domains.image_size != taken:
+        raise MetaSiamError(
+            f"{weights} takes images of {taken[1]}x{taken[0]} pixels, {domains.source} has "
+            f"{domains.image_size[1]}x{domains.image_size[0]} (width x height). Use the kind of images it was trained "
+            "on, or pass --image-size."
+        )
+
+
 def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -> Path:
     from datetime import datetime
 
-    from metasiam.runs import check_writable
+    from metasiam.runs import METRICS_FILE, check_writable
 
     folder = (
         out if out is not None else weights if is_run else Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
     )
     check_writable(folder)
-    if (folder / "evaluation.json").exists() and not overwrite:
-        raise MetaSiamError(f"{folder} holds an evaluation. Use --overwrite to replace it, or another --out.")
+    names = (*_FILES, "figures/loss.svg") if (folder / METRICS_FILE).is_file() else _FILES
+    there = [name for name in names if (folder / name).exists()]
+    if there and not overwrite:
+        what = "an evaluation" if "evaluation.json" in there else " and ".join(there)
+        again = "it" if len(there) == 1 or "evaluation.json" in there else "them"
+        raise MetaSiamError(f"{folder} holds {what}. Use --overwrite to replace {again}, or another --out.")
     return folder
 
 

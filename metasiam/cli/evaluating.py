@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from metasiam.cli.options import given
 from metasiam.cli.presets import ADAPT_SHOTS
 from metasiam.errors import MetaSiamError
 
@@ -40,7 +41,7 @@ def parse_shots(text: str) -> tuple[Shots, ...]:
     return tuple(dict.fromkeys(shots))
 
 
-def parse_counts(option: str, text: str) -> tuple[int, ...]:
+def parse_counts(option: str, text: str, example: str = "0,5,10,30") -> tuple[int, ...]:
     """Read whole numbers separated by commas.
 
     Raises:
@@ -48,17 +49,22 @@ def parse_counts(option: str, text: str) -> tuple[int, ...]:
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
-        raise MetaSiamError(f"{option} {text} is no list of whole numbers. Use e.g. 0,5,10,30.")
+        raise MetaSiamError(f"{option} {text} is no list of whole numbers. Use e.g. {example}.")
     return tuple(int(word) for word in words)
 
 
-def more_settings(inference: str | None, episodes: str | None) -> dict[str, Any]:
-    """Read ``--inference`` (names) and ``--episodes`` (WAYSxSHOTS), each separated by commas, as protocol settings.
+def more_settings(protocol: str | None, inference: str | None, episodes: str | None) -> dict[str, Any]:
+    """Read ``--protocol``, ``--inference`` (names) and ``--episodes`` (WAYSxSHOTS), each separated by commas.
+
+    Returns:
+        Those that were given, as fields of ``ProtocolSettings``.
 
     Raises:
         MetaSiamError: for episodes of another form.
     """
     more: dict[str, Any] = {}
+    if protocol is not None:
+        more["protocols"] = tuple(dict.fromkeys(word.strip() for word in protocol.split(",")))
     if inference is not None:
         more["inference"] = tuple(dict.fromkeys(word.strip() for word in inference.split(",")))
     if episodes is not None:
@@ -69,11 +75,20 @@ def more_settings(inference: str | None, episodes: str | None) -> dict[str, Any]
     return more
 
 
-def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettings:
-    """Return the protocol settings that the options ask for."""
+def settings_from(
+    run: RunOptions, seed: int | None, *, earlier: Mapping[str, Any] | None = None, **more: Any
+) -> ProtocolSettings:
+    """Return the protocol settings that the options ask for.
+
+    Args:
+        run: the options.
+        seed: of every draw; None is 0, or the earlier one.
+        earlier: settings as they were saved, which hold where nothing else was given.
+        more: further fields of ``ProtocolSettings``; None is not given.
+    """
     from metasiam.evaluation.settings import ProtocolSettings
 
-    values: dict[str, Any] = {"seed": seed, **more}
+    values = given(seed=seed, **more)
     if run.pairs is not None:
         values |= {"pairs": run.pairs, "triplets": max(run.pairs, 1)}
     shots = run.adapt_shots if run.adapt_shots is not None else ADAPT_SHOTS.get(run.preset or "")
@@ -83,7 +98,7 @@ def settings_from(run: RunOptions, seed: int = 0, **more: Any) -> ProtocolSettin
         values["adapt_steps"] = run.adapt_steps
     if run.curve_steps is not None:
         values["curve_steps"] = parse_counts("--curve-steps", run.curve_steps)
-    return ProtocolSettings(**values)
+    return replace(ProtocolSettings.of_saved(earlier or {}), **values)
 
 
 def evaluate_run(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
+from metasiam.errors import MetaSiamError
 
 
 def _option(*names: str, text: str, panel: str, default: object = None, **more: Any) -> Any:
@@ -22,7 +24,7 @@ Data = Annotated[
     str | None,
     _option(
         "--data",
-        text="glyphs, cifar100, mnist, omniglot, folder:PATH or npz:PATH.",
+        text="glyphs, cifar100, mnist, omniglot, omniglot-rotated, lfw, folder:PATH or npz:PATH.",
         panel=_DATA,
         default="glyphs",
     ),
@@ -258,6 +260,10 @@ Protocol = Annotated[
         default="balanced",
     ),
 ]
+SweepProtocol = Annotated[
+    str | None,
+    _option("--protocol", text="balanced, reference, or both.", panel=_MEASURE, default="balanced,reference"),
+]
 Mirror = Annotated[
     bool, typer.Option("--mirror", help="Average each embedding with the mirrored image's.", rich_help_panel=_MEASURE)
 ]
@@ -283,3 +289,14 @@ Episodes = Annotated[
 def given(**values: object) -> dict[str, Any]:
     """Return the options that were given (not None)."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def refuse(options: Iterable[str], reason: str) -> None:
+    """Raise if there are any of these options, named as Python names them.
+
+    Raises:
+        MetaSiamError: with the reason and the options.
+    """
+    names = [f"--{name.replace('_', '-')}" for name in options]
+    if names:
+        raise MetaSiamError(f"{reason}. Leave {', '.join(names)} out.")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from metasiam.config import one_of
+from metasiam.errors import MetaSiamError
 
 #: Options of the data, by preset.
 DATA: dict[str, dict[str, Any]] = {
@@ -135,6 +137,19 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "anil": {**_BEST_MAML, "iterations": 2000},
     },
 }
+
+
+def check_start(preset: str | None, method: str, options: Mapping[str, Any]) -> None:
+    """Raise for Reptile's ``best`` preset without weights to start from: it is a second stage.
+
+    Raises:
+        MetaSiamError: saying what to start from.
+    """
+    if preset == "best" and method == "reptile" and options.get("init") is None:
+        raise MetaSiamError(
+            "reptile --preset best goes on from trained weights. Train them with metasiam triplet --preset best "
+            "--out runs/start, then add --init runs/start."
+        )
 
 
 #: ``--adapt-shots`` by preset: adapting to a hundred images of every held-out domain would take longer than training.

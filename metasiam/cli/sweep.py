@@ -47,7 +47,7 @@ def command(
     overwrite: o.Overwrite = False,
     preset: o.Preset = None,
     pairs: o.Pairs = None,
-    protocol: o.Protocol = None,
+    protocol: o.SweepProtocol = None,
 ) -> None:
     """Train on ever more seen domains and test on the rest, beside the published sweep and the constant answer.
 
@@ -56,18 +56,20 @@ def command(
     Stopped or killed, the same command goes on: finished runs are taken, the one under way is resumed.
     """
     from metasiam.cli.compare import train_or_take
-    from metasiam.cli.evaluating import parse_counts, settings_from
-    from metasiam.cli.presets import preset_options
+    from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
+    from metasiam.cli.presets import check_start, preset_options
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
     from metasiam.comparison import options_for_budget
     from metasiam.data.sources import load_domains
     from metasiam.learners import config_class
-    from metasiam.runs import check_writable, write_text
-    from metasiam.sweeping import sweep
+    from metasiam.runs import write_text
+    from metasiam.sweeping import seen_counts, sweep
 
     console = Console()
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    if not names:
+        raise MetaSiamError("--methods names no method. Use e.g. --methods triplet,reptile.")
     given = o.given(
         arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, seed=seed, device=device,
         precision=precision, compile=compile,
@@ -76,15 +78,13 @@ def command(
     for name in names:
         config_class(name)
         options[name] = preset_options(preset, name)[1] | given
+        check_start(preset, name, options[name])
         if budget_images is not None:
             options[name] = options_for_budget(name, options[name], budget_images)
-    protocols = tuple(word.strip() for word in (protocol or "balanced,reference").split(","))
-    settings = settings_from(
-        RunOptions(pairs=pairs, adapt_shots="0"), seed or 0, regimes=("closed",), episodes=0, protocols=protocols
-    )
-    shares = parse_counts("--splits", splits)
+    more = more_settings(protocol or "balanced,reference", None, None)
+    settings = settings_from(RunOptions(pairs=pairs, adapt_shots="0"), seed, regimes=("closed",), episodes=0, **more)
+    shares = parse_counts("--splits", splits, example="10,50,90")
     source = DataOptions(data, data_dir, image_size, skip_unreadable).with_defaults(preset_options(preset, names[0])[0])
-    check_writable(out)
     plan = {"options": options, "data": source.saved()}
     _check_plan(out, plan, overwrite=overwrite)
     with lines(console) as shown:
@@ -92,6 +92,7 @@ def command(
             str(source.data), data_dir=data_dir, image_size=image_size, skip_unreadable=skip_unreadable,
             report=shown.update,
         )  # fmt: skip
+        seen_counts(domains, shares)
         out.mkdir(parents=True, exist_ok=True)
         write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
 
@@ -99,17 +100,24 @@ def command(
             from dataclasses import replace
 
             stored = replace(source, held_out=len(split.held_out), validation=len(split.validation))
-            return train_or_take(method, chosen, path, domains, split, stored, shown, overwrite=overwrite)
+            return train_or_take(
+                method, chosen, path, domains, split, stored, shown, overwrite=overwrite,
+                again="the same command, without --overwrite" if overwrite else "the same command",
+            )  # fmt: skip
 
         swept = sweep(options, domains, shares, out, trainer, settings, device=device or "auto", report=shown.update)
     _write_and_render(console, out, swept)
 
 
 def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
-    """Refuse to mix runs of other settings into a sweep."""
+    """Refuse to mix runs of other settings, or other files, into a sweep."""
+    from metasiam.runs import check_out, check_writable
+
     file = out / _PLAN_FILE
     if overwrite or not file.is_file():
+        check_out(out, overwrite=overwrite)
         return
+    check_writable(out)
     try:
         stored = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

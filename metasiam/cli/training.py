@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from metasiam.cli.presets import preset_options
+from metasiam.cli import options as o
+from metasiam.cli.presets import check_start, preset_options
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.errors import MetaSiamError
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
+    from metasiam.evaluation.settings import ProtocolSettings
     from metasiam.runs import Run
     from metasiam.training.loop import Progress
 
@@ -33,6 +35,10 @@ class DataOptions:
     held_out: int | None = None
     split: str | None = None
     validation: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given."""
+        return {name: value for name, value in self.__dict__.items() if value is not None and value is not False}
 
     def with_defaults(self, preset: dict[str, Any]) -> DataOptions:
         """Fill what was not given from a preset, then from the defaults."""
@@ -65,6 +71,10 @@ class DataOptions:
     def of_run(run: Run) -> DataOptions:
         """Return the options that a run's data was loaded with."""
         stored = dict(run.config["data"]["options"])
+        if "split" not in run.config:
+            raise MetaSiamError(
+                f"{run.path} was trained on pairs ({run.method}) and has no split. Give --data and --held-out."
+            )
         if not stored:
             raise MetaSiamError(f"{run.path} was trained from Python: it does not say how its data was loaded.")
         if stored.get("data_dir") is not None:
@@ -73,15 +83,13 @@ class DataOptions:
 
     def with_run(self, run: Run) -> DataOptions:
         """Fill from a run what was not given: its data, its split, or both."""
-        loaded = ("data", "data_dir", "image_size", "skip_unreadable")
-        split = ("held_out", "split", "validation")
         stored: dict[str, Any] = {}
-        if self.data is None or run.config["data"]["options"]:
+        if self.data is None or (run.config["data"]["options"] and "split" in run.config):
             stored = DataOptions.of_run(run).__dict__
-        missing = list(loaded) if self.data is None else []
-        if all(getattr(self, name) is None for name in split):
-            missing += split
-        filled = {name: stored[name] for name in missing if name in stored and not getattr(self, name)}
+        missing = ["data", "data_dir", "image_size", "skip_unreadable"] if self.data is None else []
+        if self.held_out is None and self.split is None:
+            missing += ["held_out", "split", "validation"]
+        filled = {name: stored[name] for name in missing if name in stored and name not in self.given()}
         return replace(self, **filled).with_defaults({})
 
 
@@ -104,18 +112,17 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     """Train with a method, evaluate, print the per-task table, and say what was written."""
     from metasiam.cli.evaluating import evaluate_run, print_evaluation, settings_from, write_evaluation
     from metasiam.evaluation.draws import draw_protocol
-    from metasiam.runs import check_out, open_run
+    from metasiam.runs import check_out
     from metasiam.session import TrainingStopped, train
 
     console = Console()
     preset_data, preset_method = preset_options(run.preset, method)
-    settings = settings_from(run, given.get("seed", 0))
     if run.resume is not None:
-        if any(value not in (None, False) for value in (data.data, data.image_size, data.held_out, data.split)):
-            raise MetaSiamError("--resume takes the data and the split of the run. Leave --data and --held-out out.")
-        options, data = dict(given), DataOptions.of_run(open_run(run.resume))
+        options, data, settings = dict(given), *_resumed(run, given, data)
     else:
         options, data = preset_method | given, data.with_defaults(preset_data)
+        check_start(run.preset, method, options)
+        settings = settings_from(run, given.get("seed"))
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)
     speaks = _is_first_process()
@@ -136,6 +143,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 note=talk.note,
                 started=talk.announce,
                 data_options=data.saved(),
+                evaluation=settings,
                 **options,
             )
         except TrainingStopped as stopped:
@@ -149,6 +157,22 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
     written = write_evaluation(trained, evaluation, domains)
     print_evaluation(console, evaluation, written)
+
+
+def _resumed(run: RunOptions, given: dict[str, Any], data: DataOptions) -> tuple[DataOptions, ProtocolSettings]:
+    """Return the data and the evaluation of the run to go on with; only where the data lies may have changed."""
+    from metasiam.cli.evaluating import settings_from
+    from metasiam.runs import open_run
+
+    refused = o.given(preset=run.preset, out=run.out, overwrite=run.overwrite or None) | data.given()
+    refused.pop("data_dir", None)
+    o.refuse(refused, "--resume takes the data, the split and the options of the run")
+    assert run.resume is not None
+    earlier = open_run(run.resume)
+    stored = DataOptions.of_run(earlier)
+    measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
+    settings = settings_from(run, given.get("seed"), earlier=measured)
+    return replace(stored, data_dir=data.data_dir or stored.data_dir), settings
 
 
 def _is_first_process() -> bool:
@@ -193,7 +217,8 @@ class Talk:
             return
         self._warned = True
         per_iteration = left / (progress.total - progress.iteration)
+        better = "metasiam triplet --preset best" if self.method == "reptile" else "--preset best"
         self.shown.say(
             f"on this CPU the whole run takes about {in_words(left)}; in an hour it would do "
-            f"--iterations {max(int(3600 / per_iteration), 1)}, or try --preset best. Ctrl-C saves, --resume goes on."
+            f"--iterations {max(int(3600 / per_iteration), 1)}, or try {better}. Ctrl-C saves, --resume goes on."
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Union
 
 from metasiam.errors import MetaSiamError
@@ -39,11 +40,11 @@ class ProtocolSettings:
         adapt_part: which weights move where the plan is not chosen.
         choice_domains: validation domains to choose the plans on, at most; 0 does not choose.
         curve_steps: also report held-out triplet accuracy after these numbers of steps, for each count of images.
-        threshold: the ``fixed`` threshold; None takes the embedder's own, else the seeds' 0.2.
+        threshold: the ``fixed`` threshold; None takes the classic seed's 0.2 for cosines, else the embedder's own.
         calibration_images: training images of each domain for the global threshold, at most.
         calibration_negatives: seen-domain training images to compare a task's own images with.
-        folds: parts of cross-fitting when an embedder adapted to few images is calibrated (from a hundred on, a fifth
-            is held back once).
+        folds: parts of cross-fitting when an embedder adapted to few images is calibrated (from a hundred on, two
+            fifths are held back in turn).
         mirror: average every embedding with the mirrored image's.
         inference: more that is done with the embeddings (``metasiam.evaluation.inference``): ``mirror`` and ``shifts``
             average views, ``tukey`` is a power transform, ``centre`` subtracts the seen domains' mean, ``lda`` weighs
@@ -113,3 +114,13 @@ class ProtocolSettings:
         """Return the settings as JSON-ready values."""
         values: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples within tuples become lists too
         return values
+
+    @classmethod
+    def of_saved(cls, saved: Mapping[str, Any]) -> ProtocolSettings:
+        """Return the settings that ``as_dict`` returned; what this version does not know is left out."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: _tuples(value) for name, value in saved.items() if name in known})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(part) for part in value) if isinstance(value, list) else value
