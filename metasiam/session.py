@@ -18,7 +18,7 @@ from metasiam.evaluation.result import Evaluation
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
-from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
+from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
@@ -62,9 +62,17 @@ def evaluate(
         settings: further fields of ``ProtocolSettings``.
 
     Raises:
-        MetaSiamError: if the weights cannot be read, or a domain has too few images for what was asked.
+        MetaSiamError: if the weights cannot be read, take images of another size, or a domain has too few images for
+            what was asked.
     """
-    embedder, info = load_embedder(target.path if isinstance(target, Run) else target, arch=arch)
+    weights = target.path if isinstance(target, Run) else Path(target)
+    size = stored_image_size(weights)
+    if size is not None and size != domains.image_size:
+        raise MetaSiamError(
+            f"{weights} takes images of {size[1]}x{size[0]} pixels, {domains.source} has {domains.image_size[1]}x"
+            f"{domains.image_size[0]} (width x height). Load the data with image_size={size[0]}."
+        )
+    embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
     embedder = embedder.to(choose_device(device))
     chosen = ProtocolSettings(shots=shots, **settings)
     return evaluate_embedder(embedder, info, domains, split, chosen, report=report)

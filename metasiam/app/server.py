@@ -93,7 +93,9 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
         from starlette.responses import JSONResponse, Response
         from starlette.routing import Route
     except ImportError as error:
-        raise MetaSiamError("the drawing app needs Starlette and uvicorn. Install them: pip install starlette uvicorn") from error
+        raise MetaSiamError(
+            "the drawing app needs Starlette and uvicorn. Install them: pip install starlette uvicorn"
+        ) from error
 
     def refuse(status: int, text: str) -> Response:
         return JSONResponse({"error": " ".join(text.split())}, status, headers=_HEADERS)

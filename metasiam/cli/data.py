@@ -57,7 +57,7 @@ def list_sources(data_dir: o.DataDir = None) -> None:
 
 @app.command("fetch")
 def fetch_source(
-    name: Annotated[str, typer.Argument(help="cifar100, mnist or omniglot.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="cifar100, mnist, omniglot or lfw.", show_default=False)],
     data_dir: o.DataDir = None,
 ) -> None:
     """Download a source, unless it is here already.

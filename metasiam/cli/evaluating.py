@@ -145,13 +145,15 @@ def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable
     """Print the per-task table, the means, the seeds' own measurements where made, and what was written."""
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import to_rich
-    from metasiam.reports.tables import summary_table, task_table
+    from metasiam.reports.tables import episode_table, summary_table, task_table
 
     if evaluation.data.get("held_out", {}).get("tasks"):
         console.print(to_rich(task_table(evaluation.data)))
     summary = summary_table(evaluation.data)
     if summary.rows:
         console.print(to_rich(summary))
+    if evaluation.data.get("held_out", {}).get("episodes"):
+        console.print(to_rich(episode_table({"accuracy": evaluation.data})))
     if "reference_protocol" in evaluation.data:
         console.print(to_rich(reference_table({"this embedder": evaluation.data})))
     print_written(console, written)
@@ -163,5 +165,5 @@ def print_written(console: Console, written: Iterable[Path]) -> None:
     if not paths:
         return
     folder = paths[0].parent
-    names = ", ".join(str(path.relative_to(folder)) for path in paths)
+    names = ", ".join(str(path.relative_to(folder)) for path in paths).replace("report.html", "report.html (open it)")
     console.print(f"\nwrote to {folder}: {names}", highlight=False, soft_wrap=True)

@@ -72,5 +72,6 @@ def command(
 
 
 def _fixed(info: object) -> str:
-    stored = getattr(info, "threshold", None) is not None
-    return f"the threshold is {'the one stored with the weights' if stored else 'fixed'}, not calibrated: see --gallery"
+    if getattr(info, "threshold", None) is not None:
+        return "the threshold is the one stored with the weights, learned for no domain in particular: see --gallery"
+    return "the threshold is fixed, not calibrated: see --gallery"

@@ -53,7 +53,9 @@ def command(
     from metasiam.tuning import best_trial, parse_choice, search
 
     console = Console()
-    choices = [parse_choice(text) for text in tries or ()]
+    if not tries:
+        raise MetaSiamError("there is nothing to try. Add e.g. --try lr=0.0001,0.001.")
+    choices = [parse_choice(text) for text in tries]
     preset_data, preset_method = preset_options(preset)
     fixed = {}
     for text in fix or ():

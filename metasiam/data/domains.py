@@ -314,9 +314,10 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
         parts = [[str(name) for name in listed[key]] for key in ("train", "validation", "test")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         known = ", ".join(sorted(p.stem for p in packaged.parent.glob("*.json")))
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise MetaSiamError(
-            f"--split {split} cannot be read ({type(error).__name__}: {error}). Use {known}, or a JSON file with "
-            "the lists train, validation and test."
+            f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "
+            "and test."
         ) from error
     position = {name: index for index, name in enumerate(domains.names)}
     trained = set(parts[0])

@@ -189,7 +189,7 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
     (
         "What is being tested",
         "The model looks at two pictures and says whether they show the same kind of thing (the same class). "
-        "It is tested on held-out classes (also called domains): kinds of things that it never met in training.",
+        "It is tested on held-out classes (also called domains): kinds of things that it did not meet in training.",
     ),
     (
         "Pair accuracy",

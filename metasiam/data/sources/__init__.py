@@ -124,7 +124,8 @@ def _find(name: str) -> tuple[Source, str]:
     kind, colon, path = name.partition(":")
     known = ", ".join(f"{key}:PATH" if source.takes_path else key for key, source in SOURCES.items())
     if kind not in SOURCES:
-        raise MetaSiamError(f"--data {name} is not known. Use one of {known}.")
+        folder = f"folder:{name}, " if Path(name).is_dir() else ""
+        raise MetaSiamError(f"the data source {name} is not known. Use {folder}one of {known}.")
     takes_path = SOURCES[kind].takes_path
     if (takes_path and not path) or (colon and not takes_path):
         wanted = f"{kind}:PATH" if takes_path else kind
