@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +43,25 @@ def load(name: str) -> dict[str, Any] | None:
 def about(result: dict[str, Any]) -> str:
     """Say how and where a result was made."""
     machine, settings = result["machine"], result["settings"]
-    data = "" if settings["data"] == "synthetic" else f" --data {settings['data']}"
     module = "training_step" if result["benchmark"] == "training_loss" else result["benchmark"]
     load_average = machine["load_average"][0]
     return (
-        f"`python -m benchmarks.{module}{data} --seed {settings['seed']}` on {machine['cores']} cores of "
+        f"`{shlex.join(['python', '-m', f'benchmarks.{module}', *flags(settings)])}` on {machine['cores']} cores of "
         f"{machine.get('processor', 'an unnamed processor')}, torch {machine.get('torch', '(not loaded)')}, load "
         f"average {load_average} at the end (1 is one busy core; above {machine['cores']}, others were computing too)."
     )
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    """Return saved settings as they are typed."""
+    typed = []
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):  # only options that are on by default can be seen in a result to keep
+            typed += [f"--no-{option}"] if name == "levers" and not value else []
+        elif value is not None:
+            typed += [f"--{option}", str(value)]
+    return typed
 
 
 def between(found: dict[str, Any], digits: int = 2, unit: str = "") -> str:
