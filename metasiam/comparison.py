@@ -20,7 +20,7 @@ from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.models.files import load_embedder
-from metasiam.runs import Run
+from metasiam.runs import Run, run_behind
 from metasiam.training.machine import choose_device
 from metasiam.training.state import prime, trainable
 
@@ -136,21 +136,25 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
 
 
 def check_never_trained_on(run: Run, domains: DomainSet, split: Split) -> None:
-    """Raise if a run was trained on domains of these same images that the split holds out or keeps back.
+    """Raise if a run, or one that it started from, was trained on domains that the split holds out or keeps back.
+
+    Only what was trained on these very images can be told.
 
     Raises:
         MetaSiamError: naming the run and how many.
     """
     stored = run.config.get("split")
-    if stored is None or run.config["data"]["fingerprint"] != domains.fingerprint:
-        return
-    known = set(stored["seen"]) & {*split.held_out, *split.validation}
-    if known:
-        raise MetaSiamError(
-            f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
-            f"'{domains.names[min(known)]}'): the numbers would not be of new domains. Leave --held-out, --split and "
-            "--validation out, which takes the run's own split."
-        )
+    if stored is not None and run.config["data"]["fingerprint"] == domains.fingerprint:
+        known = set(stored["seen"]) & {*split.held_out, *split.validation}
+        if known:
+            raise MetaSiamError(
+                f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
+                f"'{domains.names[min(known)]}'): the numbers would not be of new domains. Use its --held-out, --split "
+                "and --validation."
+            )
+    start = run_behind(run.config["options"].get("init"))
+    if start is not None:
+        check_never_trained_on(start, domains, split)
 
 
 def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> dict[str, Any]:

@@ -90,6 +90,11 @@ def write_text(path: Path, text: str) -> Path:
     return path
 
 
+def run_behind(init: str | Path | None) -> Run | None:
+    """Return the run that weights to start from are of; None for other weights, or none."""
+    return open_run(init) if init is not None and (Path(init) / CONFIG_FILE).is_file() else None
+
+
 def check_out(path: Path, *, overwrite: bool) -> None:
     """Raise unless a run may be written at ``path``; changes nothing.
 

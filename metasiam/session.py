@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from metasiam.comparison import check_never_trained_on
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
@@ -19,7 +20,7 @@ from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
-from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run
+from metasiam.runs import Run, check_out, create_run, open_run, run_behind
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
@@ -135,7 +136,9 @@ def train(
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, hooks)
     if options.get("init") is not None and "arch" not in options:
-        options["arch"] = _arch_of(options["init"])
+        options["arch"] = arch_of(options["init"])
+    if (start := run_behind(options.get("init"))) is not None:
+        check_never_trained_on(start, domains, split)
     if options.get("flip") is None:
         options["flip"] = domains.source.split(":")[0] not in SYMBOLS
     config = config_from(config_class(method), options)
@@ -220,7 +223,12 @@ def _resolved(context: TrainingContext) -> dict[str, Any]:
     return {"precision": precision, "compiled": bool(context.compiled)}
 
 
-def _arch_of(init: str | Path) -> str:
+def arch_of(init: str | Path) -> str:
+    """Return the embedder's name of weights to start from.
+
+    Raises:
+        MetaSiamError: if they cannot be read or do not say it.
+    """
     try:
         return load_embedder(init)[1].arch
     except MetaSiamError as error:
@@ -231,7 +239,8 @@ def _arch_of(init: str | Path) -> str:
 
 def _images_behind(init: str | None) -> int:
     """Return how many images the run to start from was trained on; 0 where that cannot be known."""
-    return open_run(init).images if init is not None and (Path(init) / CONFIG_FILE).is_file() else 0
+    start = run_behind(init)
+    return start.images if start is not None else 0
 
 
 def _default_out(method: str) -> Path:

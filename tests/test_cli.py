@@ -154,6 +154,12 @@ def test_a_run_on_pairs_has_no_split_to_be_tested_by(arguments, capsys):
 
 
 def test_reptiles_second_stage_needs_a_first(arguments, capsys):
+    assert run([*TRIPLET, *arguments, "--out", "start", "--adapt-shots", "0"]) == 0
+    same = [word for word in arguments if word not in ("--arch", "resnet8")]
+    plan = [*same, "--preset", "best", "--init", "start", "--budget-images", "720", "--out", "both"]
+    assert run(["compare", "--methods", "reptile", "--set", "reptile.meta_batch=2", *plan, "--adapt-shots", "0"]) == 0
+    assert json.loads(Path("both/comparison.json").read_text())["methods"]["reptile"]["arch"] == "resnet8"
+    capsys.readouterr()
     for command in (["reptile"], ["compare"], ["sweep", "--methods", "reptile"]):
         data = arguments[:2]
         assert "Train them with metasiam triplet" in complaint(capsys, [*command, *data, "--preset", "best"])

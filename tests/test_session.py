@@ -246,6 +246,17 @@ def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] == 4
 
 
+def test_a_start_that_knows_the_held_out_domains_is_refused(tmp_path, data):
+    first = train("triplet", *data, out=tmp_path / "first", **SETTINGS, iterations=1)
+    second = train("triplet", *data, out=tmp_path / "second", init=str(first.path), **SETTINGS, iterations=1)
+    open_run(second.path).write_json("config.json", {**second.config, "split": {**second.config["split"], "seen": []}})
+    split = split_domains(data[0], held_out=3)
+    for start in (first, second):  # also where it was the start's own start that knew them
+        with pytest.raises(MetaSiamError, match="first was trained on 1 of the domains"):
+            train("triplet", data[0], split, out=tmp_path / "third", init=str(start.path), **SETTINGS, iterations=1)
+    assert not (tmp_path / "third").exists()
+
+
 def test_what_cannot_be_resumed_says_why(tmp_path, data, tiny_domains):
     run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
     with pytest.raises(MetaSiamError, match="was trained with triplet"):

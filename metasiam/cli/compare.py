@@ -174,6 +174,7 @@ def _new_plan(
     from metasiam.cli.presets import check_start, preset_options
     from metasiam.config import config_from, value_of
     from metasiam.learners import config_class
+    from metasiam.session import arch_of
 
     if len(set(methods)) != len(methods) or not methods:
         raise MetaSiamError("--methods names each method once, e.g. --methods triplet,reptile.")
@@ -189,6 +190,8 @@ def _new_plan(
         method, name, word = _parse_setting(text, methods)
         options[method][name] = value_of(config_class(method), name, word, f"--set {text}")
     for method in methods:
+        if options[method].get("init") is not None and "arch" not in options[method]:
+            options[method]["arch"] = arch_of(options[method]["init"])
         config_from(config_class(method), options[method])
         check_start(preset, method, options[method])
     chosen = data.with_defaults(preset_options(preset, methods[0])[0])
