@@ -18,6 +18,8 @@ from typing import Any
 
 import metasiam as ms
 from benchmarks.keep import RESULTS, without_folders
+from metasiam.config import value_of
+from metasiam.learners import config_class
 from metasiam.runs import Run, open_run
 
 #: What every run is measured with besides plain cosine or distance to the class mean.
@@ -107,7 +109,9 @@ def trained(name: str, recipe: Recipe, data: ms.DomainSet, split: ms.Split, opti
     return ms.train(recipe.method, data, split, out=out, overwrite=True, note=print, **wanted)
 
 
-def episodes(run: Run, recipe: Recipe, data: ms.DomainSet, split: ms.Split, steps: tuple[str, ...]) -> dict[str, Any]:
+def episodes(
+    run: Run, recipe: Recipe, data: ms.DomainSet, split: ms.Split, steps: tuple[str, ...], count: int
+) -> dict[str, Any]:
     """Return accuracy, interval and number of the run's episodes of each kind."""
     report = ms.evaluate(
         run,
@@ -118,6 +122,7 @@ def episodes(run: Run, recipe: Recipe, data: ms.DomainSet, split: ms.Split, step
         regimes=(),
         support_draws=1,
         calibration_images=2,
+        episodes=count,
         episode_kinds=recipe.kinds,
         inference=steps,
     )
@@ -135,6 +140,7 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--test", action="store_true", help="measure the test classes too, once")
     parser.add_argument("--logistic", action="store_true", help="also the logistic head")
+    parser.add_argument("--episodes", type=int, default=1000, help="of each kind")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS / "few-shot")
     arguments = parser.parse_args()
@@ -142,11 +148,8 @@ def main() -> None:
     recipe, out = RECIPES[arguments.recipe], arguments.out or Path("runs/few-shot") / arguments.recipe
     options = {**recipe.options, "seed": arguments.seed}
     for text in arguments.set:
-        key, _, value = text.partition("=")
-        try:
-            options[key] = json.loads(value)
-        except ValueError:
-            options[key] = value
+        key, _, word = text.partition("=")
+        options[key] = value_of(config_class(recipe.method), key, word, f"--set {text}")
     data = ms.load_domains(arguments.data or recipe.data, data_dir=arguments.data_dir)
     split = ms.split_domains(data, split=recipe.split)
     if arguments.images is not None:
@@ -162,7 +165,7 @@ def main() -> None:
     for part, chosen in parts.items():
         for steps in ways_of:
             named = (*steps, "logistic") if arguments.logistic else steps
-            measured = episodes(run, recipe, data, chosen, named)
+            measured = episodes(run, recipe, data, chosen, named, arguments.episodes)
             found.setdefault(part, {})[",".join(steps) or "plain"] = measured
             numbers = "  ".join(
                 f"{kind} {value['mean']:.2f} [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]"

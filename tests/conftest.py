@@ -9,10 +9,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from metasiam.data.domains import DomainSet
 
 TinyDomains = Callable[..., DomainSet]
+
+# Workers (pytest -n) share the cores, and so do the processes that their tests start.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    threads = max((os.cpu_count() or 1) // workers, 1)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def kept_between_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of one run have in common, or ``$METASIAM_TEST_DATA``, which stays."""
+    if "METASIAM_TEST_DATA" in os.environ:
+        return Path(os.environ["METASIAM_TEST_DATA"])
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "real"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -26,39 +44,38 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_data(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def real_data(shared_data: Path, kept_between_workers: Path) -> Callable[[str], Path]:
     """Function from a name to the folder of that real data set, unzipped.
 
     ``$METASIAM_TEST_DATA/<name>`` is used as it is when it is there, so that repeated runs need not unzip.
     """
-    kept = os.environ.get("METASIAM_TEST_DATA")
-    scratch = tmp_path_factory.mktemp("real") if kept is None else Path(kept)
+    scratch = kept_between_workers
 
     def unzipped(name: str) -> Path:
         folder = scratch / name
-        if not folder.is_dir():
-            archives = sorted((shared_data / "data").glob(f"{name}*.zip"))
-            if not archives:
-                pytest.skip(f"{shared_data / 'data'} has no {name}*.zip")
-            partial = scratch / f".{name}.partial"
-            for archive in archives:
-                with zipfile.ZipFile(archive) as packed:
-                    packed.extractall(partial)
-            partial.rename(folder)
+        with FileLock(scratch / f"{name}.lock"):
+            if not folder.is_dir():
+                archives = sorted((shared_data / "data").glob(f"{name}*.zip"))
+                if not archives:
+                    pytest.skip(f"{shared_data / 'data'} has no {name}*.zip")
+                partial = scratch / f".{name}.partial"
+                for archive in archives:
+                    with zipfile.ZipFile(archive) as packed:
+                        packed.extractall(partial)
+                partial.rename(folder)
         return folder
 
     return unzipped
 
 
 @pytest.fixture(scope="session")
-def cifar100(real_data: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> DomainSet:
+def cifar100(real_data: Callable[[str], Path], kept_between_workers: Path) -> DomainSet:
     """The real CIFAR-100, read from its unzipped files."""
     from metasiam.data.sources import load_domains
 
     folder = real_data("cifar100")
-    kept = os.environ.get("METASIAM_TEST_DATA")
-    data_dir = tmp_path_factory.mktemp("packed") if kept is None else Path(kept)
-    return load_domains(f"folder:{folder}", data_dir=data_dir)
+    with FileLock(kept_between_workers / "packed.lock"):
+        return load_domains(f"folder:{folder}", data_dir=kept_between_workers)
 
 
 @pytest.fixture(scope="session")

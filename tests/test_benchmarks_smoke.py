@@ -85,17 +85,15 @@ def test_the_gpu_session_can_be_tried_anywhere_and_goes_on_where_it_stopped(tmp_
 
 
 @pytest.mark.slow
-def test_a_few_shot_recipe_measures_validation_classes_and_the_test_classes_only_when_asked(tmp_path, shared_data):
-    from benchmarks.data import unzipped
-
-    data = unzipped(shared_data / "data", tmp_path, "cifar100")
+def test_a_few_shot_recipe_measures_validation_classes_and_the_test_classes_only_when_asked(tmp_path, real_data):
+    data = real_data("cifar100")
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.few_shot", "cifar-fs-conv4-baseline"]
     command += ["--data", f"folder:{data}", "--out", str(tmp_path / "tried"), "--results", str(tmp_path)]
-    command += ["--set", "iterations=2", "--set", "batch_size=8"]
-    environment = {**os.environ, "METASIAM_DATA": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    command += ["--set", "iterations=2", "--set", "batch_size=8", "--episodes", "100"]
+    environment = {**os.environ, "METASIAM_DATA": str(data.parent), "OMP_NUM_THREADS": "1"}
     for more, parts in (([], {"validation"}), (["--test"], {"validation", "test"})):
         done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         saved = json.loads((tmp_path / "tried.json").read_text())
         assert set(saved["episodes"]) == parts
-        assert saved["episodes"]["validation"]["mirror,lda"]["5-way 1-shot"]["n"] == 1000
+        assert saved["episodes"]["validation"]["mirror,lda"]["5-way 1-shot"]["n"] == 100
