@@ -15,7 +15,7 @@ DATA: dict[str, dict[str, Any]] = {
     "best": {"held_out": 10, "validation": 10},
 }
 
-#: A normalised-softmax classifier of the seen domains, in nine CPU minutes: the strongest start found on validation
+#: A normalised-softmax classifier of the seen domains, in ten CPU minutes: the strongest start found on validation
 #: domains (``docs/results.md``).
 _STRONG_START: dict[str, Any] = {
     "arch": "resnet20",
