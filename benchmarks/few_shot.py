@@ -140,6 +140,7 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--test", action="store_true", help="measure the test classes too, once")
     parser.add_argument("--logistic", action="store_true", help="also the logistic head")
+    parser.add_argument("--inference", help="only with these steps, e.g. mirror,lda; default every row of the page")
     parser.add_argument("--episodes", type=int, default=1000, help="of each kind")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--results", type=Path, default=RESULTS / "few-shot")
@@ -162,6 +163,8 @@ def main() -> None:
     if arguments.test:
         parts["test"] = split
     ways_of = (*INFERENCE, *(MIRRORED if run.config["options"]["flip"] else ()))
+    if arguments.inference is not None:
+        ways_of = (tuple(arguments.inference.split(",")),)
     for part, chosen in parts.items():
         for steps in ways_of:
             named = (*steps, "logistic") if arguments.logistic else steps

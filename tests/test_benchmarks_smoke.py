@@ -90,6 +90,7 @@ def test_a_few_shot_recipe_measures_validation_classes_and_the_test_classes_only
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.few_shot", "cifar-fs-conv4-baseline"]
     command += ["--data", f"folder:{data}", "--out", str(tmp_path / "tried"), "--results", str(tmp_path)]
     command += ["--set", "iterations=2", "--set", "batch_size=8", "--episodes", "100"]
+    command += ["--inference", "mirror,lda"]
     environment = {**os.environ, "METASIAM_DATA": str(data.parent), "OMP_NUM_THREADS": "1"}
     for more, parts in (([], {"validation"}), (["--test"], {"validation", "test"})):
         done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

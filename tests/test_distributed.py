@@ -23,7 +23,8 @@ from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
 from metasiam.training.checkpoint import load_checkpoint
-from metasiam.training.distributed import Processes
+from metasiam.training.distributed import Processes, ProcessLost
+from metasiam.training.loop import _stop_on_signals
 
 COMMON = {
     "flip": True,
@@ -232,6 +233,22 @@ def test_a_killed_process_ends_the_run_with_one_error_and_the_run_goes_on_alone(
     domains = metasiam.load_domains(f"npz:{npz}")
     again = metasiam.train("reptile", domains, metasiam.split_domains(domains, held_out=2), resume=run.path)
     assert again.metrics()[-1]["step"] == reached + 2
+
+
+def test_a_process_that_lost_another_may_say_so_before_torchrun_ends_it():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def lose() -> None:
+        with _stop_on_signals(patient=True):
+            raise ProcessLost("another of the 2 processes ended")
+
+    try:
+        with pytest.raises(ProcessLost):
+            lose()
+        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun does: it does not end this process at once
+        assert signal.getsignal(signal.SIGINT) == before[signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGTERM, before[signal.SIGTERM])
 
 
 @pytest.mark.slow

@@ -77,6 +77,10 @@ def _stop_on_signals(patient: bool) -> Iterator[_StopFlag]:
         previous = {}
     try:
         yield flag
+    except ProcessLost:
+        # This process is about to end and to say why; torchrun's SIGTERM, which is on its way, must not come first.
+        previous.pop(signal.SIGTERM, None)
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
