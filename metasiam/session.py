@@ -68,15 +68,24 @@ def evaluate(
     """
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
-    if size is not None and size != domains.image_size:
-        raise MetaSiamError(
-            f"{weights} takes images of {size[1]}x{size[0]} pixels, {domains.source} has {domains.image_size[1]}x"
-            f"{domains.image_size[0]} (width x height). Load the data with image_size={size[0]}."
-        )
+    check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
     embedder = embedder.to(choose_device(device))
     chosen = ProtocolSettings(shots=shots, **settings)
     return evaluate_embedder(embedder, info, domains, split, chosen, report=report)
+
+
+def check_image_size(weights: Path, size: tuple[int, int] | None, domains: DomainSet, advice: str) -> None:
+    """Raise unless images have the size that weights take; those that do not say one (None) take any.
+
+    Raises:
+        MetaSiamError: with both sizes and the advice.
+    """
+    if size is not None and size != domains.image_size:
+        raise MetaSiamError(
+            f"{weights} takes images of {size[1]}x{size[0]} pixels, {domains.source} has {domains.image_size[1]}x"
+            f"{domains.image_size[0]} (width x height). {advice}"
+        )
 
 
 @dataclass(frozen=True)

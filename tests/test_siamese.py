@@ -318,9 +318,8 @@ def ten_folds(lfw: Path, out: Path, *more: str) -> list[str]:
     return ["siamese", "--data", "lfw:10-folds", "--data-dir", str(lfw), *FOLDS, "--out", str(out), *more]
 
 
-@pytest.fixture
-def solved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The iterations that solved heads make, 3 a training; Ctrl-C comes in the fifth."""
+def stopping_in_the_fifth(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the iterations that solved heads make from now on, 3 a training; Ctrl-C comes in the fifth."""
     made: list[int] = []
     ordinary = SolvedHead.iterate
 
@@ -330,6 +329,12 @@ def solved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(SolvedHead, "iterate", iterate)
     return made
+
+
+@pytest.fixture
+def solved(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The iterations that solved heads make; Ctrl-C comes in the fifth."""
+    return stopping_in_the_fifth(monkeypatch)
 
 
 @pytest.mark.parametrize("again", ["the printed command", "the same command"])
@@ -394,14 +399,7 @@ def test_starting_ten_folds_over_takes_none_of_the_old_ones(
 ) -> None:
     out = tmp_path / "folds"
     assert metasiam_command(ten_folds(lfw, out)) == 0
-    made: list[int] = []
-    ordinary = SolvedHead.iterate
-
-    def iterate(self: SolvedHead, iteration: int, stop: Callable[[], bool]) -> torch.Tensor:
-        made.append(iteration)
-        return ordinary(self, iteration, (lambda: True) if len(made) == 5 else stop)
-
-    monkeypatch.setattr(SolvedHead, "iterate", iterate)
+    made = stopping_in_the_fifth(monkeypatch)
     assert metasiam_command(ten_folds(lfw, out, "--overwrite")) == 130
     assert not (out / "folds.json").exists()
     assert metasiam_command(ten_folds(lfw, out)) == 0

@@ -113,17 +113,14 @@ def command(
 
 
 def _check_images(weights: Path, info: EmbedderInfo, taken: tuple[int, int] | None, domains: DomainSet) -> None:
+    from metasiam.session import check_image_size
+
     if domains.channels != info.channels:
         raise MetaSiamError(
             f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
             "Use the kind of images it was trained on."
         )
-    if taken is not None and domains.image_size != taken:
-        raise MetaSiamError(
-            f"{weights} takes images of {taken[1]}x{taken[0]} pixels, {domains.source} has "
-            f"{domains.image_size[1]}x{domains.image_size[0]} (width x height). Use the kind of images it was trained "
-            "on, or pass --image-size."
-        )
+    check_image_size(weights, taken, domains, "Use the kind of images it was trained on, or pass --image-size.")
 
 
 def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -> Path:
