@@ -108,7 +108,7 @@ def train_folds(
             ).evaluation
         metrics = evaluation["held_out"]["closed"]["0"]
         accuracies.append(float(metrics["pair_accuracy"]["global"]["mean"]))
-        areas.append(float(metrics["auc"]))
+        areas.append(float(metrics["auc"]["mean"]))
     values = torch.tensor(accuracies, dtype=torch.float64)
     summary = {
         "schema": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from metasiam.evaluation.statistics import (
     as_percent,
     bootstrap_images,
     bootstrap_mean,
+    bootstrap_pairs,
     mcnemar,
     paired_difference,
 )
+from metasiam.evaluation.weighted import roc_auc
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -48,6 +51,31 @@ def test_intervals_over_images_cover_where_pairs_share_images() -> None:
         naive += abs(found["mean"] - 0.75) <= 1.96 * error
     assert covered / rounds >= 0.93
     assert naive / rounds < covered / rounds
+
+
+def test_any_statistic_of_pairs_gets_the_interval_of_their_images() -> None:
+    images = torch.randint(40, (2, 300), generator=generator(2))
+    right = torch.rand(300, generator=generator(3)) < 0.8
+    share = bootstrap_pairs(lambda weight: weight @ right.double() / weight.sum(1), images, generator(4))
+    plain = bootstrap_images(right, images, generator(4))
+    assert share["mean"] == pytest.approx(plain["mean"])
+    assert share["ci95"] == pytest.approx(plain["ci95"])
+    assert share["n"] == 300
+
+
+def test_intervals_of_the_auc_cover_where_pairs_share_images() -> None:
+    """Scores carry an effect of each image, so that the AUC of many pairs is only as sure as their images are many."""
+    draw, rounds, covered = generator(5), 100, 0
+    truth = 0.8413  # Φ(1): same and different scores differ by 1, with variances that add up to 1
+    for _ in range(rounds):
+        effect = torch.randn(80, generator=draw) * 0.35
+        images = torch.randint(80, (2, 400), generator=draw)
+        same = torch.arange(400) < 200
+        rest = (0.5 - 2 * 0.35**2) ** 0.5
+        scores = same + effect[images].sum(0) + rest * torch.randn(400, generator=draw)
+        low, high = bootstrap_pairs(partial(roc_auc, scores, same), images, draw, resamples=200)["ci95"]
+        covered += low <= truth <= high
+    assert covered / rounds >= 0.9
 
 
 def test_means_are_plain_means_and_say_how_many() -> None:

@@ -8,6 +8,7 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from torch import Tensor
 
 from metasiam.evaluation import verification as v
+from metasiam.evaluation import weighted
 
 
 @pytest.fixture
@@ -179,3 +180,37 @@ def test_honest_probabilities_have_a_small_calibration_error_and_boastful_ones_a
 def test_probabilities_outside_0_to_1_are_refused() -> None:
     with pytest.raises(ValueError, match=r"0\.\.1"):
         v.expected_calibration_error(torch.tensor([1.2]), torch.tensor([True]))
+
+
+def test_weighted_metrics_count_a_pair_as_often_as_its_weight_says(scored: tuple[Tensor, Tensor]) -> None:
+    scores, same = scored
+    weight = torch.randint(1, 5, (3, 300), generator=torch.Generator().manual_seed(8))
+    weight[0] = 1
+    probability = scores.double().sigmoid()
+    again = [torch.repeat_interleave(torch.arange(300), row) for row in weight]
+    for found, expected in (
+        (weighted.roc_auc(scores, same, weight.double()), [v.roc_auc(scores[i], same[i]) for i in again]),
+        (
+            weighted.equal_error_rate(scores, same, weight.double()),
+            [v.equal_error_rate(scores[i], same[i])[0] for i in again],
+        ),
+        (
+            weighted.accept_rate_at(scores, same, weight.double(), 0.1),
+            [v.accept_rate_at(scores[i], same[i], 0.1)[0] for i in again],
+        ),
+        (
+            weighted.expected_calibration_error(probability, same, weight.double()),
+            [v.expected_calibration_error(probability[i], same[i]) for i in again],
+        ),
+    ):
+        assert found.tolist() == pytest.approx(expected)
+        assert len(set(found.tolist())) == 3
+
+
+def test_weighted_metrics_of_a_clean_cut_are_perfect() -> None:
+    scores, same = torch.tensor([0.9, 0.8, 0.2, 0.1]), torch.tensor([True, True, False, False])
+    weight = torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64)
+    assert weighted.roc_auc(scores, same, weight).tolist() == [1]
+    assert weighted.equal_error_rate(scores, same, weight).tolist() == [0]
+    assert weighted.accept_rate_at(scores, same, weight).tolist() == [1]
+    assert weighted.equal_error_rate(scores, ~same, weight).tolist() == [1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,16 +10,10 @@ import torch
 from torch import Tensor
 
 from metasiam.data.pairs import PairSet, also_in_test, whom
+from metasiam.evaluation import weighted
 from metasiam.evaluation.calibration import ProbabilityCalibrator
-from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images
-from metasiam.evaluation.verification import (
-    accept_rate_at,
-    best_threshold,
-    equal_error_rate,
-    expected_calibration_error,
-    pairs_right,
-    roc_auc,
-)
+from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_pairs
+from metasiam.evaluation.verification import best_threshold, pairs_right, roc_auc
 from metasiam.training.machine import generator_for
 
 
@@ -77,17 +72,20 @@ def judge(rows: Tensor, scores: Tensor, same: Tensor, validation_scores: Tensor,
 def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, Any]:
     """Return the dict of ``evaluation.json``: the test pairs were not trained on, so they are ``held_out``.
 
-    Accuracies are percentages with an interval over images (``bootstrap_images``); AUC is a fraction. Where the given
-    parts have people in common, ``protocol`` counts those in the test pairs who were trained on.
+    Accuracies are percentages, AUC is a fraction, each with an interval over images (``bootstrap_images``); that of the
+    oracle takes its threshold as given. Where the given parts have people in common, ``protocol`` counts those in the
+    test pairs who were trained on.
     """
+    rows = result.rows.to(pairs.first.device)
+    images = torch.stack((pairs.first[rows], pairs.second[rows]))
+    scores, same = result.scores, result.same
 
     def share(right: Tensor) -> Mean:
-        images = torch.stack(
-            (pairs.first[result.rows.to(pairs.first.device)], pairs.second[result.rows.to(pairs.first.device)])
-        )
         return as_percent(bootstrap_images(right, images, generator_for("cpu", seed, "bootstrap")))
 
-    scores, same = result.scores, result.same
+    def over_images(statistic: Callable[[Tensor], Tensor]) -> Mean:
+        return bootstrap_pairs(statistic, images, generator_for("cpu", seed, "bootstrap"))
+
     oracle, _ = best_threshold(scores, same)
     trained_on = also_in_test(pairs, "train")
     return {
@@ -113,10 +111,16 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
                         "global": share(result.right),
                         "oracle": share(pairs_right(scores, same, oracle)),
                     },
-                    "auc": roc_auc(scores, same),
-                    "eer": 100 * equal_error_rate(scores, same)[0],
-                    "tar_at_far_1pct": 100 * accept_rate_at(scores, same, 0.01)[0],
-                    "ece": 100 * expected_calibration_error(result.probability, same),
+                    "auc": over_images(lambda weight: weighted.roc_auc(scores, same, weight)),
+                    "eer": as_percent(over_images(lambda weight: weighted.equal_error_rate(scores, same, weight))),
+                    "tar_at_far_1pct": as_percent(
+                        over_images(lambda weight: weighted.accept_rate_at(scores, same, weight))
+                    ),
+                    "ece": as_percent(
+                        over_images(
+                            lambda weight: weighted.expected_calibration_error(result.probability, same, weight)
+                        )
+                    ),
                 }
             }
         },

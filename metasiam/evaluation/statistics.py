@@ -7,7 +7,7 @@ images, since the thousands of pairs of a task share its hundred images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
 import torch
@@ -95,19 +95,50 @@ def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, 
     answers = right.double().cpu()
     if len(answers) == 0:
         raise ValueError("a mean needs at least one answer")
+    shares = [(weight @ answers) / weight.sum(1) for weight in _answer_weights(images, generator, resamples)]
+    together = torch.cat(shares).clamp(0, 1)  # rounding
+    return {"mean": float(answers.mean()), "ci95": _percentiles(together), "n": len(answers)}
+
+
+def bootstrap_pairs(
+    statistic: Callable[[Tensor], Tensor], images: Tensor, generator: torch.Generator, *, resamples: int = 1000
+) -> Mean:
+    """Return any statistic of one task's pairs, such as the AUC, with an interval over its images.
+
+    Resamples as ``bootstrap_images`` does.
+
+    Args:
+        statistic: from weights of the pairs, float64 [R, P], to what it is with each of them, float64 [R].
+        images: int64 [m, P], the images of each pair.
+        generator: on the CPU.
+        resamples: bootstrap samples.
+
+    Returns:
+        ``mean`` is the statistic of all pairs with equal weights, ``n`` is the number of pairs.
+    """
+    count = images.shape[1]
+    together = torch.cat([statistic(weight) for weight in _answer_weights(images, generator, resamples)])
+    plain = float(statistic(torch.ones(1, count, dtype=torch.float64)))
+    return {"mean": plain, "ci95": _percentiles(together), "n": count}
+
+
+def _answer_weights(images: Tensor, generator: torch.Generator, resamples: int) -> Iterator[Tensor]:
+    """Yield the weights of P answers, from those of their images [m, P], for up to 100 resamples at a time."""
     _, place = torch.unique(images.cpu(), return_inverse=True)
     count = int(place.max()) + 1
-    shares = []
     for _ in range(0, resamples, 100):
         weight = torch.empty(min(100, resamples), count, dtype=torch.float64)
         weight.exponential_(generator=generator)  # Bayesian bootstrap (Rubin, 1981): no resample is ever empty
         product = weight[:, place[0]]
         for row in place[1:]:
             product = product * weight[:, row]
-        shares.append((product @ answers) / product.sum(1))
-    together = torch.cat(shares).clamp(0, 1)  # rounding
-    low, high = torch.quantile(together, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return {"mean": float(answers.mean()), "ci95": [low, high], "n": len(answers)}
+        yield product
+
+
+def _percentiles(resampled: Tensor) -> list[float]:
+    tails = torch.tensor([(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2], dtype=torch.float64)
+    low, high = torch.quantile(resampled, tails).tolist()
+    return [low, high]
 
 
 class Difference(TypedDict):
