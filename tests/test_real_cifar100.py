@@ -1,4 +1,4 @@
-"""Real CIFAR-100: the published weights give the known figures, and both methods train on it from the command line."""
+"""Real CIFAR-100: both methods train on it from the command line, and the committed weights give their figures."""
 
 import json
 from pathlib import Path
@@ -6,33 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from metasiam import ProtocolSettings, evaluate, load_embedder, split_domains
+from metasiam import ProtocolSettings, load_embedder, split_domains
 from metasiam.cli import run
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    ("weights", "held_out", "triplet", "pairs"),
-    [("classic-90-10.pt", 10, 87.9, 80.9), ("classic-50-50.pt", 50, 85.7, 79.1)],
-)
-def test_the_published_weights_reach_their_known_seen_accuracy(
-    shared_data, cifar100, weights, held_out, triplet, pairs
-):
-    split = split_domains(cifar100, held_out=held_out)
-    report = evaluate(
-        shared_data / "data" / "reference" / weights,
-        cifar100,
-        split,
-        arch="resnet56",
-        shots=(0,),
-        regimes=("closed",),
-        episodes=0,
-        support_draws=0,
-    )
-    seen = report.data["seen"]["closed"]["0"]
-    assert seen["triplet_accuracy"]["mean"] == pytest.approx(triplet, abs=0.7)
-    assert seen["pair_accuracy"]["fixed"]["mean"] == pytest.approx(pairs, abs=0.7)
 
 
 @pytest.mark.parametrize(

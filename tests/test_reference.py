@@ -21,6 +21,7 @@ from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.machine import generator_for
 
 INFO = EmbedderInfo("tiny", image_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
+PROTOCOLS = ("balanced", "reference")
 SETTINGS = ProtocolSettings(shots=(0,), reference_draws=30, bootstrap=100, protocols=("reference",))
 
 
@@ -92,15 +93,34 @@ def test_the_meta_seeds_measurement_adapts_to_each_class(domains: DomainSet) -> 
     assert set(by_domain(domains.pool([6, 7], "train"))) == {6, 7}
 
 
+def test_both_protocols_at_once_give_what_each_gives_alone_and_embed_once(
+    domains: DomainSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split, settings = split_domains(domains, held_out=4), replace(SETTINGS, pairs=20, triplets=20, episodes=5)
+    alone = [evaluate(Pixels(), INFO, domains, split, replace(settings, protocols=(name,))).data for name in PROTOCOLS]
+    embedded = []
+    ordinary = Pixels.forward
+
+    def forward(self: Pixels, images: Tensor) -> Tensor:
+        embedded.append(len(images))
+        return ordinary(self, images)
+
+    monkeypatch.setattr(Pixels, "forward", forward)
+    both = evaluate(Pixels(), INFO, domains, split, replace(settings, protocols=PROTOCOLS)).data
+    assert both["reference_protocol"] == alone[1]["reference_protocol"]
+    assert both["held_out"] == alone[0]["held_out"]
+    assert sum(embedded) <= len(domains.labels)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "held_out", "triplet", "pairs", "few_shot", "deviation", "constant", "tolerance"),
+    ("file", "held_out", "triplet", "pairs", "few_shot", "deviation", "constant", "tolerance", "balanced"),
     [
-        ("classic-90-10.pt", 10, 88.3, 81.0, 78.8, 4.4, 90.0, 1.0),
-        ("classic-50-50.pt", 50, 86.8, 78.3, 75.2, 1.9, 98.0, 1.5),
+        ("classic-90-10.pt", 10, 88.3, 81.0, 78.8, 4.4, 90.0, 1.0, (87.9, 80.9)),
+        ("classic-50-50.pt", 50, 86.8, 78.3, 75.2, 1.9, 98.0, 1.5, (85.7, 79.1)),
     ],
 )
-def test_published_weights_score_as_published(
+def test_published_weights_score_as_published_and_as_known_in_the_balanced_protocol(
     cifar100: DomainSet,
     shared_data: Path,
     file: str,
@@ -111,11 +131,18 @@ def test_published_weights_score_as_published(
     deviation: float,
     constant: float,
     tolerance: float,
+    balanced: tuple[float, float],
 ) -> None:
     embedder, info = load_embedder(shared_data / "data" / "reference" / file, arch="resnet56")
     split = split_domains(cifar100, held_out=held_out)
-    settings = ProtocolSettings(shots=(0,), protocols=("reference",))
-    found = evaluate(embedder, info, cifar100, split, settings).data["reference_protocol"]
+    settings = ProtocolSettings(
+        shots=(0,), regimes=("closed",), episodes=0, support_draws=0, protocols=("balanced", "reference")
+    )
+    data = evaluate(embedder, info, cifar100, split, settings).data
+    seen = data["seen"]["closed"]["0"]
+    assert seen["triplet_accuracy"]["mean"] == pytest.approx(balanced[0], abs=0.7)
+    assert seen["pair_accuracy"]["fixed"]["mean"] == pytest.approx(balanced[1], abs=0.7)
+    found = data["reference_protocol"]
     assert found["seen_triplet"]["mean"] == pytest.approx(triplet, abs=tolerance)
     assert found["seen_pairs"]["mean"] == pytest.approx(pairs, abs=tolerance)
     assert found["few_shot"]["mean"] == pytest.approx(few_shot, abs=1.5)

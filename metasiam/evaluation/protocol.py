@@ -20,7 +20,7 @@ from metasiam.evaluation.inference import SEEN_IMAGES, wrap
 from metasiam.evaluation.learning import learn_from_others
 from metasiam.evaluation.logistic import logistic_accuracy
 from metasiam.evaluation.plans import ChosenPlan, Report
-from metasiam.evaluation.reference import reference_protocol
+from metasiam.evaluation.reference import reference_images, reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
 from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images, thin
 from metasiam.evaluation.settings import WRAPPING, ProtocolSettings
@@ -94,7 +94,7 @@ class _Evaluator:
 
     def run(self) -> Evaluation:
         if "balanced" not in self.settings.protocols:
-            return Evaluation({"schema": 1, "protocol": self._settings(), "reference_protocol": self._reference()})
+            return Evaluation({"schema": 1, "protocol": self._settings(), "reference_protocol": self._reference(None)})
         self._say("embedding", 0, 1)
         self.base = self._embed(self.embedder, self._unadapted_images())
         learned = learn_from_others(
@@ -112,11 +112,19 @@ class _Evaluator:
                 self.embedder, self.info, self.domains, self.draws, self.plans, self.settings, report=self.report
             )
         if "reference" in self.settings.protocols:
-            data["reference_protocol"] = self._reference()
+            data["reference_protocol"] = self._reference(self.base)
         return Evaluation(data, tuple(results), episodes)
 
-    def _reference(self) -> dict[str, Any]:
-        return reference_protocol(self.embedder, self.info, self.domains, self.split, self.settings, report=self.report)
+    def _reference(self, embedded: EmbeddedImages | None) -> dict[str, Any]:
+        return reference_protocol(
+            self.embedder,
+            self.info,
+            self.domains,
+            self.split,
+            self.settings,
+            embedded=embedded,
+            report=self.report,
+        )
 
     def _say(self, what: str, done: int, total: int) -> None:
         if self.report is not None:
@@ -132,6 +140,7 @@ class _Evaluator:
         draws = self.draws
         indices = [task.images for task in draws.tasks] + [draws.negatives, *draws.calibration.values()]
         indices += [draws.held_out_test.images] if draws.held_out_test is not None else []
+        indices += reference_images(self.domains, self.split) if "reference" in self.settings.protocols else []
         return indices + [images for by_domain in draws.shots.values() for images in by_domain.values()]
 
     def _known_nothing(self) -> TaskCalibration:

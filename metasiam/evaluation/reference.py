@@ -34,6 +34,7 @@ def reference_protocol(
     split: Split,
     settings: ProtocolSettings,
     *,
+    embedded: EmbeddedImages | None = None,
     report: Callable[[str, int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Measure as the seeds did.
@@ -45,6 +46,7 @@ def reference_protocol(
         split: its held-out domains are the "few-shot" classes.
         settings: seed, number of support draws, bootstrap samples; adapts as the meta seed did only if ``shots``
             has ``all``.
+        embedded: this embedder's embeddings of ``reference_images``, where they were made before.
         report: progress.
 
     Returns:
@@ -53,14 +55,19 @@ def reference_protocol(
     seen = _pool(domains, split.seen)
     found: dict[str, Any] = {"threshold": CLASSIC_THRESHOLD}
     held_out = _pool(domains, split.held_out) if split.held_out else None
-    indices = [seen.images] + ([held_out.images] if held_out is not None else [])
-    embedded = embed_all(embedder, info, domains, indices, mirror=settings.mirror)
+    if embedded is None:
+        embedded = embed_all(embedder, info, domains, reference_images(domains, split), mirror=settings.mirror)
     found |= _seen(embedded, seen, settings)
     if held_out is not None:
         found["few_shot"] = _few_shot(embedded, held_out, settings)
         if "all" in settings.shots:
             found["meta"] = _meta(embedder, info, domains, split, settings, report)
     return found
+
+
+def reference_images(domains: DomainSet, split: Split) -> list[Tensor]:
+    """Return the images that are looked at unadapted: the test images of seen and held-out domains, int64 each."""
+    return [_pool(domains, wanted).images for wanted in (split.seen, split.held_out) if wanted]
 
 
 def _pool(domains: DomainSet, wanted: tuple[int, ...]) -> Pool:
