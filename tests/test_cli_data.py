@@ -98,6 +98,12 @@ def test_a_grid_that_cannot_be_written_is_an_error(photos: Path, tmp_path: Path)
     assert "cannot be written" in str(result.exception)
 
 
+def test_a_grid_of_pairs_is_refused(tmp_path: Path) -> None:
+    result = run("show", "lfw", "--data-dir", tmp_path, "--out", tmp_path / "grid.png")
+    assert isinstance(result.exception, MetaSiamError)
+    assert "no grid of domains" in str(result.exception)
+
+
 @pytest.mark.parametrize("name", ["glyphs", "folder:somewhere"])
 def test_fetching_what_needs_no_download_says_so(name: str, tmp_path: Path) -> None:
     result = run("fetch", name, "--data-dir", tmp_path)

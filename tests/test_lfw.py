@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.error
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,7 @@ def test_lfw_without_anybody_of_ten_images_is_no_domain_set(lfw: Path) -> None:
 
 def test_without_a_network_one_line_says_where_files_belong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_network(**options: Any) -> None:
+        warnings.warn("Retry downloading from url: https://…", stacklevel=1)  # as scikit-learn does; here an error
         raise urllib.error.URLError("no network")
 
     monkeypatch.setattr("sklearn.datasets.fetch_lfw_pairs", no_network)
@@ -210,6 +212,13 @@ def test_an_image_smaller_than_the_crop_is_told_by_name(tmp_path: Path, capsys: 
     error = capsys.readouterr().err.strip()
     assert f"{tmp_path / '0-0.png'} is 16x16 pixels, too small for --crop 20. Lower --crop." in error
     assert "\n" not in error
+
+
+def test_an_unreadable_image_of_a_list_is_told_with_what_siamese_can_do(tmp_path: Path) -> None:
+    file = write_list(tmp_path)
+    (tmp_path / "0-0.png").write_bytes(b"no picture")
+    with pytest.raises(MetaSiamError, match=r"0-0\.png cannot be read \(.+\)\. Restore it, or take its pairs out of"):
+        load_pairs(f"pairs:{file}", data_dir=tmp_path)
 
 
 def test_a_missing_list_is_refused(tmp_path: Path) -> None:

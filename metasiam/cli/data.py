@@ -107,6 +107,8 @@ def show_source(
 
     console = _console()
     if source.partition(":")[0] in PAIR_SOURCES:
+        if out is not None:
+            raise MetaSiamError(f"{source} is a list of pairs: no grid of domains can be made of it. Leave --out out.")
         with lines(console) as progress:
             pairs = load_pairs(source, data_dir=data_dir, image_size=image_size, report=progress.update)
         console.print(_pair_table(pairs))

@@ -13,9 +13,10 @@ from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PairSet
+from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
-from metasiam.models.koch import initialise_as_in_paper
+from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
@@ -126,8 +127,10 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
             config.init, arch=config.arch, channels=pairs.channels, image_size=pairs.image_size
         )
         mean, std = stored.mean, stored.std
-    if hasattr(embedder, "dropout"):
-        setattr(embedder, "dropout", config.dropout)  # noqa: B010 (only Koch's network has it)
+    if isinstance(embedder, KochNetwork):
+        embedder.dropout = config.dropout
+    elif config.dropout:
+        raise MetaSiamError(f"--dropout is of koch's networks, and {config.arch} has none. Leave it out.")
     info = EmbedderInfo(
         arch=config.arch,
         channels=pairs.channels,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +41,10 @@ def _fetch(data_dir: Path, report: Report) -> None:
 
     report("downloading lfw (230 MB)", 0, 1)
     try:
-        # Of its pictures nothing is needed: it neither names them nor decodes each only once.
-        fetch_lfw_pairs(subset="test", data_home=data_dir, slice_=(slice(0, 8), slice(0, 8)), resize=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one for each of its retries; the error below says it once
+            # Of its pictures nothing is needed: it neither names them nor decodes each only once.
+            fetch_lfw_pairs(subset="test", data_home=data_dir, slice_=(slice(0, 8), slice(0, 8)), resize=None)
     except (OSError, EOFError) as error:  # no network, no such page, a broken archive
         reason = str(getattr(error, "reason", "") or getattr(error, "strerror", "") or error)
         raise MetaSiamError(

@@ -61,7 +61,12 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> Ten
     if kept is not None:
         return kept
     decoded = decode_pictures(
-        files, image_size=None, skip_unreadable=False, report=request.report, finish=_Finish(request)
+        files,
+        image_size=None,
+        skip_unreadable=False,
+        report=request.report,
+        finish=_Finish(request),
+        remedy="Restore it, or take its pairs out of the list.",
     ).images
     _need_one_kind(files, decoded)
     try:

@@ -52,6 +52,7 @@ def decode_pictures(
     skip_unreadable: bool,
     report: Report,
     finish: Callable[[Image.Image], Image.Image] | None = None,
+    remedy: str = "Remove it, or pass --skip-unreadable.",
 ) -> Decoded:
     """Decode image files into one tensor.
 
@@ -67,6 +68,7 @@ def decode_pictures(
         report: progress.
         finish: a last step on each image (mode L or RGB) before it is resized; a ``ValueError`` of it says what the
             image is that it must not be.
+        remedy: what to do about a file that cannot be read, for the error.
 
     Raises:
         MetaSiamError: naming the first file that cannot be read, does not suit ``finish``, or has another size than
@@ -80,9 +82,7 @@ def decode_pictures(
         for index, image in enumerate(decoded):
             if isinstance(image, _Unreadable):
                 if not skip_unreadable:
-                    raise MetaSiamError(
-                        f"{paths[index]} cannot be read ({image.reason}). Remove it, or pass --skip-unreadable."
-                    )
+                    raise MetaSiamError(f"{paths[index]} cannot be read ({image.reason}). {remedy}")
                 continue
             if pixels is None:
                 pixels = np.empty((len(paths), 3, *image.shape[:2]), dtype=np.uint8)
