@@ -14,6 +14,7 @@ from PIL import Image
 
 from metasiam.cli import run
 from metasiam.errors import MetaSiamError
+from metasiam.gallery import load_gallery
 from metasiam.gallery.background import BackgroundChoice, of_run
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, save_embedder
@@ -84,6 +85,54 @@ def test_the_table_and_the_csv_say_the_same(enrolled: Path, photos: Path, capsys
     for row in rows:
         assert row["name"] in table
         assert row["runner_up"] in table
+
+
+def test_answers_go_to_a_file_too_and_never_over_one(
+    enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    asked = ["identify", str(photos / "new"), "--gallery", str(enrolled)]
+    for ending, option in (("csv", "--csv"), ("jsonl", "--json")):
+        out = tmp_path / f"answers.{ending}"
+        capsys.readouterr()
+        assert run([*asked, option, "--out", str(out)]) == 0
+        assert out.read_text(encoding="utf-8") == capsys.readouterr().out
+        out.write_text("mine")
+        assert run([*asked, "--out", str(out)]) == 2
+        assert "--overwrite" in capsys.readouterr().err
+        assert out.read_text() == "mine"
+        assert run([*asked, "--out", str(out), "--overwrite"]) == 0
+        assert out.read_text() != "mine"
+    for out, complaint in (("answers.txt", "end in .csv or .jsonl"), ("none/answers.csv", "none is not a folder")):
+        capsys.readouterr()
+        assert run([*asked, "--out", str(tmp_path / out)]) == 2
+        assert complaint in " ".join(capsys.readouterr().err.split())
+
+
+def test_another_out_leaves_the_gallery_as_it_is(
+    enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = enrolled.read_bytes()
+    more = ["enroll", str(photos / "other" / "pet3"), "--name", "pet3", "--gallery", str(enrolled)]
+    assert run([*more, "--out", str(tmp_path / "more.safetensors")]) == 0
+    assert "4 names, 18 pictures" in capsys.readouterr().out
+    assert enrolled.read_bytes() == before
+    made = (tmp_path / "more.safetensors").read_bytes()
+    assert run([*more, "--out", str(tmp_path / "more.safetensors")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "more.safetensors").read_bytes() == made
+
+
+def test_the_seed_draws_from_the_background(weights: Path, photos: Path, tmp_path: Path):
+    made = []
+    for place, seed in enumerate((0, 0, 1)):
+        gallery = tmp_path / f"{place}.safetensors"
+        arguments = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(gallery)]
+        background = ["--background", f"folder:{photos / 'other'}", "--seed", str(seed)]
+        assert run([*arguments, *background]) == 0
+        rules = load_gallery(gallery).rules
+        assert rules is not None
+        made.append((rules.general_threshold, rules.slope))
+    assert made[0] == made[1] != made[2]
 
 
 def test_a_background_folder_teaches_what_unknown_is(

@@ -39,7 +39,12 @@ def command(
         bool | None,
         typer.Option("--mirror/--no-mirror", help="Average with the mirrored picture.", show_default="as trained"),
     ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of the background's draws in calibrating.")] = 0,
     device: o.Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the changed gallery here and leave --gallery as it is.", show_default=False),
+    ] = None,
 ) -> None:
     """Name domains from a few pictures each, into a gallery file. Without pictures, show what is in it.
 
@@ -51,6 +56,8 @@ def command(
     """
     from metasiam.gallery import calibrated, load_gallery
 
+    if out is not None and out.exists():
+        raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {out} to add to it.")
     new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
     opened = load_gallery(gallery) if new is None else None
     if not paths and not remove:
@@ -73,9 +80,9 @@ def command(
         named = {name: _pictures(paths)} if name is not None else _folders(paths)
         opened, unreadable = _add(opened, new, named, weights, arch, device)
     assert opened is not None
-    result = calibrated(opened)
-    result.save(gallery)
-    _show(result, gallery)
+    result = calibrated(opened, seed=seed)
+    result.save(out or gallery)
+    _show(result, out or gallery)
     if unreadable:
         raise typer.Exit(1)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +29,10 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each picture, a line each.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
     device: o.Device = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the answers here too: .csv or .jsonl.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
 ) -> None:
     """Recognise pictures: a name of the gallery with its probability, the runner-up, or unknown.
 
@@ -39,9 +45,12 @@ def command(
     from metasiam.gallery import identify, load_gallery, open_embedder
     from metasiam.gallery.pictures import find_pictures
     from metasiam.gallery.recognise import suitability, unlikeness
+    from metasiam.runs import write_text
 
     if as_json and as_csv:
         raise MetaSiamError("--json and --csv exclude each other. Give one of them.")
+    if out is not None:
+        _check_out(out, overwrite=overwrite)
     opened = load_gallery(gallery)
     if opened.rules is None:
         raise MetaSiamError(f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {gallery}")
@@ -52,29 +61,52 @@ def command(
         raise MetaSiamError(f"none of the {len(pictures)} pictures could be read. Give others.")
     answers = list(zip(found.paths, identify(opened, found.embeddings), strict=True))
     if as_json:
-        _write_json(answers)
+        sys.stdout.write(_as_json(answers))
     elif as_csv:
-        _write_csv(answers)
+        sys.stdout.write(_as_csv(answers))
     else:
         _print_table(answers)
         o.say(suitability(key.info, unlikeness(found.statistics, opened)))
+    if out is not None:
+        try:
+            o.say(f"wrote {write_text(out, _FORMATS[out.suffix.lower()](answers))}")
+        except OSError as error:
+            raise MetaSiamError(f"{out} cannot be written ({error.strerror}). Use another --out.") from error
     if found.unreadable:
         raise typer.Exit(1)
 
 
-def _write_json(answers: list[tuple[Path, Answer]]) -> None:
+def _check_out(out: Path, *, overwrite: bool) -> None:
+    """Refuse a file that cannot be written or must not be, before any picture is read."""
+    if out.suffix.lower() not in _FORMATS:
+        raise MetaSiamError(f"{out} does not end in {' or '.join(_FORMATS)}. Name such a file with --out.")
+    if out.exists() and not overwrite:
+        raise MetaSiamError(f"{out} exists. Use --overwrite to replace it, or another --out.")
+    if not out.parent.is_dir():
+        raise MetaSiamError(f"{out.parent} is not a folder. Create it, or give another --out.")
+
+
+def _as_json(answers: list[tuple[Path, Answer]]) -> str:
+    lines = []
     for path, answer in answers:
         guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
         row = {"picture": str(path), "name": answer.name, "probability": round(answer.probability, 4)}
-        sys.stdout.write(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
+        lines.append(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
+    return "".join(lines)
 
 
-def _write_csv(answers: list[tuple[Path, Answer]]) -> None:
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+def _as_csv(answers: list[tuple[Path, Answer]]) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
     rows.writerow(["picture", "name", "probability", "runner_up", "runner_up_probability"])
     for path, answer in answers:
         second, chance = _runner_up(answer)
         rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}"])
+    return text.getvalue()
+
+
+#: What ``--out`` writes, by the file's ending.
+_FORMATS: dict[str, Callable[[list[tuple[Path, Answer]]], str]] = {".csv": _as_csv, ".jsonl": _as_json}
 
 
 def _print_table(answers: list[tuple[Path, Answer]]) -> None:

@@ -33,7 +33,8 @@ def command(
     image_size: o.ImageSize = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.")] = False,
     preset: Annotated[str | None, typer.Option("--preset", help="Of metasiam siamese, to start from.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the search.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the search; the trainings' own is --set seed=…")] = 0,
+    device: o.Device = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")] = Path("runs/tune"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
 ) -> None:
@@ -63,6 +64,7 @@ def command(
         if len(choice.values) != 1:
             raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
         fixed[choice.name] = choice.values[0]
+    fixed |= o.given(device=device)
     options = preset_method | fixed
     arch = config_from(SiameseConfig, options).arch
     chosen = PairOptions(data, data_dir, crop, image_size, grey).with_defaults(preset_data, arch)

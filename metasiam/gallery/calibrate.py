@@ -100,7 +100,13 @@ class Rules:
 
 
 def calibrate(
-    embeddings: Tensor, labels: Tensor, count: int, info: EmbedderInfo, background: Background | None
+    embeddings: Tensor,
+    labels: Tensor,
+    count: int,
+    info: EmbedderInfo,
+    background: Background | None,
+    *,
+    seed: int = 0,
 ) -> Rules:
     """Learn thresholds and probabilities for named domains.
 
@@ -115,12 +121,13 @@ def calibrate(
         count: number of names.
         info: distance, and a threshold if the embedder has one.
         background: images of other domains.
+        seed: of the draws from the background.
     """
     acted = None
     if background is not None and count > 0:
         pictures = torch.bincount(labels, minlength=count).tolist()
-        acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance)
-    pair_threshold, pair_slope = _pair_rule(background, info)
+        acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance, seed)
+    pair_threshold, pair_slope = _pair_rule(background, info, seed)
     if acted is None or background is None:
         return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope)
     cohort = background.prototypes()
@@ -170,14 +177,14 @@ class _Acted:
     strength: float
 
     @staticmethod
-    def out(background: Background, names: int, shots: int, distance: str) -> _Acted | None:
+    def out(background: Background, names: int, shots: int, distance: str, seed: int) -> _Acted | None:
         """Act recognition out; None when the background has too few domains or images for it."""
         domains, counts = torch.unique(background.labels, return_counts=True)
         domains = domains[counts >= shots + 1]
         names = min(names, _MOST_NAMES, (len(domains) - LEAST_COHORT) // 2)
         if names < 1:
             return None
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(seed)
         plays = [_play(background, domains, names, shots, distance, generator) for _ in range(_DRAWS)]
         scores, right = torch.cat([p.top for p in plays]), torch.cat([p.right for p in plays])
         if bool(right.all()) or not bool(right.any()):
@@ -240,12 +247,12 @@ def _learn_strength(plays: list[_Play], threshold: float, usual: float, shots: i
     return chosen
 
 
-def _pair_rule(background: Background | None, info: EmbedderInfo) -> tuple[float, float]:
+def _pair_rule(background: Background | None, info: EmbedderInfo, seed: int) -> tuple[float, float]:
     """Return threshold and slope for two single pictures' similarity."""
     fixed = info.threshold if info.threshold is not None else _FIXED[info.distance]
     if background is None:
         return fixed, _SLOPE[info.distance]
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(background.embeddings), generator=generator)[:1000]
     scores = similarity_matrix(background.embeddings[rows], background.embeddings[rows], info.distance)
     upper = torch.ones_like(scores, dtype=torch.bool).triu(1)

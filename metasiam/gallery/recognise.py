@@ -92,11 +92,17 @@ def open_embedder(
     return embedder, found
 
 
-def calibrated(gallery: Gallery) -> Gallery:
-    """Return the gallery with rules learned from its pictures and background (none for an empty one)."""
+def calibrated(gallery: Gallery, *, seed: int = 0) -> Gallery:
+    """Return the gallery with rules learned from its pictures and background (none for an empty one).
+
+    Args:
+        gallery: its pictures and background decide.
+        seed: of the draws from the background.
+    """
     if not gallery.names:
         return replace(gallery, rules=None)
-    rules = calibrate(gallery.embeddings, gallery.labels, len(gallery.names), gallery.embedder.info, gallery.background)
+    info, names = gallery.embedder.info, len(gallery.names)
+    rules = calibrate(gallery.embeddings, gallery.labels, names, info, gallery.background, seed=seed)
     return replace(gallery, rules=rules)
 
 
