@@ -1,5 +1,7 @@
 """Better inference: what each step does to an embedding, by loops; the head on the support; refusals."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch.nn import functional as F
 
 from metasiam import MetaSiamError, split_domains
 from metasiam.data.tasks import Episodes
-from metasiam.evaluation.embedding import embed_images
+from metasiam.evaluation.embedding import embed_batch, embed_images
 from metasiam.evaluation.episodes import episode_accuracy
 from metasiam.evaluation.inference import InferenceEmbedder, whitening, wrap
 from metasiam.evaluation.logistic import logistic_accuracy
@@ -67,6 +69,15 @@ def test_views_are_the_mirrored_and_the_moved_image():
                 moved[..., y, x] = images[..., min(max(y + down, 0), 7), min(max(x + right, 0), 7)]
         views += [unit(plain(moved)), unit(plain(moved.flip(-1)))]
     torch.testing.assert_close(embedder(images), unit(torch.stack(views).mean(0)))
+
+
+def test_a_mirrored_embedding_keeps_its_scale_where_distances_are_compared():
+    """A threshold of single embeddings holds for averaged ones: they are means, not sums."""
+    info = replace(INFO, distance="squared_euclidean")
+    half = torch.randint(0, 256, (3, 3, 8, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    symmetric = torch.cat((half, half.flip(-1)), dim=3)
+    plain, mirrored = (embed_batch(Pixels(), info, symmetric, mirror=mirror) for mirror in (False, True))
+    torch.testing.assert_close(mirrored, plain)
 
 
 def test_gradient_steps_see_one_view():

@@ -62,7 +62,7 @@ def embed_batch(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirr
     images = normalise(pixels, info.mean, info.std)
     rows = _lengths(embedder(images), info)
     if mirror:
-        rows = _lengths(rows + _lengths(embedder(images.flip(-1)), info), info)
+        rows = _lengths((rows + _lengths(embedder(images.flip(-1)), info)) / 2, info)
     return rows
 
 
