@@ -199,6 +199,14 @@ def test_the_page_is_whole_and_fetches_nothing() -> None:
     assert "run: lr" in read.text
 
 
+def test_only_terms_that_were_measured_are_explained() -> None:
+    with_episodes = evaluation()
+    without = {**with_episodes, "held_out": {**with_episodes["held_out"], "episodes": {}}}
+    assert "which of the five is a new picture" in Checked(evaluation_page(with_episodes)).text
+    assert "which of the five is a new picture" not in Checked(evaluation_page(without)).text
+    assert "Closed and antidomain" in Checked(evaluation_page(without)).text
+
+
 def test_a_single_run_has_a_page_without_winners() -> None:
     page = evaluation_page(evaluation(), "reptile", settings={"data": "mnist"}, extras=extras(("reptile",)))
     read = Checked(page)

@@ -159,7 +159,11 @@ def test_a_tiny_run_learns_and_leaves_everything(lfw: Path, pairs: PairSet, tmp_
     assert all(path.is_file() for path in written)
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "Test 0" in page
+    assert "On 20 test pairs of LFW, conv4 is right about same/different in" in page
+    assert "always giving the same answer would be right in 50.0" in page
+    assert "The threshold was chosen on" in page
     assert "validation pairs" in page
+    assert "held-out class" not in page
     _, info = load_embedder(tmp_path / "run")
     assert info.threshold is not None
     assert info.image_size == (16, 16)

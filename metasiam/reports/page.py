@@ -28,7 +28,7 @@ from metasiam.reports.settings import settings_table
 from metasiam.reports.style import inline_svg
 from metasiam.reports.tables import chosen_condition, episode_table, method_task_table, summary_table, task_table
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
-from metasiam.reports.wording import HOW_TO_READ, budget_words, headline, leading_condition
+from metasiam.reports.wording import budget_words, headline, how_to_read, leading_condition
 
 _NOTHING = Extras()
 
@@ -66,7 +66,9 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     if extras.pictures:
         words = "The pairs that each method was most sure about. What it gets wrong says most about what it looks at."
         body.append(_section("Right and wrong answers", picture_groups(extras.pictures), words))
-    terms = "".join(f"<div><dt>{_text(term)}</dt><dd>{_text(text)}</dd></div>" for term, text in HOW_TO_READ)
+    terms = "".join(
+        f"<div><dt>{_text(term)}</dt><dd>{_text(text)}</dd></div>" for term, text in how_to_read(methods.values())
+    )
     body.append(_section("How to read this", f"<dl>{terms}</dl>"))
     body.append(_all_numbers(compare))
     listed = settings_table(methods, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from metasiam.reports.numbers import (
     clean,
     conditions,
     counted,
+    episodes_of,
     interval,
     metric,
     metrics_of,
@@ -33,6 +34,7 @@ _DATA_NAMES = {
     "omniglot-rotated": "Omniglot",
     "glyphs": "glyph",
     "lfw": "LFW",
+    "lfw:10-folds": "LFW",
 }
 
 
@@ -40,9 +42,9 @@ def data_name(data: object) -> str:
     """Word what ``--data`` was, or a run's ``data``: ``CIFAR-100``, or the folder's or file's own name."""
     text = clean(data.get("source", "") if isinstance(data, Mapping) else data, 500)
     kind, colon, path = text.partition(":")
-    if colon and kind in ("folder", "npz"):
+    if colon and kind in ("folder", "npz", "pairs"):
         place = PurePath(path.replace("\\", "/"))
-        text = (place.stem if kind == "npz" else place.name) or path
+        text = (place.name if kind == "folder" else place.stem) or path
     return _DATA_NAMES.get(text, clean(text, 40))
 
 
@@ -81,6 +83,8 @@ def headline(compare: Json, data: object = None) -> Answer:
     regime, shots, name = leading
     row = verdict(compare, regime, shots, name)
     first = next(iter((compare.get("methods") or {}).values()))
+    if is_of_pairs(first):
+        return _of_pairs(row, first, data)
     where = f"On {_classes(first, regime, shots, data)}, "
     after = {
         "0": "without having seen any image of them",
@@ -95,11 +99,43 @@ def headline(compare: Json, data: object = None) -> Answer:
             f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}; "
             "guessing would be right in 50 %."
         )
-        bounded = value.low is not None and value.high is not None
-        certainty = f"95 % interval: {number(value.low)} to {number(value.high)} %." if bounded else ""
-        return Answer(sentence, certainty, terms)
+        return Answer(sentence, _bounds(value), terms)
     sentence, certainty = (_won if row.winner is not None else _open)(row, present, after)
     return Answer(where + sentence, certainty, terms)
+
+
+def is_of_pairs(evaluation: Json) -> bool:
+    """Tell whether an evaluation is of a given list of labelled pairs, not of held-out domains."""
+    return (evaluation.get("protocol") or {}).get("name") == "labelled pairs"
+
+
+def _of_pairs(row: Verdict, evaluation: Json, data: object) -> Answer:
+    """Return the answer about a list of pairs, with what a constant answer would score there."""
+    method, value = next((name, value) for name, value in row.values.items() if value is not None)
+    protocol = evaluation["protocol"]
+    counts = protocol.get("test") or {}
+    constant = ""
+    if counts.get("pairs"):
+        most = 100 * max(counts["same"], counts["different"]) / counts["pairs"]
+        constant = f"; always giving the same answer would be right in {number(most)} %"
+    amount = f"{counts['pairs']:,} " if counts.get("pairs") else ""
+    sentence = (
+        f"On {amount}test pairs of {data_name(data or protocol.get('data') or '')}, {clean(method, 40)} is right about "
+        f"same/different in {number(value)} %{constant}."
+    )
+    terms = (
+        f"The threshold was chosen on {clean(protocol['threshold_chosen_on'])}."
+        if "threshold_chosen_on" in protocol
+        else ""
+    )
+    shared = protocol.get("test_trained_on")
+    note = f" {clean(shared)} in the test pairs stand in training pairs too." if shared else ""
+    return Answer(sentence, _bounds(value), terms + note)
+
+
+def _bounds(value: Interval) -> str:
+    bounded = value.low is not None and value.high is not None
+    return f"95 % interval: {number(value.low)} to {number(value.high)} %." if bounded else ""
 
 
 def _by_the_seeds(compare: Json) -> Answer:
@@ -184,8 +220,47 @@ def budget_words(budget: Mapping[str, Any] | None) -> str:
     return f"Every method was given the same budget: {', '.join(parts)}."
 
 
-#: Terms and what they mean, in plain language, for who has not read the documentation.
-HOW_TO_READ: tuple[tuple[str, str], ...] = (
+def how_to_read(evaluations: Iterable[Json]) -> tuple[tuple[str, str], ...]:
+    """Return the terms that these evaluations use, each with what it means, for who has not read the documentation."""
+    listed = list(evaluations)
+    if listed and all(is_of_pairs(evaluation) for evaluation in listed):
+        return _OF_PAIRS
+    unused = () if episodes_of(listed) else ("Episodes",)
+    return tuple(entry for entry in _TERMS if entry[0] not in unused)
+
+
+_INTERVALS = (
+    "95 % intervals and “no clear winner”",
+    "Other pairs and other classes would have given slightly different numbers; the interval (after ± or in "
+    "brackets) says how different. Methods answer the very same pairs, and one is called the winner only where "
+    "the interval of the difference leaves out zero.",
+)
+_ROC = (
+    "ROC and AUC",
+    "Moving the threshold trades missed pairs against false alarms; the ROC curve shows every such trade. "
+    "The area under it (AUC) is 0.5 for guessing and 1 for never being wrong.",
+)
+_OF_PAIRS = (
+    (
+        "What is being tested",
+        "The model looks at two pictures and says whether they show the same, such as the same person. It answers "
+        "pairs that it was not trained on, each once.",
+    ),
+    ("Pair accuracy", "The share of right answers over the test pairs."),
+    (
+        "Thresholds",
+        "The model answers “same” when its score is above a threshold. Global: chosen on validation pairs, before the "
+        "test. Oracle: the best possible one in hindsight; nobody could have known it, so it is an upper bound and no "
+        "result.",
+    ),
+    (
+        "95 % intervals",
+        "Other pictures would have given slightly different numbers; the interval (after ± or in brackets) says how "
+        "different.",
+    ),
+    _ROC,
+)
+_TERMS: tuple[tuple[str, str], ...] = (
     (
         "What is being tested",
         "The model looks at two pictures and says whether they show the same kind of thing (the same class). "
@@ -219,17 +294,8 @@ HOW_TO_READ: tuple[tuple[str, str], ...] = (
         "Where the different pictures come from. Closed: from the other held-out classes. "
         "Antidomain: from the classes seen in training.",
     ),
-    (
-        "95 % intervals and “no clear winner”",
-        "Other pairs and other classes would have given slightly different numbers; the interval (after ± or in "
-        "brackets) says how different. Methods answer the very same pairs, and one is called the winner only where "
-        "the interval of the difference leaves out zero.",
-    ),
-    (
-        "ROC and AUC",
-        "Moving the threshold trades missed pairs against false alarms; the ROC curve shows every such trade. "
-        "The area under it (AUC) is 0.5 for guessing and 1 for never being wrong.",
-    ),
+    _INTERVALS,
+    _ROC,
     (
         "Episodes",
         "5-way 1-shot: five held-out classes, one labelled picture of each; which of the five is a new picture? "
