@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -141,6 +143,20 @@ def test_without_a_compiler_auto_does_without_and_on_says_what_is_missing(batch,
     assert not decide_compile("auto", step, index, parameters, 10**9).compiled
     with pytest.raises(MetaSiamError, match=r"C\+\+ compiler"):
         decide_compile("on", step, index, parameters, 10**9)
+
+
+def test_on_a_gpu_compiling_needs_triton_and_a_c_compiler(batch, monkeypatch):
+    _, index, parameters = batch
+    on_gpu: Any = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.delenv("CC", raising=False)
+    for what, found, compiler in (("Triton", None, "gcc"), (r"a C compiler \(gcc or clang\)", "triton", None)):
+        monkeypatch.setattr(steps.importlib.util, "find_spec", lambda name, found=found: found)
+        monkeypatch.setattr(steps.shutil, "which", lambda name, compiler=compiler: compiler)
+        assert not decide_compile("auto", on_gpu, index, parameters, 10**9).compiled
+        with pytest.raises(MetaSiamError, match=f"--compile on needs {what}"):
+            decide_compile("on", on_gpu, index, parameters, 1)
+    monkeypatch.setenv("CC", "icc")
+    assert decide_compile("on", on_gpu, index, parameters, 1).compiled
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

@@ -43,6 +43,11 @@ class Pool:
         """Where the indices live, and so where draws from this pool are made."""
         return self.images.device
 
+    @cached_property
+    def fewest(self) -> int:
+        """How many images the smallest domain has; asked of the device once, because the answer waits for it."""
+        return int(self.counts.min())
+
     def only(self, domains: Iterable[int]) -> Pool:
         """Return the pool of just these domains, which must all be here."""
         wanted = torch.tensor(sorted(set(domains)), dtype=torch.int64, device=self.device)
@@ -67,8 +72,8 @@ class Pool:
         Raises:
             ValueError: if a domain has fewer than ``count`` images.
         """
-        if int(self.counts.min()) < count:
-            raise ValueError(f"a domain has only {int(self.counts.min())} images, {count} were asked for")
+        if self.fewest < count:
+            raise ValueError(f"a domain has only {self.fewest} images, {count} were asked for")
         order, rank, _ = self.shuffled(generator)
         kept = order[rank < count]
         return _grouped(self.images[kept], self.domains, torch.full_like(self.counts, count))

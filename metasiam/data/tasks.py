@@ -16,8 +16,10 @@ from metasiam.data.domains import Pool
 
 def _uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
     """Draw integers uniformly from 0..bound-1, one for each element of ``bound`` (int64, at least 1)."""
-    # float64 has 53 bits: the product's rounding bias is below 1e-9 for any bound that fits in memory.
-    fraction = torch.rand(bound.shape, generator=generator, device=bound.device, dtype=torch.float64)
+    # float64 has 53 bits: the product's rounding bias is below 1e-9 for any bound that fits in memory. mps has float32
+    # only: with its 24 bits the bias is below bound / 2²⁴.
+    kind = torch.float32 if bound.device.type == "mps" else torch.float64
+    fraction = torch.rand(bound.shape, generator=generator, device=bound.device, dtype=kind)
     return torch.minimum((fraction * bound).long(), bound - 1)
 
 
@@ -39,7 +41,7 @@ def draw_triplets(anchors: Pool, negatives: Pool, shape: tuple[int, ...], genera
     Raises:
         ValueError: if an anchor domain has a single image, or a negative cannot be drawn.
     """
-    if int(anchors.counts.min()) < 2:
+    if anchors.fewest < 2:
         raise ValueError("every domain of a task needs at least two images to make a positive pair")
     rows = torch.arange(len(anchors.domains), device=anchors.device)
     return draw_triplets_of(anchors, rows, negatives, shape, generator)
@@ -190,10 +192,9 @@ def draw_episodes(
     if ways > len(pool.domains):
         raise ValueError(f"{ways}-way episodes need {ways} domains, the pool has {len(pool.domains)}")
     images = shots + queries
-    if int(pool.counts.min()) < images:
+    if pool.fewest < images:
         raise ValueError(
-            f"{shots}-shot episodes with {queries} queries need {images} images a domain, "
-            f"one has {int(pool.counts.min())}"
+            f"{shots}-shot episodes with {queries} queries need {images} images a domain, one has {pool.fewest}"
         )
     row = _distinct_rows(
         torch.full((episodes,), len(pool.domains), dtype=torch.int64, device=pool.device), ways, generator

@@ -178,12 +178,14 @@ def adaptation_path(
     )
     wanted = sorted(set(at))
     batches = draw_adaptation_batches(images, negatives, (wanted[-1], plan.batch), generator).transpose(0, 1)
-    mirrored = augmentation.draw(batches.shape, generator)
+    # Moved at once: a copy from the host before each step would wait for the step before.
+    mirrored = augmentation.draw(batches.shape, generator).to(device)
+    batches = batches.to(device)
     for step in range(wanted[-1] + 1):
         if step in wanted:
             yield step, copy.deepcopy(model).eval().requires_grad_(True)
         if step < wanted[-1]:
-            take_step(batches[step].to(device), mirrored[step].to(device))
+            take_step(batches[step], mirrored[step])
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def episode_drawer(config: EpisodesConfig, context: TrainingContext) -> Callable
     """
     if config.ways > len(context.split.seen):
         raise MetaSiamError(f"--ways {config.ways} needs as many seen domains, there are {len(context.split.seen)}.")
-    wanted, smallest = config.shots + config.queries, int(context.seen.counts.min())
+    wanted, smallest = config.shots + config.queries, context.seen.fewest
     if wanted > smallest:
         raise MetaSiamError(
             f"{config.method}'s {config.shots} shots and {config.queries} queries need {wanted} images of a domain, "

@@ -64,7 +64,7 @@ class Reptile:
             )
         if len(context.split.seen) < 2:
             raise MetaSiamError("Reptile needs at least two seen domains, for antidomain negatives.")
-        smallest = int(context.seen.counts.min())
+        smallest = context.seen.fewest
         if config.task_shots is not None and config.task_shots > smallest:
             raise MetaSiamError(f"--task-shots {config.task_shots}: a seen domain has only {smallest} training images.")
 

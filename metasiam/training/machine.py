@@ -52,7 +52,7 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """Return the autocast type: ``auto`` takes bfloat16 where the hardware multiplies it natively."""
     if precision == "auto":
         if device.type == "cuda":
-            native = torch.cuda.is_bf16_supported()
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
             native = device.type == "cpu" and _cpu_multiplies_bf16()
         return torch.bfloat16 if native else torch.float32
@@ -82,7 +82,6 @@ def generator_for(device: torch.device | str, seed: int, *stream: int | str) -> 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return what a saved result must say about where it was made: versions, device, threads."""
     import numpy
-    import torchvision
 
     from metasiam import __version__
 
@@ -91,10 +90,19 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
         "metasiam": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": _torchvision_version(),
         "numpy": numpy.__version__,
         "device": device.type,
         "device_name": named,
         "threads": torch.get_num_threads(),
         "platform": platform.system(),
     }
+
+
+def _torchvision_version() -> str | None:
+    """Return it, or None where torchvision is not installed: only its own data and embedders need it."""
+    try:
+        import torchvision
+    except ImportError:
+        return None
+    return str(torchvision.__version__)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -240,17 +242,16 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
         steps: steps still to be made.
 
     Raises:
-        MetaSiamError: for ``on`` where no C++ compiler is installed.
+        MetaSiamError: for ``on`` where something that it needs is not installed.
     """
     if mode == "off":
         return CompileDecision(False, "--compile off")
     device = step.device
-    if device.type == "cpu" and shutil.which("g++") is None and shutil.which("clang++") is None:
+    missing = _missing_for_compiling(device)
+    if missing is not None:
         if mode == "on":
-            raise MetaSiamError(
-                "--compile on needs a C++ compiler (g++ or clang++). Install one, or use --compile auto."
-            )
-        return CompileDecision(False, "no C++ compiler here")
+            raise MetaSiamError(f"--compile on needs {missing}. Install it, or use --compile auto.")
+        return CompileDecision(False, f"it needs {missing}")
     if mode == "on":
         return CompileDecision(True, "--compile on")
     if device.type == "mps":
@@ -264,6 +265,19 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     gain = (KERNELS_SAVE if kernels else COMPILE_SAVES) * seconds * steps
     compared = f"compiling takes about {cost:.0f} s and would save about {gain:.0f} s of {seconds * steps:.0f} s"
     return CompileDecision(gain > 1.5 * cost, compared)
+
+
+def _missing_for_compiling(device: torch.device) -> str | None:
+    """Return what torch.compile needs on a device and does not find here; None where nothing is missing."""
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "Triton"
+    compilers = {"cpu": ("C++", "g++", "clang++"), "cuda": ("C", "gcc", "clang")}  # Triton compiles its launchers
+    if device.type not in compilers:
+        return None
+    language, *programs = compilers[device.type]
+    if any(shutil.which(program) for program in programs) or (device.type == "cuda" and "CC" in os.environ):
+        return None
+    return f"a {language} compiler ({' or '.join(programs)})"
 
 
 def _time_step(step: Step, index: Tensor, parameters: Tensor) -> float:
