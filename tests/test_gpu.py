@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
 import torch
 
 import metasiam
-from metasiam.config import ReptileConfig, TripletConfig
+from metasiam.config import ReptileConfig, TripletConfig, config_from
+from metasiam.learners import METHODS
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
+from metasiam.models.files import load_embedder
+from metasiam.training import loop
 from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
 
@@ -21,6 +26,12 @@ pytestmark = [
 ]
 
 COMMON = {"arch": "resnet8", "batch_size": 8, "device": "cuda", "precision": "fp32", "compile": "off", "seed": 1}
+
+
+@pytest.fixture(autouse=True)
+def reproducible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a step give the same bits every time: Adam makes a whole step of a rounding error's sign."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
 
 
 @pytest.fixture
@@ -46,6 +57,10 @@ def eager_step(learner: Any) -> TrainingStep:
         context.info.std,
         precision=context.precision,
     )
+
+
+def stop(progress: Any) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def weights(learner: Any) -> torch.Tensor:
@@ -76,16 +91,55 @@ def test_a_captured_step_follows_the_learning_rate(make, optimizer):
     torch.testing.assert_close(weights(graphed), weights(plain), rtol=0, atol=2e-3)
 
 
-def test_an_iteration_never_waits_for_the_device(make):
-    config = ReptileConfig(**{**COMMON, "iterations": 4, "inner_epochs": 3})
-    reptile = make(Reptile, config)
-    reptile.iterate(0, lambda: False)
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (Reptile, ReptileConfig(**COMMON, iterations=4, inner_epochs=3)),
+        (Triplet, TripletConfig(**COMMON, iterations=4, shift=2)),
+    ],
+    ids=["reptile", "triplet"],
+)
+def test_an_iteration_never_waits_for_the_device(make, kind, config):
+    learner = make(kind, config)
+    learner.iterate(0, lambda: False)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss = reptile.iterate(1, lambda: False)
+        loss = learner.iterate(1, lambda: False)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(loss)
+
+
+@pytest.mark.filterwarnings("default")  # torch.compile gives advice
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_graph_learns_what_the_eager_one_does(make, precision):
+    losses = {}
+    for compiled in ("off", "on"):
+        options = {"iterations": 10, "precision": precision, "compile": compiled, "shift": 2}
+        learner = make(Triplet, TripletConfig(**{**COMMON, **options}))
+        assert isinstance(learner._step, GraphedStep)
+        losses[compiled] = [float(learner.iterate(number, lambda: False)) for number in range(10)]
+    assert losses["on"] == pytest.approx(losses["off"], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("baseline", {"batch_size": 16}),
+        ("protonet", {"ways": 3, "shots": 1, "queries": 2}),
+        ("fomaml", {"ways": 3, "shots": 1, "queries": 2, "meta_batch": 2}),
+    ],
+)
+def test_the_few_shot_methods_train_on_it(tiny_domains, method, options):
+    domains = tiny_domains(domains=8, images=12, size=16)
+    kind, build = METHODS[method]
+    config = config_from(kind, {**COMMON, "iterations": 3, **options})
+    learner = build(config, prepare(config, domains, metasiam.split_domains(domains, held_out=2)), Processes())
+    before = weights(learner)
+    assert all(torch.isfinite(learner.iterate(number, lambda: False)) for number in range(3))
+    assert not torch.equal(weights(learner), before)
+    learner.finish()
 
 
 def test_bf16_learns_as_fp32_does(make):
@@ -97,11 +151,25 @@ def test_bf16_learns_as_fp32_does(make):
     assert sum(losses["bf16"]) / 10 == pytest.approx(sum(losses["fp32"]) / 10, abs=0.05)
 
 
-def test_a_run_trains_stops_and_goes_on_with_the_graph(tiny_domains, tmp_path):
+def test_a_run_stops_goes_on_and_is_evaluated_there(tiny_domains, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
     domains = tiny_domains(domains=8, images=12, size=16)
     split = metasiam.split_domains(domains, held_out=2)
     options = {**COMMON, "iterations": 3, "inner_epochs": 2}
-    run = metasiam.train("reptile", domains, split, out=tmp_path / "run", **options)
-    assert run.config["machine"]["device"] == "cuda"
-    again = metasiam.train("reptile", domains, split, resume=run.path)
-    assert again.metrics()[-1]["step"] == 3
+    whole = metasiam.train("reptile", domains, split, out=tmp_path / "whole", **options)
+    assert whole.config["machine"]["device"] == "cuda"
+    with pytest.raises(metasiam.TrainingStopped):
+        metasiam.train("reptile", domains, split, out=tmp_path / "part", report=stop, **options)
+    part = metasiam.train("reptile", domains, split, resume=tmp_path / "part")
+    for ours, theirs in zip(*(load_embedder(run.path)[0].parameters() for run in (whole, part)), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)
+
+    few = {"pairs": 8, "triplets": 8, "episodes": 2, "queries": 1, "support_draws": 2, "bootstrap": 100}
+    few |= {"inference": ("mirror", "lda", "normalise"), "adapt_steps": 2}
+    found = {
+        device: metasiam.evaluate(whole, domains, split, shots=(0, 2, "all"), device=device, **few).data
+        for device in ("cpu", "cuda")
+    }
+    for shots in ("0", "2", "all"):  # 16 triplets and TF32's rounding
+        cpu, gpu = (found[device]["held_out"]["closed"][shots]["triplet_accuracy"]["mean"] for device in found)
+        assert gpu == pytest.approx(cpu, abs=20)
