@@ -2,19 +2,30 @@
 
 In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
 Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
-a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation. Everything
-that is to be kept lies in ``--keep``: small JSON files, updated every minute, and the weights.
+a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation; one that
+the time is too short for goes on in a later session. ``--stages`` chooses among them. Needs torch, numpy, scikit-learn,
+scipy, safetensors, Pillow and, for the tests, pytest and filelock.
 
-    python -m benchmarks.gpu_session --archives DATA_ZIPS --keep OUT --minutes 28
+    python3 -m benchmarks.gpu_session --archives ZIPS --keep /tmp/gpu --home HOME
+
+For machines that are lent for a while and forget everything but one folder: a call stops after ``--minutes`` (8: made
+for commands of at most 10, with the start counted and time left for an evaluation), saved, and the same call goes on.
+Runs are made, and resumed, in ``--keep``. What is worth keeping is copied to ``--home`` every minute, as few files of
+less than 16 MB: ``kept.tar.gz`` and the newest checkpoint of each unfinished training. On a fresh machine ``--back``
+takes such a folder up again. While archives are still on their way, ``--stages none`` runs the checks, which need no
+data.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -64,6 +75,9 @@ STAGES = (
         after="gpu-softmax-resnet56",
     ),
 )
+CHECKPOINT = "checkpoint.pt"
+#: Seconds that the tests and the step benchmark may take, together less than one command: nothing may hang for long.
+TESTS_LAST, STEP_LASTS = 180, 380
 
 
 class OutOfTime(Exception):
@@ -74,18 +88,20 @@ class Session:
     """Runs the stages until they are done or the time is over.
 
     Args:
-        keep: folder for what comes home; runs are made, and resumed, in ``keep/runs``.
+        keep: folder of the results; runs are made, and resumed, in ``keep/runs``.
+        home: folder that gets copies of what is worth keeping; None for none.
         domains: the data.
         split: which domains are held out.
-        minutes: how long the session may last.
+        end: when to stop, on the monotonic clock.
         tiny: make every training a few steps long.
     """
 
-    def __init__(self, keep: Path, domains: DomainSet, split: Split, minutes: float, tiny: bool) -> None:
+    def __init__(self, keep: Path, home: Path | None, domains: DomainSet, split: Split, end: float, tiny: bool) -> None:
         self.keep = keep
+        self.home = home
         self.domains = domains
         self.split = split
-        self.end = time.monotonic() + 60 * minutes
+        self.end = end
         self.tiny = tiny
         self.progress: dict[str, Any] = {}
         self._saved = 0.0
@@ -106,7 +122,7 @@ class Session:
             options |= {"iterations": 2, "batch_size": 4, "arch": "resnet8", "compile": "off"}
             options |= {"inner_epochs": 2} if stage.method == "reptile" else {}
         known: dict[str, Any] = {"report": lambda progress: self.report(stage, folder, progress), "note": print}
-        if (folder / "checkpoint.pt").is_file():
+        if (folder / CHECKPOINT).is_file():
             run = metasiam.train(stage.method, self.domains, self.split, resume=folder, **known)
         else:
             shutil.rmtree(folder, ignore_errors=True)
@@ -114,7 +130,14 @@ class Session:
             run = metasiam.train(
                 stage.method, self.domains, self.split, out=folder, checkpoint_every=60.0, **known, **options
             )
+        self.check_time()
         self.evaluate(stage, run)
+        self.save_progress()
+
+    def check_time(self) -> None:
+        """Raise ``OutOfTime`` when it is."""
+        if time.monotonic() > self.end:
+            raise OutOfTime
 
     def done(self, stage: Stage) -> bool:
         """Whether the stage's evaluation is here, or committed."""
@@ -135,13 +158,13 @@ class Session:
             print(f"{stage.name}: {self.progress[stage.name]}", flush=True)
             self.save_progress()
         if time.monotonic() > self.end:
-            raise OutOfTime
+            signal.raise_signal(signal.SIGTERM)  # the training saves itself and stops
 
     def save_progress(self) -> None:
-        """Write how far each stage is."""
-        self.keep.mkdir(parents=True, exist_ok=True)
+        """Write how far each stage is, and bring everything home."""
         text = json.dumps({"machine": machine(), "stages": self.progress}, indent=1)
         (self.keep / "progress.json").write_text(text + "\n", encoding="utf-8")
+        bring_home(self.keep, self.home)
 
     def evaluate(self, stage: Stage, run: Run) -> None:
         """Evaluate a finished training and keep its numbers."""
@@ -170,49 +193,96 @@ class Session:
             "evaluation": evaluation.data,
         }
         (self.keep / f"{stage.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        weights = self.keep / f"{stage.name}.safetensors"
-        shutil.copyfile(run.path / "embedder.safetensors", weights)
         print(f"{stage.name}: trained in {last['seconds']:.0f} s, kept in {self.keep}", flush=True)
 
 
+def bring_home(keep: Path, home: Path | None) -> None:
+    """Copy numbers, weights and the checkpoints of unfinished runs to ``home``, each file whole at any moment."""
+    if home is None:
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    partial = home / "partial"
+    with tarfile.open(partial, "w:gz", compresslevel=1) as archive:
+        for path in sorted(keep.rglob("*")):
+            unwanted = path.suffix == ".partial" or path.name == CHECKPOINT or "tensorboard" in path.parts
+            if path.is_file() and not unwanted:
+                archive.add(path, path.relative_to(keep))
+    os.replace(partial, home / "kept.tar.gz")
+    for checkpoint in keep.glob(f"runs/*/{CHECKPOINT}"):
+        copied = home / checkpoint.relative_to(keep)
+        if (keep / f"{checkpoint.parent.name}.json").is_file():
+            copied.unlink(missing_ok=True)
+            continue
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint, partial)
+        os.replace(partial, copied)
+
+
+def take_up(back: Path, keep: Path) -> None:
+    """Make ``keep`` what it was when ``back`` was brought home, unless something is there already."""
+    if any(keep.iterdir()) or not (back / "kept.tar.gz").is_file():
+        return
+    with tarfile.open(back / "kept.tar.gz") as archive:
+        archive.extractall(keep, filter="data")
+    for checkpoint in back.glob(f"runs/*/{CHECKPOINT}"):
+        shutil.copyfile(checkpoint, keep / checkpoint.relative_to(back))
+
+
 def check(keep: Path, tiny: bool, data: str) -> None:
-    """Run the tests that need a GPU and the step benchmark, in processes of their own."""
+    """Run the tests that need a GPU and the step benchmark, in processes of their own, each once."""
     log = keep / "gpu-tests.log"
     if not log.is_file():
-        tests = subprocess.run(
-            [sys.executable, "-m", "pytest", "tests/test_gpu.py", "-q"], capture_output=True, text=True, check=False
-        )
-        log.write_text(tests.stdout + tests.stderr, encoding="utf-8")
-        print(tests.stdout[-2000:], flush=True)
+        # A library's new warning is no reason to learn nothing from a rare GPU.
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "tests/test_gpu.py"]
+        logged([*command, "tests/test_augment.py"], log, TESTS_LAST)
     if not list(keep.glob("gpu_step*.json")):
         command = [sys.executable, "-m", "benchmarks.gpu_step", "--out", str(keep), "--data", data]
-        subprocess.run([*command, "--quick"] if tiny else command, check=False)
+        logged([*command, "--quick"] if tiny else [*command, "--iterations", "5"], keep / "gpu_step.log", STEP_LASTS)
+
+
+def logged(command: list[str], log: Path, seconds: float) -> None:
+    """Run a command with its output in a file, and print the file's end."""
+    with log.open("w", encoding="utf-8") as file:
+        try:
+            subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=seconds, check=False)
+        except subprocess.TimeoutExpired:
+            file.write(f"\nended after {seconds} s\n")
+    print(log.read_text(encoding="utf-8")[-2000:], flush=True)
 
 
 def main() -> None:
     """Run the session."""
+    begin = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archives", type=Path, help="folder of cifar100-*.zip; without it, made-up images")
-    parser.add_argument("--keep", type=Path, required=True, help="folder for what comes home")
-    parser.add_argument("--minutes", type=float, default=28.0)
-    parser.add_argument("--stages", default="", help="only these, comma-separated; default all")
+    parser.add_argument("--keep", type=Path, required=True, help="folder of runs and results")
+    parser.add_argument("--home", type=Path, help="folder for what comes home, updated every minute")
+    parser.add_argument("--back", type=Path, help="an earlier --home to go on from, where --keep is empty")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--stages", default="", help="only these, comma-separated, or none; default all")
     parser.add_argument("--tiny", action="store_true", help="a few steps of everything: to try the script")
     arguments = parser.parse_args()
     arguments.keep.mkdir(parents=True, exist_ok=True)
+    if arguments.back is not None:
+        take_up(arguments.back, arguments.keep)
     scratch = Path(tempfile.gettempdir()) / "metasiam-gpu-session"
     scratch.mkdir(exist_ok=True)
+    wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
     data = "synthetic"
     if arguments.archives is not None:
         data = f"folder:{unzipped(arguments.archives, scratch, 'cifar100')}"
     check(arguments.keep, arguments.tiny, data)
+    bring_home(arguments.keep, arguments.home)
+    stages = [stage for stage in STAGES if stage.name in wanted]
+    if not stages:
+        return
     domains = benchmark_domains(data, images=36 if arguments.tiny else 600, domains=20 if arguments.tiny else 100)
-    session = Session(arguments.keep, domains, benchmark_split(domains), arguments.minutes, arguments.tiny)
-    wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
+    end = begin + 60 * arguments.minutes
+    session = Session(arguments.keep, arguments.home, domains, benchmark_split(domains), end, arguments.tiny)
     try:
-        for stage in STAGES:
-            if stage.name in wanted:
-                session.train(stage)
-    except OutOfTime:
+        for stage in stages:
+            session.train(stage)
+    except (OutOfTime, metasiam.TrainingStopped):
         print("the time is over; the same command goes on", flush=True)
     session.save_progress()
 

@@ -181,6 +181,7 @@ def gpu_step(result: dict[str, Any]) -> str:
         [arch, kind, between(found["ms_per_inner_step"]), str(found["minutes_of_10000_x_30"])]
         for arch, kinds in result["results"].items()
         for kind, found in kinds.items()
+        if "failed" not in found
     ]
     return table(["", "step", "ms an inner step", "minutes of 10,000 × 30"], rows)
 

@@ -73,15 +73,27 @@ def test_a_quick_run_writes_its_result_with_settings_and_machine(name, tmp_path)
 
 @pytest.mark.slow
 def test_the_gpu_session_can_be_tried_anywhere_and_goes_on_where_it_stopped(tmp_path):
-    command = [sys.executable, "-m", "benchmarks.gpu_session", "--keep", str(tmp_path), "--tiny"]
-    (tmp_path / "gpu-tests.log").write_text("not here")
-    (tmp_path / "gpu_step.json").write_text("{}")
-    for said in ("kept in", "done before"):
-        stages = "gpu-softmax-resnet56,gpu-softmax-reptile-resnet56"
-        done = subprocess.run([*command, "--stages", stages], cwd=ROOT, capture_output=True, text=True, check=False)
+    keep, home, fresh = (tmp_path / name for name in ("keep", "home", "fresh"))
+    command = [sys.executable, "-m", "benchmarks.gpu_session", "--tiny"]
+    command += ["--stages", "gpu-softmax-resnet56,gpu-softmax-reptile-resnet56"]
+    keep.mkdir()
+    (keep / "gpu-tests.log").write_text("not here")
+    (keep / "gpu_step.json").write_text("{}")
+    first = ["--keep", str(keep), "--home", str(home)]
+    elsewhere = ["--keep", str(fresh), "--back", str(home)]
+    for more, said, times in (
+        ([*first, "--minutes", "0"], "the time is over", 1),
+        (first, "kept in", 2),
+        (first, "done before", 2),
+        (elsewhere, "done before", 2),
+    ):
+        done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.count(said) == 2
-    assert json.loads((tmp_path / "gpu-softmax-resnet56.json").read_text())["evaluation"]["schema"] == 1
+        assert done.stdout.count(said) == times
+        checkpoints = [path.relative_to(home).as_posix() for path in home.rglob("checkpoint.pt")]
+        assert checkpoints == (["runs/gpu-softmax-resnet56/checkpoint.pt"] if said == "the time is over" else [])
+    assert json.loads((fresh / "gpu-softmax-resnet56.json").read_text())["evaluation"]["schema"] == 1
+    assert (fresh / "runs" / "gpu-softmax-resnet56" / "embedder.safetensors").is_file()
 
 
 @pytest.mark.slow
@@ -90,11 +102,11 @@ def test_a_few_shot_recipe_measures_validation_classes_and_the_test_classes_only
     command = [sys.executable, "-W", "ignore", "-m", "benchmarks.few_shot", "cifar-fs-conv4-baseline"]
     command += ["--data", f"folder:{data}", "--out", str(tmp_path / "tried"), "--results", str(tmp_path)]
     command += ["--set", "iterations=2", "--set", "batch_size=8", "--episodes", "100"]
-    command += ["--inference", "mirror,lda"]
+    command += ["--inference", "mirror"]
     environment = {**os.environ, "METASIAM_DATA": str(data.parent), "OMP_NUM_THREADS": "1"}
     for more, parts in (([], {"validation"}), (["--test"], {"validation", "test"})):
         done = subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         saved = json.loads((tmp_path / "tried.json").read_text())
         assert set(saved["episodes"]) == parts
-        assert saved["episodes"]["validation"]["mirror,lda"]["5-way 1-shot"]["n"] == 100
+        assert saved["episodes"]["validation"]["mirror"]["5-way 1-shot"]["n"] == 100
