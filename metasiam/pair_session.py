@@ -123,15 +123,7 @@ def _completed(config: SiameseConfig) -> SiameseConfig:
 
 
 def _saved_config(run: Run, pairs: PairSet, options: dict[str, Any]) -> SiameseConfig:
-    if run.method != "siamese":
-        raise MetaSiamError(f"{run.path} was trained with {run.method}. Use metasiam {run.method} --resume {run.path}.")
-    saved = run.config["options"]
-    for name, value in options.items():
-        if saved.get(name) != value:
-            raise MetaSiamError(
-                f"--{name.replace('_', '-')} is {saved.get(name)} in {run.path} and cannot become {value} on the way. "
-                "Leave it out, or start a new run."
-            )
+    saved = run.options_to_resume("siamese", options)
     if run.config["data"]["fingerprint"] != pairs.fingerprint:
         raise MetaSiamError(f"{run.path} was trained on other pairs than {pairs.source} holds now. Restore them.")
     return config_from(SiameseConfig, saved)

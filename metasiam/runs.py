@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,29 @@ class Run:
         """Images that went through the network in all, those of the run it started from included."""
         own = self.config.get("total_iterations", 0) * self.config.get("images_per_iteration", 0)
         return int(own + self.config.get("initial_images", 0))
+
+    def options_to_resume(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the options that it goes on with: its own.
+
+        Args:
+            method: that wants to go on.
+            given: options that were asked for beside; they must be its own.
+
+        Raises:
+            MetaSiamError: if it is another method's, or was begun with another value.
+        """
+        if self.method != method:
+            raise MetaSiamError(
+                f"{self.path} was trained with {self.method}. Use metasiam {self.method} --resume {self.path}."
+            )
+        saved: dict[str, Any] = self.config["options"]
+        for name, value in given.items():
+            if saved.get(name) != value:
+                raise MetaSiamError(
+                    f"--{name.replace('_', '-')} is {saved.get(name)} in {self.path} and cannot become {value} on the "
+                    "way. Leave it out, or start a new run."
+                )
+        return saved
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the logged steps, oldest first."""

@@ -193,15 +193,7 @@ def _resume(
     options: dict[str, Any],
     hooks: _Hooks,
 ) -> Run:
-    if run.method != method:
-        raise MetaSiamError(f"{run.path} was trained with {run.method}. Use metasiam {run.method} --resume {run.path}.")
-    saved = run.config["options"]
-    for name, value in options.items():
-        if saved.get(name) != value:
-            raise MetaSiamError(
-                f"--{name.replace('_', '-')} is {saved.get(name)} in {run.path} and cannot become {value} on the way. "
-                "Leave it out, or start a new run."
-            )
+    saved = run.options_to_resume(method, options)
     if run.config["data"]["fingerprint"] != domains.fingerprint:
         raise MetaSiamError(f"{run.path} was trained on other images than {domains.source} holds now. Restore them.")
     if run.config["split"] != split.as_dict():
