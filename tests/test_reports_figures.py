@@ -16,6 +16,7 @@ from reports_samples import comparison, evaluation, extras, histogram, history, 
 
 from metasiam.errors import MetaSiamError
 from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, sweep, task_bars
+from metasiam.reports.files import write_figures
 from metasiam.reports.inputs import Curve
 from metasiam.reports.published import CLASSIC, constant_answer
 from metasiam.reports.score_figures import roc, similarity_histograms
@@ -87,6 +88,11 @@ def test_a_training_with_hardly_any_lines_is_still_drawn(lines: list[dict[str, A
     assert svg_texts(loss_curve({"reptile": lines}))
 
 
+def test_a_training_of_one_line_shows_a_point() -> None:
+    (line,) = loss_curve({"reptile": [{"step": 1, "loss": 0.5}]}).axes[0].lines
+    assert line.get_marker() not in (None, "None", "")
+
+
 def test_the_running_mean_is_the_mean_of_the_neighbours() -> None:
     values = np.array([1.0, 5.0, 2.0, 8.0, 3.0])
     naive = [np.mean([values[i] for i in range(5) if abs(i - place) <= 1]) for place in range(5)]
@@ -103,6 +109,17 @@ def test_names_in_any_script_or_markup_are_drawn_as_they_are() -> None:
     assert "bell" in texts
     assert any(text.endswith("…") for text in texts)
     assert "метод 1" in texts
+
+
+def test_the_figures_beside_a_report_are_real_text_too_and_warn_of_no_glyph(tmp_path: Path) -> None:
+    data = comparison({"reptile": 80.0, "triplet": 81.0})["methods"]
+    for row in data["triplet"]["held_out"]["tasks"] + data["reptile"]["held_out"]["tasks"]:
+        row["name"] = f"日本 {row['task']}"
+    files = write_figures(tmp_path / "figures", data, extras(("reptile", "triplet")))
+    assert {"tasks.svg", "roc.svg", "loss.svg"} <= {file.name for file in files}
+    for file in files:
+        assert "<text" in file.read_text(encoding="utf-8")
+    assert "日本" in (tmp_path / "figures" / "tasks.svg").read_text(encoding="utf-8")
 
 
 def test_fifty_tasks_make_a_taller_figure() -> None:

@@ -11,7 +11,7 @@ from reports_samples import evaluation, mean
 from rich.console import Console
 
 from metasiam.reports.numbers import clean, counted, interval, plus_minus, shots_order, signed
-from metasiam.reports.rendering import Column, Table, to_html, to_markdown, to_rich
+from metasiam.reports.rendering import Column, Table, print_table, to_html, to_markdown, to_rich
 from metasiam.reports.tables import (
     methods_csv,
     summary_table,
@@ -62,6 +62,21 @@ def test_numbers_stay_whole_on_a_terminal_of_eighty_columns() -> None:
     row = task_table(data, "closed", "0").rows[0]
     assert all(cell in text for cell in row[2:])
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+def test_a_narrower_terminal_cuts_no_number_off() -> None:
+    table = task_table(evaluation(names=("a domain with a name that goes on and on", "b")), "closed", "0")
+    for width in (60, 30):
+        console = Console(width=width, file=io.StringIO(), color_system=None)
+        print_table(console, table)
+        text = console.file.getvalue()  # type: ignore[attr-defined]
+        for row in (*table.rows, *table.footer):
+            assert all(part in text for cell in row[2:] for part in cell.split(" ± "))
+        if width == 60:
+            assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    wide = Console(width=80, file=io.StringIO(), color_system=None)
+    print_table(wide, table)
+    assert wide.file.getvalue() == printed(table, width=80)  # type: ignore[attr-defined]
 
 
 def test_domain_names_are_never_read_as_markup() -> None:

@@ -13,6 +13,7 @@ from metasiam.reports.markdown import comparison_markdown
 from metasiam.reports.numbers import Json
 from metasiam.reports.page import comparison_page
 from metasiam.reports.score_figures import roc, similarity_histograms
+from metasiam.reports.style import save_figure
 from metasiam.reports.tables import chosen_condition, methods_csv
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
 from metasiam.runs import write_text
@@ -63,5 +64,5 @@ def write_figures(folder: Path, methods: Mapping[str, Json], extras: Extras) -> 
         figures["loss"] = loss_curve(extras.histories, order=order)
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.svg")
+        save_figure(figure, folder / f"{name}.svg")
     return [folder / f"{name}.svg" for name in figures]

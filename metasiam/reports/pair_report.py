@@ -15,6 +15,7 @@ from metasiam.reports.numbers import Json, interval, metric, metrics_of, number,
 from metasiam.reports.page import evaluation_page
 from metasiam.reports.rendering import Column, Table
 from metasiam.reports.score_figures import roc as draw_roc
+from metasiam.reports.style import save_figure
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
 from metasiam.runs import write_text
 
@@ -82,7 +83,7 @@ def write_pair_report(trained: PairTraining) -> list[Path]:
     if any(histories.values()):
         figures["loss"] = loss_curve(histories, order=list(histories))
     for title, figure in figures.items():
-        figure.savefig(folder / f"{title}.svg")
+        save_figure(figure, folder / f"{title}.svg")
         written.append(folder / f"{title}.svg")
     return written
 

@@ -13,6 +13,7 @@ from typing import Literal
 import rich.box
 import rich.table
 from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from metasiam.reports.numbers import clean
@@ -55,8 +56,29 @@ class Table:
                 raise ValueError(f"a row has {len(row)} cells for {len(self.columns)} columns: {row}")
 
 
-def to_rich(table: Table) -> rich.table.Table:
-    """Return the table for the terminal. Names are shown as they are, never read as markup."""
+def print_table(console: Console, table: Table) -> None:
+    """Print the table on the terminal; where that is too narrow, intervals go below, and nothing is cut off."""
+    drawn = to_rich(table)
+    if _width(drawn, console.width) > console.width:
+        drawn = to_rich(table, narrow=True)
+    console.print(drawn, crop=False)
+
+
+def _width(drawn: rich.table.Table, width: int) -> int:
+    """Return how many cells the widest line of a table takes on a terminal of this width."""
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    with console.capture() as captured:
+        console.print(drawn, crop=False)
+    return max(cell_len(line.rstrip()) for line in captured.get().split("\n"))
+
+
+def to_rich(table: Table, *, narrow: bool = False) -> rich.table.Table:
+    """Return the table for the terminal. Names are shown as they are, never read as markup.
+
+    Args:
+        table: what to draw.
+        narrow: for terminals that do not hold it: intervals below their numbers, headings in several lines.
+    """
     drawn = rich.table.Table(
         title=Text(table.title) if table.title else None,
         caption=Text(table.note) if table.note else None,
@@ -65,17 +87,19 @@ def to_rich(table: Table) -> rich.table.Table:
         caption_style="dim",
         caption_justify="left",
         header_style="bold",
-        padding=(0, 1, 0, 0),
+        padding=(0, 0 if narrow else 1, 0, 0),
         pad_edge=False,
     )
     # In wide tables what follows a colon or stands in brackets goes below, and headings take several
     # lines, so that eighty columns hold them.
-    below, stacked = len(table.columns) > 6, len(table.columns) > 7
+    below, stacked = narrow or len(table.columns) > 6, narrow or len(table.columns) > 7
 
     def text(cell: str) -> str:
         line = clean(cell)
         if not below:
             return line
+        if narrow:
+            line = line.replace(" ±", "\n±")
         return line.replace(": ", ":\n") if ": " in line else re.sub(r" (?=[(\[])", "\n", line)
 
     for place, column in enumerate(table.columns):

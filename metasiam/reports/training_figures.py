@@ -50,7 +50,8 @@ def loss_curve(histories: Mapping[str, Sequence[Json]], *, order: Sequence[str] 
         look = styles[name]
         if len(loss) > 40:
             axes.plot(x, loss, color=look.colour, linewidth=0.8, alpha=0.28)
-        axes.plot(x, smooth, color=look.colour, linestyle=look.dashes)
+        marker = look.marker if len(loss) == 1 else None  # a line of one point shows nothing
+        axes.plot(x, smooth, color=look.colour, linestyle=look.dashes, marker=marker)
         ends.append((x[-1], smooth[-1], f"{short(name)} {smooth[-1]:.3g}", look.colour))
     axes.set_title("Training loss")
     axes.set_xlabel("training images" if along == "images" else "steps")

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from metasiam.reports.numbers import Json
 from metasiam.reports.rendering import Column, Table, to_csv, to_markdown
-from metasiam.reports.style import FAINT, SERIES, in_house_style, new_figure
+from metasiam.reports.style import FAINT, SERIES, in_house_style, new_figure, save_figure
 from metasiam.runs import write_text
 
 #: The seeds' three figures; other options that numbers were tried for get one too.
@@ -85,6 +85,6 @@ def write_tune_report(rows: Sequence[Json], out: Path) -> list[Path]:
     (out / "figures").mkdir(exist_ok=True)
     for name in numeric_options(rows):
         file = out / "figures" / f"accuracy-over-{name.replace('_', '-')}.svg"
-        accuracy_over(rows, name).savefig(file)
+        save_figure(accuracy_over(rows, name), file)
         written.append(file)
     return written
