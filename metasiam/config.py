@@ -319,6 +319,8 @@ class SiameseConfig(TrainingConfig):
         require(self.min_delta >= 0, f"--min-delta must not be negative, not {self.min_delta}.")
         require(0 <= self.affine <= 3, f"--affine must be from 0 to 3, not {self.affine}.")
         require(0 <= self.dropout < 1, f"--dropout must be from 0 to below 1, not {self.dropout}.")
+        koch = self.arch.startswith("koch")
+        require(koch or not self.dropout, f"--dropout is of koch's networks, and {self.arch} has none. Leave it out.")
         self.numbers("milestones", self.milestones)
         self.numbers("layer_l2", self.layer_l2 or "0")
 

@@ -212,6 +212,30 @@ def test_a_file_as_folder_of_the_search_is_refused(
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--try", "epochs=5,0"], "--epochs must be at least 1, not 0"),
+        (
+            ["--try", "lr=0.1..2", "--try", "dropout=0..1", "--strategy", "random"],
+            "--dropout must be from 0 to below 1",
+        ),
+        (["--try", "arch=koch,conv4", "--try", "dropout=0,0.5"], "--dropout is of koch's networks, and conv4 has none"),
+        (["--try", "lr=0.1", "--strategy", "bayes"], "--strategy bayes is unknown"),
+        (["--try", "lr=0.1", "--set", "epochs"], "--set epochs says no value. Use e.g. --set epochs=5."),
+        (["--try", "lr=0.1", "--out", __file__], "is a file"),
+    ],
+)
+def test_a_search_that_cannot_be_finished_is_refused_before_the_pairs_are_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    base = ["tune", "--data", f"pairs:{tmp_path / 'none.csv'}", "--out", str(tmp_path / "s")]
+    assert metasiam_command([*base, *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert "\n" not in error
+
+
 def test_nothing_to_try_is_refused(pairs: PairSet, tmp_path: Path) -> None:
     with pytest.raises(MetaSiamError, match="nothing to try"):
         search(pairs, [], out=tmp_path / "s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,9 +50,10 @@ def command(
     from metasiam.cli.pair_training import PairOptions
     from metasiam.cli.progress import lines
     from metasiam.config import SiameseConfig, config_from
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
-    from metasiam.tuning import best_trial, parse_choice, search
+    from metasiam.runs import check_writable
+    from metasiam.tuning import STRATEGIES, best_trial, parse_choice, search
 
     console = Console()
     if not tries:
@@ -60,6 +62,8 @@ def command(
     preset_data, preset_method = preset_options(preset)
     fixed = {}
     for text in fix or ():
+        if not text.partition("=")[2].strip():
+            raise MetaSiamError(f"--set {text} says no value. Use e.g. --set epochs=5.")
         choice = parse_choice(text)
         if len(choice.values) != 1:
             raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
@@ -67,6 +71,15 @@ def command(
     fixed |= o.given(device=device)
     options = preset_method | fixed
     arch = config_from(SiameseConfig, options).arch
+    ends = {c.name: c.values or ((round(c.low), round(c.high)) if c.whole else (c.low, c.high)) for c in choices}
+    together = itertools.product(*ends.values())
+    first = tuple(values[0] for values in ends.values())
+    apart = ((*first[:i], v, *first[i + 1 :]) for i, values in enumerate(ends.values()) for v in values)
+    for values in together if strategy == "grid" else apart:  # said now, not when its trial comes
+        config_from(SiameseConfig, options | dict(zip(ends, values, strict=True)))
+    if strategy not in STRATEGIES:
+        raise MetaSiamError(f"--strategy {strategy} is unknown. Use one of: {', '.join(STRATEGIES)}.")
+    check_writable(out)
     chosen = PairOptions(data, data_dir, crop, image_size, grey).with_defaults(preset_data, arch)
     with lines(console) as shown:
         rows = search(
@@ -83,7 +96,7 @@ def command(
             **options,
         )
     written = write_tune_report(rows, out)
-    console.print(to_rich(trials_table(rows)))
+    print_table(console, trials_table(rows))
     print_written(console, written)
     line = next_command(chosen, preset, fixed | best_trial(rows)["options"])
     console.print(f"next: {line}", highlight=False, markup=False, soft_wrap=True)

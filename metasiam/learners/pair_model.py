@@ -13,7 +13,6 @@ from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PairSet
-from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
@@ -129,8 +128,6 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
         mean, std = stored.mean, stored.std
     if isinstance(embedder, KochNetwork):
         embedder.dropout = config.dropout
-    elif config.dropout:
-        raise MetaSiamError(f"--dropout is of koch's networks, and {config.arch} has none. Leave it out.")
     info = EmbedderInfo(
         arch=config.arch,
         channels=pairs.channels,
