@@ -238,3 +238,17 @@ def test_bad_requests_are_explained_and_the_server_goes_on(address: str):
 def test_other_host_names_are_refused(address: str):
     status, _ = post(address, "/api/compare", b"{}", Host="evil.example")
     assert status == 400
+
+
+def test_an_address_that_cannot_be_listened_on_is_refused_with_what_to_do():
+    from metasiam.app.server import open_socket
+
+    with pytest.raises(MetaSiamError, match="Give --host an address of this machine"):
+        open_socket("192.0.2.1", 0)  # kept for documentation (RFC 5737): nobody's
+    taken = open_socket("127.0.0.1", 0)
+    try:
+        taken.listen()
+        with pytest.raises(MetaSiamError, match="Try --port 0"):
+            open_socket("127.0.0.1", taken.getsockname()[1])
+    finally:
+        taken.close()

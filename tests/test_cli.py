@@ -326,11 +326,129 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
         (["--adapt-shots", "0,500"], "500"),
         (["--no-such-option"], "--no-such-option"),
         (["--init", "nowhere"], "nowhere does not exist"),
+        (["--checkpoint-every", "nan"], "--checkpoint-every must not be negative, not nan"),
+        (["--checkpoint-every", "-1"], "--checkpoint-every must not be negative, not -1"),
+        (["--pairs", "2000000"], "--pairs 2000000 is more than 1000000"),
     ],
 )
 def test_bad_options_get_one_clear_line_and_write_nothing(arguments, capsys, extra, text):
     assert text in complaint(capsys, [*TRIPLET, *arguments, "--out", "run", *extra])
     assert not Path("run").exists()
+
+
+def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures_it(arguments, capsys, monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    both = ["compare", "--methods", "triplet", "--budget-images", "36", "--out", "my both", "--adapt-shots", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr("metasiam.evaluation.protocol.evaluate", interrupted)
+        patched.setattr("metasiam.comparison.compare", interrupted)
+        for command, out in (([*TRIPLET, "--out", "my run"], "my run"), (both, "my both")):
+            assert run([*command, *arguments]) == 130
+            shown = capsys.readouterr()
+            assert shown.out.endswith(f"in {out}, not measured yet\nnext: metasiam {command[0]} --resume '{out}'\n")
+            assert shown.err == "metasiam: interrupted\n"
+    assert run(["triplet", "--resume", "my run", "--adapt-shots", "0"]) == 0
+    assert Path("my run/evaluation.json").is_file()
+    assert run(["compare", "--resume", "my both"]) == 0
+
+
+def test_usage_errors_are_whole_sentences(capsys):
+    for words in (["triplet", "--no-such-option"], ["triplet", "--epochs", "many"], ["triplet", "more"], ["evaluate"]):
+        line = complaint(capsys, words)
+        assert line.endswith(f". See metasiam {words[0]} --help.")
+        assert ".." not in line
+
+
+def test_no_command_shows_the_commands_and_complains_about_nothing(capsys):
+    for words in ([], ["data"]):
+        assert run(words) == 2
+        shown = capsys.readouterr()
+        assert "Commands" in shown.out
+        assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried …"),
+    ],
+    ids=["numpy", "gpu", "cpu"],
+)
+def test_too_little_memory_is_said_in_one_line(arguments, capsys, monkeypatch, error):
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr("metasiam.session.train", fails)
+    assert "Lower --batch-size, --image-size or --pairs" in complaint(capsys, [*TRIPLET, *arguments])
+
+
+def test_folders_with_brackets_and_blanks_are_named_as_they_are(arguments, capsys):
+    out = "my runs/a [old] [/b]"
+    assert run([*TRIPLET, *arguments, "--out", out, "--adapt-shots", "0"]) == 0
+    assert f"wrote to {out}: evaluation.json" in capsys.readouterr().out
+    assert run(["compare", out, "--out", "both [new]", "--pairs", "40", "--adapt-shots", "0"]) == 0
+    assert "wrote to both [new]: report.html" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("extra", "text"),
+    [
+        (["--budget-minutes", "nan"], "--budget-minutes must be a number above 0, not nan"),
+        (["--budget-minutes", "inf"], "--budget-minutes must be a number above 0, not inf"),
+        (["--budget-images", "0"], "--budget-images must be above 0, not 0"),
+        (["--methods", ""], "--methods names each method once"),
+        (["--threshold", "nan"], "--threshold must be a finite number, not nan"),
+    ],
+)
+def test_a_comparison_of_nothing_sensible_is_refused_before_it_begins(arguments, capsys, extra, text):
+    assert text in complaint(capsys, ["compare", *arguments, "--out", "both", *extra])
+    assert not Path("both").exists()
+
+
+def test_overwrite_replaces_comparisons_and_sweeps_and_nothing_else(arguments, capsys):
+    assert run([*TRIPLET, *arguments, "--out", "a", "--adapt-shots", "0"]) == 0
+    capsys.readouterr()
+    mine = Path("mine")
+    mine.mkdir()
+    (mine / "tasks.csv").write_text("mine")
+    (mine / "results.json").write_text("mine")
+    before = {path: path.read_bytes() for folder in ("a", "mine") for path in Path(folder).rglob("*") if path.is_file()}
+    for command, kind in ((["compare", "a"], "comparison"), (["sweep", *arguments[:2]], "sweep")):
+        for more in ([], ["--overwrite"]):
+            assert f"a holds a run, not a {kind}" in complaint(capsys, [*command, "--out", "a", *more])
+        assert "mine is not empty" in complaint(capsys, [*command, "--out", "mine"])
+        assert f"but no {kind}" in complaint(capsys, [*command, "--out", "mine", "--overwrite"])
+    assert before == {path: path.read_bytes() for path in before}
+    compare = ["compare", "a", "--out", "c", "--pairs", "40", "--adapt-shots", "0"]
+    assert run(compare) == 0
+    capsys.readouterr()
+    assert "c holds a comparison. Use --overwrite" in complaint(capsys, compare)
+    assert run([*compare, "--overwrite"]) == 0
+
+
+def test_finished_runs_take_no_training_options(arguments, capsys):
+    line = complaint(capsys, ["compare", "a", "b", "--lr", "0.1", "--arch", "resnet8", "--compile", "off"])
+    assert "Leave --arch, --lr, --compile out" in line
+
+
+def test_a_run_is_resumed_by_the_command_that_began_it(arguments, capsys):
+    assert run([*TRIPLET, *arguments, "--out", "my run", "--adapt-shots", "0"]) == 0
+    capsys.readouterr()
+    line = complaint(capsys, ["siamese", "--resume", "my run"])
+    assert line.endswith("my run was trained with triplet. Use metasiam triplet --resume 'my run'.")
+    config = json.loads(Path("my run/config.json").read_text())
+    config["options"]["method"] = "siamese"
+    del config["split"]
+    Path("my run/config.json").write_text(json.dumps(config))
+    line = complaint(capsys, ["triplet", "--resume", "my run"])
+    assert line.endswith("my run was trained with siamese. Use metasiam siamese --resume 'my run'.")
+    config["options"]["method"] = "protonet"  # which has no command of its own
+    Path("my run/config.json").write_text(json.dumps(config))
+    assert complaint(capsys, ["triplet", "--resume", "my run"]).endswith("Use metasiam compare --resume ..")
 
 
 def test_bad_data_get_one_clear_line(arguments, photos, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pair_samples import write_list
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -96,6 +97,14 @@ def test_a_grid_that_cannot_be_written_is_an_error(photos: Path, tmp_path: Path)
     result = run("show", f"folder:{photos}", "--data-dir", tmp_path, "--out", tmp_path / "nowhere" / "grid.png")
     assert isinstance(result.exception, MetaSiamError)
     assert "cannot be written" in str(result.exception)
+
+
+def test_the_next_command_finds_the_pairs_where_they_were_found(tmp_path: Path) -> None:
+    place = tmp_path / "my lists"
+    place.mkdir()
+    output = succeeded(run("show", f"pairs:{write_list(place)}", "--data-dir", place))
+    assert f"next: metasiam siamese --data 'pairs:{place}/" in output
+    assert output.rstrip().endswith(f"--data-dir '{place}'")
 
 
 def test_a_grid_of_pairs_is_refused(tmp_path: Path) -> None:

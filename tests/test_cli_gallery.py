@@ -61,9 +61,10 @@ def enrolled(weights: Path, photos: Path, tmp_path: Path) -> Path:
 def test_from_a_folder_of_photographs_to_names_in_two_commands(
     weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    gallery = str(tmp_path / "pets.safetensors")
+    gallery = str(tmp_path / "my pets.safetensors")
     assert run(["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", gallery]) == 0
     shown = capsys.readouterr()
+    assert f"next: metasiam identify PICTURES --gallery '{gallery}'" in shown.out
     assert "3 names, 12 pictures" in shown.out
     assert "trained on blobs" in shown.err
     assert run(["identify", str(photos / "new"), "--gallery", gallery, "--json"]) == 0
@@ -166,6 +167,10 @@ def test_only_a_run_s_config_beside_weights_is_a_run(tmp_path: Path):
         assert of_run(weights) is None
     (tmp_path / "config.json").write_text('{"options": {"method": "triplet"}, "data": {"options": {"data": "glyphs"}}}')
     assert of_run(weights) == BackgroundChoice("glyphs", {})
+    for pairs in ("pairs:mine.csv", "lfw:10-folds"):  # no domains to learn what unknown is from
+        said = {"options": {"method": "siamese"}, "data": {"options": {"data": pairs}}}
+        (tmp_path / "config.json").write_text(json.dumps(said))
+        assert of_run(weights) is None
     (tmp_path / "config.json").write_text('{"options": {"meth')
     with pytest.raises(MetaSiamError, match="is damaged"):
         of_run(weights)
@@ -246,6 +251,9 @@ def test_match_answers_by_word_and_exit_code(
     assert run(["match", first, second, "--weights", str(weights)]) in (0, 1)
     assert "not calibrated" in capsys.readouterr().err
     assert run(["match", first, str(photos), "--weights", str(weights)]) == 2
+    capsys.readouterr()
+    assert run(["match", __file__, __file__, "--weights", str(weights)]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -256,6 +264,8 @@ def test_match_answers_by_word_and_exit_code(
         (["enroll", "PHOTOS", "--gallery", "none.safetensors"], "no embedder yet"),
         (["enroll", "EMPTY", "--weights", "WEIGHTS", "--gallery", "none.safetensors"], "no folders with pictures"),
         (["enroll", "PHOTOS", "--name", "unknown", "--weights", "WEIGHTS"], "Use another name"),
+        (["enroll", "HOLLOW", "--weights", "WEIGHTS", "--gallery", "none.safetensors"], "no folders with pictures"),
+        (["enroll", "PHOTOS", "--weights", "WEIGHTS", "--gallery", "EMPTY"], "is a folder, not a gallery file"),
         (["match", "a.jpg", "b.jpg", "--weights", "WEIGHTS"], "not a file"),
     ],
 )
@@ -270,7 +280,9 @@ def test_bad_input_ends_with_one_line_and_code_2(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "hollow" / "rex").mkdir(parents=True)
     places = {"PHOTOS": str(photos / "photos"), "EMPTY": str(tmp_path / "empty"), "WEIGHTS": str(weights)}
+    places["HOLLOW"] = str(tmp_path / "hollow")
     assert run([places.get(argument, argument) for argument in arguments]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("metasiam: ")

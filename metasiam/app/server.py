@@ -8,6 +8,7 @@ learn2learn and torch's users cannot all follow; and this page needs one script,
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import socket
 from collections.abc import Callable
@@ -152,7 +153,9 @@ def open_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         opened.close()
         reason = error.strerror or str(error)
-        raise MetaSiamError(f"{host}:{port} cannot be used ({reason}). Try --port 0 for a free one.") from error
+        no_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        again = "Give --host an address of this machine" if no_host else "Try --port 0 for a free one"
+        raise MetaSiamError(f"{host}:{port} cannot be used ({reason}). {again}.") from error
     except OverflowError as error:
         opened.close()
         raise MetaSiamError(f"--port {port} is not between 0 and 65535. Use another, or 0 for a free one.") from error

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+import typer.core
 
 from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
 from metasiam.errors import MetaSiamError
 
+_OUT_OF_MEMORY = (
+    "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a run that was saved goes on "
+    "with --resume."
+)
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; Ctrl-C in one of them is said, where typer would only leave with code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            sys.stderr.write("metasiam: interrupted\n")
+            raise typer.Exit(130) from error
+
+
 app = typer.Typer(
     name="metasiam",
+    cls=_Commands,
     help="Is this the same kind of thing? Train, compare and use image embedders for domains never seen before.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,11 +78,26 @@ def run(arguments: list[str] | None = None) -> int:
         # Typer's usage errors; typer keeps its own copy of click, so they are known by what they can do.
         format_message = getattr(error, "format_message", None)
         if format_message is None:
-            raise
+            if not _is_out_of_memory(error):
+                raise
+            return _complain(_OUT_OF_MEMORY) if _speaks() else 2
+        what = format_message().strip()
+        if not what:  # no command given: the help is shown already
+            return 2
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "metasiam"
-        return _complain(f"{format_message()} See {path} --help.")
+        return _complain(f"{what.rstrip('.')}. See {path} --help.")
     return result if isinstance(result, int) else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether numpy, torch on the CPU or torch on a GPU could not get the memory that it asked for."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or "DefaultCPUAllocator: can't allocate memory" in str(error)
+        or "DefaultCPUAllocator: not enough memory" in str(error)
+    )
 
 
 def _speaks() -> bool:

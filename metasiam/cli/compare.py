@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
     from metasiam.runs import Run
 
 _PLAN_FILE = "comparison.json"
-_FILES = (_PLAN_FILE, "compare.json", "compare.md", "tasks.csv", "report.html")
+_RESULT_FILE = "compare.json"
+_FILES = (_PLAN_FILE, _RESULT_FILE, "compare.md", "tasks.csv", "report.html")
 
 
 def command(
@@ -100,7 +104,10 @@ def command(
     training = o.given(methods=methods, budget_images=budget_images, budget_minutes=budget_minutes, set=set_)
     if runs:
         o.refuse(
-            training | o.given(resume=resume, preset=preset), "give finished runs, or what to train here, not both"
+            training
+            | {name: value for name, value in given.items() if name not in ("seed", "device")}
+            | o.given(resume=resume, preset=preset),
+            "give finished runs, or what to train here, not both",
         )
         settings = settings_from(wanted, seed, **more)
         _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
@@ -111,7 +118,8 @@ def command(
         plan, folder = _saved_plan(resume), resume
         settings = settings_from(wanted, None, earlier=plan.get("evaluation"), **more)
     else:
-        names = [name.strip() for name in (methods or "triplet,reptile").split(",") if name.strip()]
+        listed = "triplet,reptile" if methods is None else methods
+        names = [name.strip() for name in listed.split(",") if name.strip()]
         settings = settings_from(wanted, seed, **more)
         plan = _new_plan(names, given, set_ or [], preset, given_data, budget_images, budget_minutes)
         plan["evaluation"] = settings.as_dict()
@@ -149,7 +157,7 @@ def _compare_runs(
 def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Path:
     from datetime import datetime
 
-    from metasiam.runs import check_out
+    from metasiam.runs import CONFIG_FILE, check_out
 
     folder = out if out is not None else Path("runs") / f"{preset or 'compare'}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.is_dir() and (folder / _PLAN_FILE).is_file() and not overwrite:
@@ -157,6 +165,17 @@ def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Pat
             f"{folder} holds a comparison. Use --resume {folder} to go on with it, --overwrite to start over, or "
             "another --out."
         )
+    if not any((folder / name).is_file() for name in (_PLAN_FILE, _RESULT_FILE)):
+        if (folder / CONFIG_FILE).is_file():
+            raise MetaSiamError(f"{folder} holds a run, not a comparison. Give another --out.")
+        there = [name for name in (*_FILES, "figures") if (folder / name).exists()]
+        if there and overwrite:
+            raise MetaSiamError(
+                f"{folder} holds {', '.join(there)} but no comparison, and --overwrite replaces comparisons only. "
+                "Give another --out."
+            )
+    elif not overwrite:
+        raise MetaSiamError(f"{folder} holds a comparison. Use --overwrite to replace it, or another --out.")
     check_out(folder, overwrite=overwrite)
     return folder
 
@@ -180,8 +199,10 @@ def _new_plan(
         raise MetaSiamError("--methods names each method once, e.g. --methods triplet,reptile.")
     if budget_images is not None and budget_minutes is not None:
         raise MetaSiamError("give --budget-images or --budget-minutes, not both.")
-    if (budget_images is not None and budget_images <= 0) or (budget_minutes is not None and budget_minutes <= 0):
-        raise MetaSiamError("the budget must be above 0.")
+    if budget_images is not None and budget_images <= 0:
+        raise MetaSiamError(f"--budget-images must be above 0, not {budget_images}.")
+    if budget_minutes is not None and not (budget_minutes > 0 and math.isfinite(budget_minutes)):
+        raise MetaSiamError(f"--budget-minutes must be a number above 0, not {budget_minutes}.")
     options = {}
     for method in methods:
         config_class(method)
@@ -244,17 +265,22 @@ def _train_and_compare(
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
     write_text(folder / _PLAN_FILE, json.dumps({**plan, "budget": budget}, indent=1) + "\n")
+    again = f"metasiam compare --resume {shlex.quote(str(folder))}"
     runs = {
         name: train_or_take(
             name, options, folder / name, domains, split, data, shown,
-            overwrite=overwrite, again=f"metasiam compare --resume {folder}",
+            overwrite=overwrite, again=again,
         )
         for name, options in methods.items()
     }  # fmt: skip
     device = next(iter(methods.values())).get("device", "auto")
-    comparison = compare(
-        runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
-    )
+    try:
+        comparison = compare(
+            runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
+        )
+    except KeyboardInterrupt:
+        shown.say(f"trained and saved in {folder}, not measured yet\nnext: {again}")
+        raise
     return comparison, runs, domains
 
 
@@ -341,17 +367,17 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     from metasiam.cli.evaluating import print_written
     from metasiam.reports.comparison import comparison_table
     from metasiam.reports.reference import reference_table
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import method_task_table, task_table
 
     methods = comparison.data["methods"]
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
         for name, evaluation in methods.items():
-            console.print(f"\n[bold]{name}[/bold]")
-            console.print(to_rich(task_table(evaluation)))
+            console.print(Text(f"\n{name}", style="bold"))
+            print_table(console, task_table(evaluation))
         if len(methods) > 1:
-            console.print(to_rich(method_task_table(methods)))
-    console.print(to_rich(comparison_table(comparison.data)))
+            print_table(console, method_task_table(methods))
+    print_table(console, comparison_table(comparison.data))
     if any("reference_protocol" in evaluation for evaluation in methods.values()):
-        console.print(to_rich(reference_table(methods)))
+        print_table(console, reference_table(methods))
     print_written(console, written)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,7 +53,7 @@ def list_sources(data_dir: o.DataDir = None) -> None:
             table.add_row(name, source.about, "yes" if source.is_present(folder) else "no")
     console = _console()
     console.print(table)
-    console.print(f"downloads live in {shown(folder)} (--data-dir)", highlight=False, soft_wrap=True)
+    console.print(f"downloads live in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("fetch")
@@ -71,7 +72,7 @@ def fetch_source(
     console = _console()
     with lines(console) as progress:
         folder = fetch(name, data_dir, progress.update)
-    console.print(f"{name} is in {shown(folder)}", highlight=False, soft_wrap=True)
+    console.print(f"{name} is in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("show")
@@ -113,10 +114,12 @@ def show_source(
             pairs = load_pairs(source, data_dir=data_dir, image_size=image_size, report=progress.update)
         console.print(_pair_table(pairs))
         height, width = pairs.image_size
+        words = ["metasiam", "siamese", "--data", pairs.source]
+        words += [] if data_dir is None else ["--data-dir", str(data_dir)]
         console.print(
             f"{escape(pairs.source)}: {len(pairs.part):,} labelled pairs of {len(pairs.images):,} images, "
             f"{width} x {height} pixels, {'grey' if pairs.channels == 1 else 'colour'}, fingerprint "
-            f"{pairs.fingerprint}\nnext: metasiam siamese --data {escape(pairs.source)}",
+            f"{pairs.fingerprint}\nnext: {escape(shlex.join(words))}",
             highlight=False,
             soft_wrap=True,
         )
@@ -149,11 +152,12 @@ def show_source(
             f"split {chosen.name}: {len(chosen.seen)} seen, {len(chosen.validation)} validation, "
             f"{len(chosen.held_out)} held out",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
     if out is not None:
         _write_grid(domains, out, rows, columns)
-        console.print(f"wrote {out}", highlight=False, soft_wrap=True)
+        console.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _pair_table(pairs: PairSet) -> Table:

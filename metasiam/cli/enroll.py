@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -182,9 +183,11 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
             raise MetaSiamError(f"{path} is not a folder. Give DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
         for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
             try:
-                named.setdefault(folder.name, []).extend(find_pictures([folder]))
-            except MetaSiamError:  # an empty folder names nobody
+                pictures = find_pictures([folder])
+            except MetaSiamError:
+                o.say(f"metasiam: {folder} has no pictures in it: left out")
                 continue
+            named.setdefault(folder.name, []).extend(pictures)
     if not named:
         raise MetaSiamError(
             f"{', '.join(map(str, paths))} has no folders with pictures in it. Lay them out as DIR/<name>/*.jpg, "
@@ -214,4 +217,4 @@ def _show(gallery: Gallery, path: Path) -> None:
             f"{gallery.rules.general_threshold:.3f} (strength {gallery.rules.strength:g} pictures)"
         )
     )
-    console.print(Text(f"next: metasiam identify PICTURES --gallery {path}"))
+    console.print(Text(f"next: metasiam identify PICTURES --gallery {shlex.quote(str(path))}"))

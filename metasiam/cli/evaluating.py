@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from metasiam.evaluation.result import Evaluation
     from metasiam.evaluation.settings import ProtocolSettings, Shots
     from metasiam.runs import Run
+
+#: Test pairs of a task; triplets are as many, drawn for every domain at once.
+_MOST_PAIRS = 1_000_000
 
 
 def parse_shots(text: str) -> tuple[Shots, ...]:
@@ -85,11 +89,18 @@ def settings_from(
         seed: of every draw; None is 0, or the earlier one.
         earlier: settings as they were saved, which hold where nothing else was given.
         more: further fields of ``ProtocolSettings``; None is not given.
+
+    Raises:
+        MetaSiamError: for a threshold that is no number, more pairs than fit, or shots and steps that cannot be read.
     """
     from metasiam.evaluation.settings import ProtocolSettings
 
     values = given(seed=seed, **more)
+    if not math.isfinite(values.get("threshold", 0.0)):
+        raise MetaSiamError(f"--threshold must be a finite number, not {values['threshold']}.")
     if run.pairs is not None:
+        if run.pairs > _MOST_PAIRS:
+            raise MetaSiamError(f"--pairs {run.pairs} is more than {_MOST_PAIRS}, the most a task can have. Lower it.")
         values |= {"pairs": run.pairs, "triplets": max(run.pairs, 1)}
     shots = run.adapt_shots if run.adapt_shots is not None else ADAPT_SHOTS.get(run.preset or "")
     if shots is not None:
@@ -122,6 +133,7 @@ def write_evaluation(run: Run, evaluation: Evaluation, domains: DomainSet) -> li
     """Write ``evaluation.json``, ``tasks.csv``, the report and its figures into the run folder."""
     from metasiam.reports.extras import extras_of
     from metasiam.reports.page import evaluation_page
+    from metasiam.reports.style import save_figure
     from metasiam.reports.tables import tasks_csv
     from metasiam.reports.training_figures import loss_curve
     from metasiam.runs import write_text
@@ -134,28 +146,27 @@ def write_evaluation(run: Run, evaluation: Evaluation, domains: DomainSet) -> li
     page = evaluation_page(evaluation.data, run.method, settings=run.config, extras=extras)
     written.append(write_text(run.path / "report.html", page))
     if history:
-        folder = run.path / "figures"
-        folder.mkdir(exist_ok=True)
-        loss_curve({run.method: history}).savefig(folder / "loss.svg")
-        written.append(folder / "loss.svg")
+        figure = run.path / "figures" / "loss.svg"
+        save_figure(loss_curve({run.method: history}), figure)
+        written.append(figure)
     return written
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable[Path]) -> None:
     """Print the per-task table, the means, the seeds' own measurements where made, and what was written."""
     from metasiam.reports.reference import reference_table
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import episode_table, summary_table, task_table
 
     if evaluation.data.get("held_out", {}).get("tasks"):
-        console.print(to_rich(task_table(evaluation.data)))
+        print_table(console, task_table(evaluation.data))
     summary = summary_table(evaluation.data)
     if summary.rows:
-        console.print(to_rich(summary))
+        print_table(console, summary)
     if evaluation.data.get("held_out", {}).get("episodes"):
-        console.print(to_rich(episode_table({"accuracy": evaluation.data})))
+        print_table(console, episode_table({"accuracy": evaluation.data}))
     if "reference_protocol" in evaluation.data:
-        console.print(to_rich(reference_table({"this embedder": evaluation.data})))
+        print_table(console, reference_table({"this embedder": evaluation.data}))
     print_written(console, written)
 
 
@@ -166,4 +177,4 @@ def print_written(console: Console, written: Iterable[Path]) -> None:
         return
     folder = paths[0].parent
     names = ", ".join(str(path.relative_to(folder)) for path in paths).replace("report.html", "report.html (open it)")
-    console.print(f"\nwrote to {folder}: {names}", highlight=False, soft_wrap=True)
+    console.print(f"\nwrote to {folder}: {names}", highlight=False, markup=False, soft_wrap=True)

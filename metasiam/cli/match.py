@@ -35,6 +35,7 @@ def command(
     Exit codes: 0 same; 1 different; 2 bad input.
     """
     from metasiam.gallery import compare, load_gallery, open_embedder
+    from metasiam.gallery.pictures import embed_pictures
     from metasiam.gallery.recognise import pair_rules
 
     if gallery is None and weights is None and arch is None and o.DEFAULT_GALLERY.is_file():
@@ -45,7 +46,7 @@ def command(
     for path in (first, second):
         if path.is_dir() or not path.exists():
             raise MetaSiamError(f"{path} is not a file. Give two pictures.")
-    found = o.embedded(o.on_device(embedder, device), key.info, [first, second], mirror=mirror)
+    found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror)
     if len(found.paths) < 2:
         raise MetaSiamError(
             f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Give another picture."

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from metasiam.cli.options import check_checkpoint_every, check_method
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
 from metasiam.errors import MetaSiamError
@@ -62,7 +63,12 @@ class PairOptions:
 
     @staticmethod
     def of_run(run: Run) -> PairOptions:
-        """Return the options that a run's pairs were loaded with."""
+        """Return the options that a run's pairs were loaded with.
+
+        Raises:
+            MetaSiamError: if it was not trained on pairs, or from Python.
+        """
+        check_method(run, "siamese")
         return PairOptions.stored_in(run.path, run.config)
 
     @staticmethod
@@ -94,6 +100,7 @@ def run_siamese(
     from metasiam.session import TrainingStopped
 
     console = Console()
+    check_checkpoint_every(checkpoint_every)
     preset_data, preset_method = preset_options(preset)
     if resume is not None:
         if data != PairOptions() or preset is not None:
@@ -198,10 +205,10 @@ def show(console: Console, trained: PairTraining) -> None:
     """Write the report, print the result, and say what was written."""
     from metasiam.cli.evaluating import print_written
     from metasiam.reports.pair_report import result_table, write_pair_report
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
 
     written = write_pair_report(trained)
-    console.print(to_rich(result_table({trained.run.path.name: trained.evaluation})))
+    print_table(console, result_table({trained.run.path.name: trained.evaluation}))
     print_written(console, [trained.run.path / "evaluation.json", *written])
 
 
@@ -220,7 +227,7 @@ def _ten_folds(
 
     from metasiam.pair_folds import holds_folds, train_folds
     from metasiam.reports.pair_report import folds_table
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
     from metasiam.session import TrainingStopped
 
     path = out or Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
@@ -242,5 +249,6 @@ def _ten_folds(
         if holds_folds(path):
             shown.say(f"next: {_go_on(path)}")
         raise
-    console.print(to_rich(folds_table(summary)))
-    console.print(f"\nwrote to {path}: folds.json, fold-1 … fold-{len(summary['folds'])}", highlight=False)
+    print_table(console, folds_table(summary))
+    folds = f"fold-1 … fold-{len(summary['folds'])}"
+    console.print(f"\nwrote to {path}: folds.json, {folds}", highlight=False, markup=False)

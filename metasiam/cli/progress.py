@@ -36,10 +36,10 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self.console = console
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", markup=False),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -56,7 +56,7 @@ class Lines:
         self._spoke.setdefault(what, now - _QUIET_INTERVAL + 2)  # the first line after two seconds
         if (now - self._spoke[what] >= _QUIET_INTERVAL) or (done == total and total > 0 and words):
             self._spoke[what] = now
-            self.console.print(f"{what}: {done} of {total}  {words}".rstrip(), highlight=False)
+            self.console.print(f"{what}: {done} of {total}  {words}".rstrip(), highlight=False, markup=False)
 
     def training(self, what: str, progress: TrainingProgress) -> None:
         """Show a training's progress."""
@@ -66,7 +66,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """Print a line above the progress lines."""
-        self.console.print(text, highlight=False, soft_wrap=True)
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from metasiam.sweeping import SweptRun
 
 _PLAN_FILE = "sweep.json"
+_RESULT_FILES = ("sweep.md", "sweep.svg", "results.json")
 
 
 def command(
@@ -111,9 +112,18 @@ def command(
 
 def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
     """Refuse to mix runs of other settings, or other files, into a sweep."""
-    from metasiam.runs import check_out, check_writable
+    from metasiam.runs import CONFIG_FILE, check_out, check_writable
 
     file = out / _PLAN_FILE
+    if not file.is_file():
+        if (out / CONFIG_FILE).is_file():
+            raise MetaSiamError(f"{out} holds a run, not a sweep. Give another --out.")
+        there = [name for name in _RESULT_FILES if (out / name).exists()]
+        if there and overwrite:
+            raise MetaSiamError(
+                f"{out} holds {', '.join(there)} but no sweep, and --overwrite replaces sweeps only. "
+                "Give another --out."
+            )
     if overwrite or not file.is_file():
         check_out(out, overwrite=overwrite)
         return
@@ -135,12 +145,13 @@ def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> Non
     from metasiam.reports.inputs import SweepPoint
     from metasiam.reports.markdown import sweep_markdown
     from metasiam.reports.reference import sweep_table
-    from metasiam.reports.rendering import to_rich
+    from metasiam.reports.rendering import print_table
+    from metasiam.reports.style import save_figure
     from metasiam.runs import write_text
 
     points = [SweepPoint(run.method, run.seen, run.held_out, run.evaluation) for run in swept]
     figure = out / "sweep.svg"
-    sweep_figure(points).savefig(figure)
+    save_figure(sweep_figure(points), figure)
     rows = [
         {"method": run.method, "seen": run.seen, "held_out": run.held_out, "run": run.run.path.name,
          "evaluation": run.evaluation}
@@ -151,5 +162,5 @@ def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> Non
         figure,
         write_text(out / "results.json", json.dumps({"schema": 1, "runs": rows}, indent=1, ensure_ascii=False) + "\n"),
     ]
-    console.print(to_rich(sweep_table(points)))
+    print_table(console, sweep_table(points))
     print_written(console, written)

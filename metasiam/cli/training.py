@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -116,9 +117,10 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     from metasiam.session import TrainingStopped, train
 
     console = Console()
+    o.check_checkpoint_every(run.checkpoint_every)
     preset_data, preset_method = preset_options(run.preset, method)
     if run.resume is not None:
-        options, data, settings = dict(given), *_resumed(run, given, data)
+        options, data, settings = dict(given), *_resumed(method, run, given, data)
     else:
         options, data = preset_method | given, data.with_defaults(preset_data)
         check_start(run.preset, method, options)
@@ -149,17 +151,24 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         except TrainingStopped as stopped:
             shown.say(
                 f"saved at iteration {stopped.iteration} in {stopped.run.path}\n"
-                f"next: metasiam {method} --resume {stopped.run.path}"
+                f"next: metasiam {method} --resume {shlex.quote(str(stopped.run.path))}"
             )
             raise typer.Exit(130) from stopped
         if not speaks:
             return
-        evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
+        try:
+            evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
+        except KeyboardInterrupt:
+            again = f"metasiam {method} --resume {shlex.quote(str(trained.path))}"
+            shown.say(f"trained and saved in {trained.path}, not measured yet\nnext: {again}")
+            raise
     written = write_evaluation(trained, evaluation, domains)
     print_evaluation(console, evaluation, written)
 
 
-def _resumed(run: RunOptions, given: dict[str, Any], data: DataOptions) -> tuple[DataOptions, ProtocolSettings]:
+def _resumed(
+    method: str, run: RunOptions, given: dict[str, Any], data: DataOptions
+) -> tuple[DataOptions, ProtocolSettings]:
     """Return the data and the evaluation of the run to go on with; only where the data lies may have changed."""
     from metasiam.cli.evaluating import settings_from
     from metasiam.runs import open_run
@@ -169,6 +178,7 @@ def _resumed(run: RunOptions, given: dict[str, Any], data: DataOptions) -> tuple
     o.refuse(refused, "--resume takes the data, the split and the options of the run")
     assert run.resume is not None
     earlier = open_run(run.resume)
+    o.check_method(earlier, method)
     stored = DataOptions.of_run(earlier)
     measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
     settings = settings_from(run, given.get("seed"), earlier=measured)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet
-from metasiam.data.sources import load_domains
+from metasiam.data.sources import SOURCES, load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
@@ -35,7 +35,7 @@ class BackgroundChoice:
 
 
 def of_run(weights: Path) -> BackgroundChoice | None:
-    """Return the domains that a run trained or chose with, or None for weights without a run around them.
+    """Return the domains that a run trained or chose with; None for weights without a run, or one on listed pairs.
 
     Domains that the run held out are left out: they may be the very ones that a person wants recognised.
     """
@@ -45,12 +45,18 @@ def of_run(weights: Path) -> BackgroundChoice | None:
     config = open_run(folder).config
     stored = config.get("data", {}).get("options") or {}
     split = config.get("split", {})
-    if "data" not in stored:
+    if not _has_domains(str(stored.get("data", ""))):
         return None
     kept = ("data_dir", "image_size", "skip_unreadable")
     options = {name: stored[name] for name in kept if stored.get(name) is not None}
     domains = tuple(split.get("seen", ())) + tuple(split.get("validation", ()))
     return BackgroundChoice(str(stored["data"]), options, domains or None)
+
+
+def _has_domains(data: str) -> bool:
+    """Tell whether a ``--data`` name is a source of domains; labelled pairs alone (``pairs:FILE.csv``) are none."""
+    name, _, path = data.partition(":")
+    return name in SOURCES and SOURCES[name].takes_path == bool(path)
 
 
 def _is_foreign(config: Path) -> bool:

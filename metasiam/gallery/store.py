@@ -177,6 +177,8 @@ def load_gallery(path: Path) -> Gallery:
     Raises:
         MetaSiamError: if it is missing, damaged, no gallery, or of a newer MetaSiam.
     """
+    if path.is_dir():
+        raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
     if not path.is_file():
         raise MetaSiamError(f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {path}")
     try:

@@ -83,7 +83,8 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
 
 def _lines(file: Path) -> Iterable[NamedPair]:
     if not file.is_file():
-        raise MetaSiamError(f"{file} does not exist. Give --data pairs:FILE.csv with the columns path_a,path_b,same.")
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise MetaSiamError(f"{file} {what}. Give --data pairs:FILE.csv with the columns path_a,path_b,same.")
     with open(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text)
         try:
