@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+import statistics
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import t
 
 from benchmarks.harness import RESULTS
 
@@ -121,7 +124,30 @@ def training_loss(result: dict[str, Any]) -> str:
         for name, found in sides.items()
     ]
     said = f"Mean loss of the last tenth of {settings['loss_steps']} steps of 3 × {settings['batch']} images.\n\n"
-    return said + table(["", "side", "mean loss", "each seed's", "held-out triplets (%)"], rows)
+    text = said + table(["", "side", "mean loss", "each seed's", "held-out triplets (%)"], rows)
+    gaps = [
+        [
+            arch,
+            f"ours − {name}",
+            gap(ours["by_seed"], other["by_seed"], 4),
+            gap(ours["held_out_triplets"], other["held_out_triplets"], 1),
+        ]
+        for arch, sides in result["results"].items()
+        for name, other in sides.items()
+        if name != "ours" and len((ours := sides["ours"])["by_seed"]) > 2 and "held_out_triplets" in other
+    ]
+    if not gaps:
+        return text
+    head = ["", "difference, seed by seed [95 %, Student's t]", "mean loss", "held-out triplets (points)"]
+    return text + "\n" + table(head, gaps)
+
+
+def gap(first: list[float], second: list[float], digits: int) -> str:
+    """Return the mean of paired differences with its 95 % interval by Student's t."""
+    found = [a - b for a, b in zip(first, second, strict=True)]
+    half = float(t.ppf(0.975, len(found) - 1)) * statistics.stdev(found) / len(found) ** 0.5
+    mean = statistics.mean(found)
+    return f"{mean:+.{digits}f} [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]"
 
 
 def overhead(result: dict[str, Any]) -> str:
@@ -260,9 +286,9 @@ Against three separate fp32 forward passes with a `DataLoader` for each domain (
     "training_loss": """### Does it learn as much?
 
 The losses of the two sides are not the same quantity: with three forward passes BatchNorm normalises anchors, positives
-and negatives each by themselves, with one they share their statistics. So today's command trains the straightforward
-loop a second time with one forward pass, and has each embedder, with its running statistics, answer triplets of the ten
-held-out domains (their training images, negatives of seen domains); a file from before that lacks both.
+and negatives each by themselves, with one they share their statistics. So the command trains the straightforward loop a
+second time with one forward pass, whose loss is the one to compare with, and has each embedder, with its running
+statistics, answer triplets of the ten held-out domains (their training images, negatives of seen domains).
 
 """,
     "overhead": """## Overhead of an iteration
