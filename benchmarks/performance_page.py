@@ -287,8 +287,9 @@ Against three separate fp32 forward passes with a `DataLoader` for each domain (
 
 The losses of the two sides are not the same quantity: with three forward passes BatchNorm normalises anchors, positives
 and negatives each by themselves, with one they share their statistics. So the command trains the straightforward loop a
-second time with one forward pass, whose loss is the one to compare with, and has each embedder, with its running
-statistics, answer triplets of the ten held-out domains (their training images, negatives of seen domains).
+second time with one forward pass, whose loss is the one to compare with (the same within noise where the interval of
+the difference holds zero), and has each embedder, with its running statistics, answer triplets of the ten held-out
+domains (their training images, negatives of seen domains).
 
 """,
     "overhead": """## Overhead of an iteration

@@ -7,6 +7,7 @@ step), each in its own process; only one of them works at a time. Ours is what `
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import statistics
@@ -203,7 +204,8 @@ def final_losses(arguments: Any, arch: str) -> None:
             }
             for name in LEARNERS
         }
-        save("training_loss", arguments, {arch: result})
+        made = argparse.Namespace(**vars(arguments) | {"loss_seeds": len(losses["ours"])})
+        save("training_loss", made, {arch: result})
 
 
 def main() -> None:
