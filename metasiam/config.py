@@ -309,6 +309,11 @@ class SiameseConfig(TrainingConfig):
         require(0 < self.validation <= 0.5, f"--validation must be above 0 and at most 0.5, not {self.validation}.")
         require(self.difference_weight >= 0, f"--difference-weight must not be negative, not {self.difference_weight}.")
         one_of("--solver", self.solver, ("gradient", "svm"))
+        one_of("--head", self.head, ("l1", "features", "cosine", "euclidean"))
+        require(
+            self.solver != "svm" or self.head in ("l1", "features"),
+            f"--solver svm needs a head that is one linear unit, not {self.head}. Use --head features or l1.",
+        )
         require(self.penalty > 0, f"--penalty must be positive, not {self.penalty}. Try --penalty 1.")
         require(2 <= self.folds <= 20, f"--folds must be from 2 to 20, not {self.folds}.")
         require(0 <= self.momentum < 1, f"--momentum must be from 0 to below 1, not {self.momentum}.")

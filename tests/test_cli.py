@@ -329,11 +329,21 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
         (["--checkpoint-every", "nan"], "--checkpoint-every must not be negative, not nan"),
         (["--checkpoint-every", "-1"], "--checkpoint-every must not be negative, not -1"),
         (["--pairs", "2000000"], "--pairs 2000000 is more than 1000000"),
+        (["--epochs", "2"], "--epochs and --iterations both say how long. Give one of them."),
+        (["--split", "/etc/hostname"], "Use cifar-fs, fc100, omniglot-vinyals, or a JSON file"),
     ],
 )
 def test_bad_options_get_one_clear_line_and_write_nothing(arguments, capsys, extra, text):
     assert text in complaint(capsys, [*TRIPLET, *arguments, "--out", "run", *extra])
     assert not Path("run").exists()
+
+
+def test_epochs_win_over_a_presets_iterations(arguments):
+    quick = ["triplet", "--preset", "quick", *arguments, "--epochs", "1", "--out", "run", "--adapt-shots", "0"]
+    assert run(quick) == 0
+    config = json.loads(Path("run/config.json").read_text())
+    assert (config["options"]["epochs"], config["options"]["iterations"]) == (1, None)
+    assert config["total_iterations"] < 18
 
 
 def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures_it(arguments, capsys, monkeypatch):

@@ -203,6 +203,17 @@ def test_a_stop_in_the_middle_of_a_task_leaves_no_trace(learner):
     assert torch.equal(weight(reptile), before["slow"]["weights"][0])
 
 
+def test_nor_in_the_counts_of_batches(learner):
+    reptile = learner(linear=False)
+    reptile.iterate(0, never)
+    before = reptile.state()["counters"]
+    asked = iter([False, True])
+    with pytest.raises(StopRequested):
+        reptile.iterate(1, lambda: next(asked))
+    assert before
+    assert all(torch.equal(a, b) for a, b in zip(before, reptile.state()["counters"], strict=True))
+
+
 @pytest.mark.parametrize("loss", ["cosine", "euclidean", "contrastive", "softmax", "mined-semihard", "supcon"])
 def test_any_of_the_triplet_losses_works_inside(learner, loss):
     reptile = learner(loss=loss, meta_step=1.0, linear=False)

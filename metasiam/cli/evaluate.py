@@ -107,6 +107,13 @@ def command(
             embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size, **overrides)
         embedder = embedder.to(choose_device(device or "auto"))
         evaluation = evaluate(embedder, info, domains, parts, settings, report=shown.update)
+        measured = evaluation.data.get("held_out", {}).get("episodes", {})
+        for ways, shots in settings.episode_kinds if episodes is not None else ():
+            if f"{ways}-way {shots}-shot" not in measured:
+                shown.say(
+                    f"note: {ways}-way {shots}-shot episodes are left out: they need {ways} held-out domains with at "
+                    f"least {shots + 1} test images each"
+                )
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
     folder.mkdir(parents=True, exist_ok=True)
     print_evaluation(console, evaluation, write_evaluation(Run(folder, config), evaluation, domains))

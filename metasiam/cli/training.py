@@ -123,6 +123,10 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         options, data, settings = dict(given), *_resumed(method, run, given, data)
     else:
         options, data = preset_method | given, data.with_defaults(preset_data)
+        if "epochs" in given:  # a preset's iterations give way
+            if "iterations" in given:
+                raise MetaSiamError("--epochs and --iterations both say how long. Give one of them.")
+            options["iterations"] = None
         check_start(run.preset, method, options)
         settings = settings_from(run, given.get("seed"))
         if run.out is not None:

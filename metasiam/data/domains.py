@@ -312,13 +312,14 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
         if not whole.validation:
             raise MetaSiamError(f"--split {split}: {name} has no validation classes. Add --validation N.")
         return Split(whole.seen, (), whole.validation, str(split))
-    packaged = Path(__file__).parent / "splits" / f"{split}.json"
-    path = packaged if packaged.is_file() else Path(split)
+    folder = Path(__file__).parent / "splits"
+    packaged = {path.stem: path for path in folder.glob("*.json")}
+    path = packaged.get(str(split), Path(split))
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
         parts = [[str(name) for name in listed[key]] for key in ("train", "validation", "test")]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        known = ", ".join(sorted(p.stem for p in packaged.parent.glob("*.json")))
+        known = ", ".join(sorted(packaged))
         reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise MetaSiamError(
             f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "

@@ -115,7 +115,10 @@ def _draw_tasks(domains: DomainSet, split: Split, settings: ProtocolSettings) ->
         own, negatives = _pool(domains, tested, "test"), _pool(domains, others, "test")
         if int(own.counts.min()) < 2:
             name = domains.names[int(own.domains[int(own.counts.argmin())])]
-            raise MetaSiamError(f"domain '{name}' has a single test image and so no pair. Add images or remove it.")
+            raise MetaSiamError(
+                f"domain '{name}' has a single test image and so no pair. Remove it, or add images: of folders without "
+                "train/ and test/, one image in five is kept for the test, so a domain needs eight or more."
+            )
         for domain in own.domains.tolist():
             anchors = own.only([domain])
             pairs = draw_pairs(

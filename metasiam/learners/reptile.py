@@ -89,6 +89,7 @@ class Reptile:
         """Learn this iteration's tasks from the slow weights, then interpolate; return the mean inner loss."""
         for tensors in self._change.values():
             zero_(tensors)
+        counted = snapshot(self._counters)
         loss = torch.zeros((), device=self.context.device)
         stopped = False
         for slot in self.processes.share(self.tasks_per_iteration):
@@ -103,6 +104,7 @@ class Reptile:
         # Whether to stop is agreed on before anything is interpolated: all processes, or none, finish the iteration.
         if self.processes.any(stopped):
             self._restore_slow()
+            restore_(self._counters, counted)
             raise StopRequested
         self.processes.sum_([loss], *self._change.values())
         self._interpolate(iteration)
