@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -53,6 +54,20 @@ class Run:
         own = self.config.get("total_iterations", 0) * self.config.get("images_per_iteration", 0)
         return int(own + self.config.get("initial_images", 0))
 
+    def check_method(self, method: str) -> None:
+        """Raise unless it is to be gone on with by the method that began it.
+
+        Raises:
+            MetaSiamError: naming the method and the command that goes on with it.
+        """
+        if self.method == method:
+            return
+        whole = self.path if self.method in ("reptile", "triplet", "siamese") else self.path.parent
+        command = self.method if whole == self.path else "compare"  # the others are trained by comparisons alone
+        raise MetaSiamError(
+            f"{self.path} was trained with {self.method}. Use metasiam {command} --resume {shlex.quote(str(whole))}."
+        )
+
     def options_to_resume(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that it goes on with: its own.
 
@@ -63,10 +78,7 @@ class Run:
         Raises:
             MetaSiamError: if it is another method's, or was begun with another value.
         """
-        if self.method != method:
-            raise MetaSiamError(
-                f"{self.path} was trained with {self.method}. Use metasiam {self.method} --resume {self.path}."
-            )
+        self.check_method(method)
         saved: dict[str, Any] = self.config["options"]
         for name, value in given.items():
             if saved.get(name) != value:

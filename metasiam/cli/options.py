@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
-
-if TYPE_CHECKING:
-    from metasiam.runs import Run
 
 
 def _option(*names: str, text: str, panel: str, default: object = None, **more: Any) -> Any:
@@ -303,21 +299,6 @@ def check_checkpoint_every(seconds: float) -> None:
     """
     if not seconds >= 0:
         raise MetaSiamError(f"--checkpoint-every must not be negative, not {seconds}. Try --checkpoint-every 60.")
-
-
-def check_method(run: Run, method: str) -> None:
-    """Raise unless a run is to be gone on with by the method that began it.
-
-    Raises:
-        MetaSiamError: naming the method and the command that goes on with it.
-    """
-    if run.method == method:
-        return
-    whole = run.path if run.method in ("reptile", "triplet", "siamese") else run.path.parent
-    command = run.method if whole == run.path else "compare"  # the others are trained by comparisons alone
-    raise MetaSiamError(
-        f"{run.path} was trained with {run.method}. Use metasiam {command} --resume {shlex.quote(str(whole))}."
-    )
 
 
 def refuse(options: Iterable[str], reason: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from metasiam.cli.options import check_checkpoint_every, check_method
+from metasiam.cli.options import check_checkpoint_every
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
 from metasiam.errors import MetaSiamError
@@ -68,7 +68,7 @@ class PairOptions:
         Raises:
             MetaSiamError: if it was not trained on pairs, or from Python.
         """
-        check_method(run, "siamese")
+        run.check_method("siamese")
         return PairOptions.stored_in(run.path, run.config)
 
     @staticmethod

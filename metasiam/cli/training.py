@@ -182,7 +182,7 @@ def _resumed(
     o.refuse(refused, "--resume takes the data, the split and the options of the run")
     assert run.resume is not None
     earlier = open_run(run.resume)
-    o.check_method(earlier, method)
+    earlier.check_method(method)
     stored = DataOptions.of_run(earlier)
     measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
     settings = settings_from(run, given.get("seed"), earlier=measured)
