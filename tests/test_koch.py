@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from metasiam.config import SiameseConfig
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.models.koch import KOCH_NETWORKS, KochNetwork, initialise_as_in_paper, koch_name
@@ -117,6 +118,11 @@ def test_heads_compute_what_they_say() -> None:
         seen += [abs(float(u[d] - v[d])) * features.difference_weight * 3**0.5 for d in range(3)]
         by_hand = features.output.bias + sum(w * x for w, x in zip(features.output.weight[0], seen, strict=True))
         assert float(features(a, b)[p]) == pytest.approx(float(by_hand), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", PAIR_HEADS)
+def test_every_head_can_be_asked_for(name: str) -> None:
+    assert SiameseConfig(head=name).head == name
 
 
 def test_an_unknown_head_is_refused() -> None:

@@ -62,6 +62,10 @@ def command(
     new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
     opened = load_gallery(gallery) if new is None else None
     if not paths and not remove:
+        if out is not None:
+            raise MetaSiamError(
+                f"--out {out} takes a changed gallery, and nothing is to change. Give pictures, or --remove."
+            )
         if opened is None:
             raise MetaSiamError(
                 f"{gallery} does not exist yet. Give a folder with DIR/<name>/*.jpg, and --weights RUN."
