@@ -2,6 +2,7 @@
 
 python examples/train_and_compare.py                              # the embedded glyphs, a minute or two
 python examples/train_and_compare.py --data folder:photos --images 500000
+python examples/train_and_compare.py --seeds 0 1 2                # each trained three times
 """
 
 import argparse
@@ -18,25 +19,29 @@ def main() -> None:
     parser.add_argument("--data", default="glyphs")
     parser.add_argument("--images", type=int, default=38_400, help="budget of each method")
     parser.add_argument("--pairs", type=int, default=2000, help="test pairs of each held-out domain")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="train each method once for each")
     parser.add_argument("--out", type=Path, default=Path("runs/example"))
     arguments = parser.parse_args()
 
     domains = ms.load_domains(arguments.data)
     split = ms.split_domains(domains, held_out=10, validation=10)
-    common = {"arch": "resnet8", "loss": "softmax", "batch_size": 64, "lr": 0.01, "seed": 0}
+    common = {"arch": "resnet8", "loss": "softmax", "batch_size": 64, "lr": 0.01}
     methods = {
         "triplet": common | {"schedule": "onecycle"},
         "reptile": common | {"inner_epochs": 10, "ways": 10, "meta_step": 1.0},
     }
     runs = {
-        name: ms.train(
-            name,
-            domains,
-            split,
-            out=arguments.out / name,
-            overwrite=True,
-            **options_for_budget(name, options, arguments.images),
-        )
+        name: [
+            ms.train(
+                name,
+                domains,
+                split,
+                out=arguments.out / f"{name}-seed-{seed}",
+                overwrite=True,
+                **options_for_budget(name, options | {"seed": seed}, arguments.images),
+            )
+            for seed in arguments.seeds
+        ]
         for name, options in methods.items()
     }
     settings = ms.ProtocolSettings(shots=(0, 5, "all"), pairs=arguments.pairs, adapt_steps=10)

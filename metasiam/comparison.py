@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from metasiam.config import config_from
@@ -17,6 +16,7 @@ from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import Evaluation
 from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.evaluation.trainings import check_poolable, pool
 from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.models.files import load_embedder
@@ -30,7 +30,8 @@ class Comparison:
     """What a comparison found.
 
     Attributes:
-        data: the dict of ``compare.json``.
+        data: the dict of ``compare.json``; its ``trainings`` are the evaluations behind the means of methods that were
+            trained several times.
         evaluations: each method's evaluation, with the answers behind its numbers.
     """
 
@@ -39,7 +40,7 @@ class Comparison:
 
 
 def compare(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, Run | Sequence[Run]],
     domains: DomainSet,
     split: Split,
     settings: ProtocolSettings | None = None,
@@ -52,7 +53,9 @@ def compare(
     """Evaluate trained runs on identical draws and compare them pair by pair.
 
     Args:
-        runs: by the name that the report gives them; all trained on this split of these domains.
+        runs: by the name that the report gives them; all trained on this split of these domains. Several runs of one
+            name are trainings of one method, as with other seeds: their means are compared, and the intervals hold the
+            chance of training.
         domains: the data.
         split: seen, validation and held-out domains.
         settings: what to measure; default ``ProtocolSettings()``.
@@ -65,28 +68,43 @@ def compare(
         MetaSiamError: if the runs do not belong together.
     """
     settings = settings if settings is not None else ProtocolSettings()
-    check_comparable(runs.values(), domains, split)
+    trainings = {name: [given] if isinstance(given, Run) else list(given) for name, given in runs.items()}
+    check_comparable((run for listed in trainings.values() for run in listed), domains, split)
+    if any(len(listed) > 1 for listed in trainings.values()):
+        check_poolable(settings)
     draws = draws if draws is not None else draw_protocol(domains, split, settings)
-    evaluations: dict[str, Evaluation] = {}
-    for name, run in runs.items():
+    each: dict[str, list[Evaluation]] = {}
+    for name, listed in trainings.items():
+        for number, run in enumerate(listed, 1):
+            who = name if len(listed) == 1 else f"{name}, training {number} of {len(listed)}"
 
-        def say(what: str, done: int, total: int, name: str = name) -> None:
-            report(f"{name}: {what}", done, total)
+            def say(what: str, done: int, total: int, who: str = who) -> None:
+                report(f"{who}: {what}", done, total)
 
-        embedder, info = load_embedder(run.path)
-        embedder = embedder.to(choose_device(device))
-        evaluations[name] = evaluate(embedder, info, domains, split, settings, draws=draws, report=say)
-    data = {
+            embedder, info = load_embedder(run.path)
+            embedder = embedder.to(choose_device(device))
+            found = evaluate(embedder, info, domains, split, settings, draws=draws, report=say)
+            each.setdefault(name, []).append(found)
+    evaluations = {name: pool(listed, settings) for name, listed in each.items()}
+    data: dict[str, Any] = {
         "schema": 1,
-        "budget": {**(budget or {}), **_budget_of(runs)},
+        "budget": {**(budget or {}), **_budget_of(trainings)},
         "methods": {name: evaluation.data for name, evaluation in evaluations.items()},
         "paired": compare_evaluations(evaluations, resamples=settings.bootstrap, seed=settings.seed),
     }
-    return Comparison(data, evaluations)
+    several = {
+        name: [
+            {"run": run.path.name, "seed": run.config["options"].get("seed"), "evaluation": one.data}
+            for run, one in zip(listed, each[name], strict=True)
+        ]
+        for name, listed in trainings.items()
+        if len(listed) > 1
+    }
+    return Comparison(data | ({"trainings": several} if several else {}), evaluations)
 
 
-def _budget_of(runs: Mapping[str, Run]) -> dict[str, Any]:
-    images = {name: run.images for name, run in runs.items()}
+def _budget_of(trainings: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
+    images = {name: max(run.images for run in listed) for name, listed in trainings.items()}
     equal = len(set(images.values())) == 1
     return {"images": next(iter(images.values()))} if equal else {"images_by_method": images}
 
@@ -203,22 +221,3 @@ def images_in(
         seconds.append(time.perf_counter() - start)
     rate = math.prod(shape) / sorted(seconds)[len(seconds) // 2]
     return max(int(rate * minutes * 60), math.prod(shape))
-
-
-def run_names(runs: Iterable[Run]) -> dict[str, Run]:
-    """Name runs for a report: by method where that tells them apart, else by folder.
-
-    Raises:
-        MetaSiamError: if a run is given twice.
-    """
-    listed = list(runs)
-    paths = [run.path.resolve() for run in listed]
-    if len(set(paths)) < len(paths):
-        raise MetaSiamError("the same run is given twice. Give each once.")
-    methods = [run.method for run in listed]
-    if len(set(methods)) == len(methods):
-        return dict(zip(methods, listed, strict=True))
-    names = [Path(path).name for path in paths]
-    if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.name}" for path in paths]
-    return dict(zip(names, listed, strict=True))

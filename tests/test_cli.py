@@ -17,7 +17,10 @@ from metasiam import EmbedderInfo, build_embedder, save_embedder
 from metasiam.cli import run
 from metasiam.cli.presets import preset_options
 from metasiam.config import config_from
+from metasiam.errors import MetaSiamError
+from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
+from metasiam.runs import Run, create_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
          "--held-out", "3", "--validation", "2", "--pairs", "40"]  # fmt: skip
@@ -116,6 +119,66 @@ def test_compare_trains_both_methods_under_one_budget_and_writes_the_report(argu
     more = json.loads(Path("more/compare.json").read_text())["methods"]["reptile"]
     assert more["protocol"]["threshold"] == 0.3
     assert more["reference_protocol"]
+
+
+def test_compare_trains_each_method_with_several_seeds_and_compares_their_means(arguments, capsys):
+    command = ["compare", "--methods", "triplet,reptile", "--budget-images", "144", "--set", "reptile.inner_epochs=2",
+               *arguments, "--adapt-shots", "0", "--seeds", "3,1", "--out", "both"]  # fmt: skip
+    assert "names a seed twice" in complaint(capsys, [*command[:-3], "0,0", "--out", "both"])
+    assert "--seeds one is no list" in complaint(capsys, [*command[:-3], "one", "--out", "both"])
+    assert "one training at a time" in complaint(capsys, [*command, "--protocol", "reference"])
+    assert not Path("both").exists()
+    assert run(command) == 0
+    words = "Every method was trained two times (seeds 3, 1)"
+    assert words in " ".join(capsys.readouterr().out.split())
+    report = json.loads(Path("both/compare.json").read_text())
+    assert set(report["methods"]) == {"triplet", "reptile"}
+    for method, listed in report["trainings"].items():
+        assert [one["seed"] for one in listed] == [3, 1]
+        means = []
+        for one in listed:
+            assert one["run"] == f"{method}-seed-{one['seed']}"
+            assert json.loads(Path(f"both/{one['run']}/config.json").read_text())["options"]["seed"] == one["seed"]
+            assert json.loads(Path(f"both/{one['run']}/evaluation.json").read_text()) == one["evaluation"]
+            means.append(one["evaluation"]["held_out"]["closed"]["0"]["triplet_accuracy"]["mean"])
+        mean = report["methods"][method]["held_out"]["closed"]["0"]["triplet_accuracy"]
+        assert mean["mean"] == pytest.approx(sum(means) / 2)
+        assert listed[0]["evaluation"] != listed[1]["evaluation"]
+    assert words in Path("both/compare.md").read_text()
+    assert words in Path("both/report.html").read_text()
+    # The same runs, given in any order, are known as two trainings of each method.
+    runs = [f"both/{name}" for name in ("reptile-seed-1", "triplet-seed-3", "reptile-seed-3", "triplet-seed-1")]
+    assert run(["compare", *runs, "--out", "again", "--pairs", "40", "--adapt-shots", "0"]) == 0
+    again = json.loads(Path("again/compare.json").read_text())
+    assert [one["seed"] for one in again["trainings"]["reptile"]] == [1, 3]
+    assert {row["a"] for row in again["paired"]} == {"reptile"}
+    for row, known in zip(again["paired"], report["paired"], strict=True):
+        assert row["difference"] == pytest.approx(-known["difference"])
+    capsys.readouterr()
+    assert "Leave --seeds out" in complaint(capsys, ["compare", "--resume", "both", "--seeds", "0"])
+    assert run(["compare", "--resume", "both"]) == 0
+    assert json.loads(Path("both/compare.json").read_text()) == report
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_methods_trainings(tmp_path):
+    def begun(name: str, seed: int, **options) -> Run:
+        own = {"method": "triplet", "lr": 0.1, "init": None, "device": "cpu", "seed": seed} | options
+        config = {"options": own, "total_iterations": 10, "images_per_iteration": 6}
+        return create_run(tmp_path / name, config)
+
+    first, again, other = begun("slow 1", 1), begun("slow 2", 2, device="cuda"), begun("fast-seed-1", 1, lr=0.2)
+    same = begun("slow 3", 1)  # the very same training once more: it says nothing about chance
+    assert methods_of([first, other, again]) == {
+        "slow": [first, again],
+        "fast-seed-1": [other],
+    }
+    assert methods_of([first, again]) == {"slow 1": [first], "slow 2": [again]}  # how far apart are they?
+    assert methods_of([first, other, same]) == {"slow 1": [first], "fast-seed-1": [other], "slow 3": [same]}
+    # Second stages of first stages that differ in their seeds alone, likewise.
+    later = [begun(f"later {run.path.name}", 0, init=str(run.path)) for run in (first, again)]
+    assert methods_of([*later, first]) == {"later slow": later, "slow 1": [first]}
+    with pytest.raises(MetaSiamError, match="given twice"):
+        methods_of([first, first])
 
 
 def test_options_of_one_method_are_read_by_their_type(arguments, capsys):

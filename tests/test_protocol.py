@@ -23,6 +23,7 @@ from metasiam.evaluation.result import METRIC_NAMES, THRESHOLD_KINDS, Evaluation
 from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
+from metasiam.evaluation.trainings import pool
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo
 
@@ -440,3 +441,82 @@ def test_evaluations_of_different_draws_are_not_compared(
     other = evaluate(embedder, INFO, domains, split, replace(QUICK, seed=1))
     with pytest.raises(MetaSiamError, match="not tested on the same pairs"):
         compare_evaluations({"a": evaluation, "b": other})
+
+
+@pytest.fixture(scope="module")
+def trainings(embedder: nn.Module, domains: DomainSet, split: Split) -> list[Evaluation]:
+    """One embedder, and two copies of it whose weights differ a little, on the same draws."""
+    settings = replace(QUICK, curve_steps=(0, 1))
+    found = []
+    for seed in range(3):
+        other = copy.deepcopy(embedder)
+        with torch.no_grad():
+            for parameter in other.parameters():
+                parameter += (
+                    0.3
+                    * seed
+                    * parameter.std()
+                    * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed))
+                )
+        found.append(evaluate(other, INFO, domains, split, settings))
+    return found
+
+
+def test_several_trainings_become_one_evaluation_of_their_means(trainings: list[Evaluation]) -> None:
+    settings = replace(QUICK, curve_steps=(0, 1))
+    pooled = pool(trainings, settings)
+    every = [each.data["held_out"] for each in trainings]
+    assert pooled.data["held_out"].keys() == every[0].keys()
+    for regime in ("closed", "antidomain"):
+        for shots, metrics in pooled.data["held_out"][regime].items():
+            assert metrics.keys() == every[0][regime][shots].keys()
+            means = [one[regime][shots]["triplet_accuracy"]["mean"] for one in every]
+            found = metrics["triplet_accuracy"]
+            assert found["mean"] == pytest.approx(sum(means) / 3)
+            assert found["n"] == every[0][regime][shots]["triplet_accuracy"]["n"]
+            assert found["ci95"][0] <= min(found["mean"], 100) <= found["ci95"][1]
+    for row, *others in zip(pooled.data["held_out"]["tasks"], *(one["tasks"] for one in every), strict=True):
+        assert row["task"] == others[0]["task"]
+        for column in ("auc", "threshold"):
+            assert row[column] == pytest.approx(sum(other[column] for other in others) / 3)
+        means = [other["pair_accuracy_calibrated"]["mean"] for other in others]
+        assert row["pair_accuracy_calibrated"]["mean"] == pytest.approx(sum(means) / 3)
+    for name, mean in pooled.data["held_out"]["episodes"].items():
+        assert mean["mean"] == pytest.approx(sum(one["episodes"][name]["mean"] for one in every) / 3)
+    for shots, points in pooled.data["held_out"]["adaptation_steps"].items():
+        for place, point in enumerate(points):
+            means = [one["adaptation_steps"][shots][place]["triplet_accuracy"]["mean"] for one in every]
+            assert point["triplet_accuracy"]["mean"] == pytest.approx(sum(means) / 3)
+    assert "pairs" in pooled.data["protocol"]
+    assert "global_threshold" not in pooled.data["protocol"]  # each training has its own
+    assert pool(trainings[:1], settings) is trainings[0]
+    # What was adapted is scored domain by domain, what was not regime by regime: the order is each training's own.
+    other = replace(trainings[1], results=trainings[1].results[::-1])
+    assert pool([trainings[0], other, trainings[2]], settings).data == pooled.data
+
+
+def test_trainings_of_two_methods_are_compared_by_their_means(trainings: list[Evaluation]) -> None:
+    settings = replace(QUICK, curve_steps=(0, 1))
+    both = {"a": pool(trainings, settings), "b": trainings[0]}
+    rows = compare_evaluations(both, resamples=200)
+    alone = compare_evaluations({"a": trainings[1], "b": trainings[0]}, resamples=200)
+    assert [(r["regime"], r["shots"], r["metric"]) for r in rows] == [
+        (r["regime"], r["shots"], r["metric"]) for r in alone
+    ]
+    for row in rows:
+        assert "mcnemar_p_value" not in row
+        if row["metric"] == "triplet_accuracy":
+            first, second = (
+                both[name].data["held_out"][row["regime"]][row["shots"]]["triplet_accuracy"]["mean"] for name in "ab"
+            )
+            assert row["difference"] == pytest.approx(first - second)
+
+
+def test_trainings_that_do_not_belong_together_are_not_pooled(
+    trainings: list[Evaluation], embedder: nn.Module, domains: DomainSet, split: Split
+) -> None:
+    other = evaluate(embedder, INFO, domains, split, replace(QUICK, seed=1, curve_steps=(0, 1)))
+    with pytest.raises(MetaSiamError, match="not tested on the same pairs"):
+        pool([trainings[0], other], QUICK)
+    with pytest.raises(MetaSiamError, match="one training at a time"):
+        pool(trainings, replace(QUICK, protocols=("balanced", "reference")))

@@ -14,6 +14,7 @@ from metasiam.evaluation.statistics import (
     bootstrap_mean,
     bootstrap_pairs,
     mcnemar,
+    over_trainings,
     paired_difference,
 )
 from metasiam.evaluation.weighted import roc_auc
@@ -129,6 +130,61 @@ def test_two_equal_methods_differ_significantly_in_about_one_comparison_of_twent
         if not 0.03 < result["p_value"] < 0.07:  # the p-value says the same as the interval
             assert (result["p_value"] < 0.05) == excludes_zero
     assert found / rounds <= 0.075
+
+
+def trained(draw: torch.Generator, *, tasks: torch.Tensor, trainings: int, spread: float) -> torch.Tensor:
+    """Accuracies [S, T]: of tasks, plus the luck of each training, plus what is between the two."""
+    luck = spread * torch.randn(trainings, 1, generator=draw, dtype=torch.float64)
+    return tasks + luck + 0.005 * torch.randn(trainings, len(tasks), generator=draw, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.01, 0.05])
+def test_intervals_over_trainings_cover_the_true_accuracy(spread: float) -> None:
+    """Three trainings on ten tasks; without the trainings' part, intervals are too sure where training is chancy."""
+    draw, rounds, covered, without = generator(11), 500, 0, 0
+    for _ in range(rounds):
+        tasks = 0.8 + 0.04 * torch.randn(10, generator=draw, dtype=torch.float64)
+        values = trained(draw, tasks=tasks, trainings=3, spread=spread)
+        plain = bootstrap_mean(values.mean(0), draw, resamples=300)
+        low, high = over_trainings(plain, values.mean(1))["ci95"]
+        covered += low <= 0.8 <= high
+        without += plain["ci95"][0] <= 0.8 <= plain["ci95"][1]
+    assert covered / rounds >= 0.93
+    assert without / rounds <= 0.7 or spread < 0.05
+
+
+@pytest.mark.parametrize("trainings", [2, 3, 5])
+def test_two_equal_methods_whose_trainings_are_chancy_are_rarely_told_apart(trainings: int) -> None:
+    draw, rounds, found, once = generator(12), 300, 0, 0
+    for _ in range(rounds):
+        tasks = 0.8 + 0.04 * torch.randn(10, generator=draw, dtype=torch.float64)
+        first, second = (trained(draw, tasks=tasks, trainings=trainings, spread=0.01) for _ in range(2))
+        result = paired_difference(list(first.T.unsqueeze(2)), list(second.T.unsqueeze(2)), draw, resamples=300)
+        assert result["difference"] == pytest.approx(float(first.mean() - second.mean()))
+        excludes_zero = result["ci95"][0] > 0 or result["ci95"][1] < 0
+        found += excludes_zero
+        if not 0.03 < result["p_value"] < 0.07:
+            assert (result["p_value"] < 0.05) == excludes_zero
+        single = paired_difference(list(first[0].unsqueeze(1)), list(second[0].unsqueeze(1)), draw, resamples=300)
+        once += single["p_value"] < 0.05
+    assert found / rounds <= 0.075
+    assert once / rounds > 0.5  # one training each: what differs is the luck of training, and looks like the method
+
+
+def test_a_better_method_is_found_over_trainings_too() -> None:
+    draw = generator(13)
+    tasks = 0.8 + 0.04 * torch.randn(10, generator=draw, dtype=torch.float64)
+    first = trained(draw, tasks=tasks + 0.05, trainings=3, spread=0.005)
+    second = trained(draw, tasks=tasks, trainings=4, spread=0.005)  # as many of each are not needed
+    result = paired_difference(list(first.T.unsqueeze(2)), list(second.T.unsqueeze(2)), draw)
+    assert result["ci95"][0] > 0
+    assert result["p_value"] < 0.01
+
+
+def test_one_training_or_none_but_equal_ones_leave_the_interval_as_it_is() -> None:
+    mean = bootstrap_mean(torch.rand(10, generator=generator(14)), generator())
+    assert over_trainings(mean, torch.tensor([0.5])) == mean
+    assert over_trainings(mean, torch.tensor([0.5, 0.5, 0.5])) == mean
 
 
 def test_values_instead_of_answers_can_be_compared_too() -> None:

@@ -52,6 +52,12 @@ def command(
         list[str] | None,
         typer.Option("--set", help="An option of one method, e.g. reptile.meta_step=1.0 (may be repeated)."),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", help="Train each method once for each seed, e.g. 0,1,2: means, with the chance of training."
+        ),
+    ] = None,
     data: o.Data = None,
     data_dir: o.DataDir = None,
     image_size: o.ImageSize = None,
@@ -87,7 +93,9 @@ def command(
     """Compare methods honestly: same data, split, budget, tasks, adaptation images and pairs.
 
     Examples: [bold]metasiam compare --preset quick[/bold] · [bold]metasiam compare runs/a runs/b[/bold] ·
-    [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10[/bold]
+    [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10 --seeds 0,1,2[/bold]
+
+    Finished runs that differ in their seed alone count as trainings of one method.
     """
     from metasiam.cli.evaluating import more_settings, settings_from
     from metasiam.cli.progress import lines
@@ -101,7 +109,9 @@ def command(
         arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, init=init, seed=seed, device=device,
         precision=precision, compile=compile,
     )  # fmt: skip
-    training = o.given(methods=methods, budget_images=budget_images, budget_minutes=budget_minutes, set=set_)
+    training = o.given(
+        methods=methods, budget_images=budget_images, budget_minutes=budget_minutes, set=set_, seeds=seeds
+    )
     if runs:
         o.refuse(
             training
@@ -123,6 +133,7 @@ def command(
         settings = settings_from(wanted, seed, **more)
         plan = _new_plan(names, given, set_ or [], preset, given_data, budget_images, budget_minutes)
         plan["evaluation"] = settings.as_dict()
+        plan |= o.given(seeds=_parse_seeds(seeds, settings))
         folder = _new_folder(out, preset, overwrite=overwrite)
     with lines(console) as shown:
         comparison, trained, domains = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
@@ -140,11 +151,12 @@ def _compare_runs(
     *, overwrite: bool,
 ) -> None:  # fmt: skip
     from metasiam.cli.progress import lines
-    from metasiam.comparison import compare, run_names
+    from metasiam.comparison import compare
+    from metasiam.grouping import methods_of
     from metasiam.runs import open_run
 
-    runs = run_names(open_run(path) for path in paths)
-    first = next(iter(runs.values()))
+    runs = methods_of(open_run(path) for path in paths)
+    first = next(iter(runs.values()))[0]
     folder = _new_folder(out, None, overwrite=overwrite)
     source = data.with_run(first)
     with lines(console) as shown:
@@ -231,6 +243,21 @@ def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, str]:
     return method, option.replace("-", "_"), value.strip()
 
 
+def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | None:
+    """Return the seeds of ``--seeds``; None where it was not given."""
+    from metasiam.cli.evaluating import parse_counts
+    from metasiam.evaluation.trainings import check_poolable
+
+    if text is None:
+        return None
+    seeds = parse_counts("--seeds", text, "0,1,2")
+    if len(set(seeds)) < len(seeds):
+        raise MetaSiamError(f"--seeds {text} names a seed twice: the same training again tells nothing new.")
+    if len(seeds) > 1:
+        check_poolable(settings)
+    return list(seeds)
+
+
 def _saved_plan(folder: Path) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8"))
@@ -243,7 +270,7 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
 
 def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
-) -> tuple[Comparison, dict[str, Run], DomainSet]:
+) -> tuple[Comparison, dict[str, list[Run]], DomainSet]:
     from metasiam.cli.training import DataOptions
     from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
@@ -267,10 +294,13 @@ def _train_and_compare(
     write_text(folder / _PLAN_FILE, json.dumps({**plan, "budget": budget}, indent=1) + "\n")
     again = f"metasiam compare --resume {shlex.quote(str(folder))}"
     runs = {
-        name: train_or_take(
-            name, options, folder / name, domains, split, data, shown,
-            overwrite=overwrite, again=again,
-        )
+        name: [
+            train_or_take(
+                name, options | more, folder / f"{name}{ending}", domains, split, data, shown,
+                overwrite=overwrite, again=again,
+            )
+            for ending, more in _trainings(plan.get("seeds"))
+        ]
         for name, options in methods.items()
     }  # fmt: skip
     device = next(iter(methods.values())).get("device", "auto")
@@ -282,6 +312,11 @@ def _train_and_compare(
         shown.say(f"trained and saved in {folder}, not measured yet\nnext: {again}")
         raise
     return comparison, runs, domains
+
+
+def _trainings(seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:
+    """Return what each training of a method adds to its folder's name and to its options."""
+    return [("", {})] if seeds is None else [(f"-seed-{seed}", {"seed": seed}) for seed in seeds]
 
 
 def _images_in(
@@ -347,19 +382,28 @@ def train_or_take(
         raise typer.Exit(130) from stopped
 
 
-def write(folder: Path, comparison: Comparison, runs: dict[str, Run], domains: DomainSet) -> list[Path]:
+def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:
     """Write the report of a comparison, and each run's own evaluation beside its weights."""
     from metasiam.cli.evaluating import write_evaluation
     from metasiam.reports.extras import extras_of
     from metasiam.reports.files import write_comparison
 
-    histories = {name: history for name, run in runs.items() if (history := run.metrics())}
+    histories = {name: history for name, listed in runs.items() if (history := listed[0].metrics())}
     extras = extras_of(comparison.evaluations, domains, histories=histories)
-    configs = {name: run.config for name, run in runs.items()}
-    for name, run in runs.items():
-        if run.path.parent == folder:
-            write_evaluation(run, comparison.evaluations[name], domains)
-    return write_comparison(folder, comparison.data, settings=configs, extras=extras)
+    for name, listed in runs.items():
+        for run, evaluation in zip(listed, comparison.evaluations[name].each, strict=True):
+            if run.path.parent == folder:
+                write_evaluation(run, evaluation, domains)
+    return write_comparison(
+        folder, comparison.data, settings={name: _config(listed) for name, listed in runs.items()}, extras=extras
+    )
+
+
+def _config(runs: list[Run]) -> dict[str, Any]:
+    """Return the ``config.json`` of a method's trainings: the first's, with the seeds of all."""
+    config = runs[0].config
+    seeds = [run.config["options"].get("seed") for run in runs]
+    return config if len(runs) == 1 else {**config, "options": {**config["options"], "seed": seeds}}
 
 
 def render(console: Console, comparison: Comparison, written: list[Path]) -> None:
@@ -369,6 +413,7 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import method_task_table, task_table
+    from metasiam.reports.trainings import trainings_words
 
     methods = comparison.data["methods"]
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
@@ -378,6 +423,8 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
         if len(methods) > 1:
             print_table(console, method_task_table(methods))
     print_table(console, comparison_table(comparison.data))
+    if words := trainings_words(comparison.data):
+        console.print(words, markup=False, highlight=False)
     if any("reference_protocol" in evaluation for evaluation in methods.values()):
         print_table(console, reference_table(methods))
     print_written(console, written)

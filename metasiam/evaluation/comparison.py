@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from metasiam.errors import MetaSiamError
-from metasiam.evaluation.result import METRIC_NAMES, Evaluation, TaskResult
+from metasiam.evaluation.result import METRIC_NAMES, Evaluation, TaskResult, Trainings, answers_of
 from metasiam.evaluation.statistics import mcnemar, paired_difference
 from metasiam.training.machine import generator_for
 
@@ -20,7 +20,8 @@ def compare_evaluations(
     """Compare every two methods: the rows of ``compare.json``'s ``paired``.
 
     Differences are a − b in the units of ``evaluation.json`` (percentage points; the AUC a fraction), over the
-    held-out tasks; episodes are compared episode by episode. Rows of answers also carry ``mcnemar_p_value``, which
+    held-out tasks; episodes are compared episode by episode. Of several trainings of a method means are compared, and
+    the interval holds the chance of training. Rows of answers of single trainings also carry ``mcnemar_p_value``, which
     speaks of these very pairs and not of new domains.
 
     Args:
@@ -34,9 +35,8 @@ def compare_evaluations(
     rows: list[dict[str, Any]] = []
     for (a, first), (b, second) in combinations(evaluations.items(), 2):
         for regime, shots in _shared_conditions(first, second):
-            left = first.select("held_out", regime, shots)
-            right = second.select("held_out", regime, shots)
-            check_same_draws(left, right, a, b)
+            left, right = _tasks_of(first, regime, shots), _tasks_of(second, regime, shots)
+            check_same_draws([task[0] for task in left], [task[0] for task in right], a, b)
             for metric in METRIC_NAMES:
                 rows.append(
                     {"a": a, "b": b, "regime": regime, "shots": shots, "metric": metric}
@@ -46,7 +46,8 @@ def compare_evaluations(
             if name not in second.episodes:
                 continue
             generator = generator_for("cpu", seed, "paired", name)
-            found = paired_difference([first.episodes[name]], [second.episodes[name]], generator, resamples=resamples)
+            left_episodes, right_episodes = _episodes_of(first, name), _episodes_of(second, name)
+            found = paired_difference([left_episodes], [right_episodes], generator, resamples=resamples)
             named = {"a": a, "b": b, "regime": "episodes", "shots": name, "metric": "accuracy"}
             rows.append(named | _scaled(found, 100))
     return rows
@@ -58,6 +59,16 @@ def _shared_conditions(first: Evaluation, second: Evaluation) -> list[tuple[str,
 
     there = conditions(second)
     return [condition for condition in conditions(first) if condition in there]
+
+
+def _tasks_of(evaluation: Evaluation, regime: str, shots: str) -> list[Trainings]:
+    """Return each held-out task's results, of all trainings."""
+    return list(zip(*(each.select("held_out", regime, shots) for each in evaluation.each), strict=True))
+
+
+def _episodes_of(evaluation: Evaluation, name: str) -> torch.Tensor:
+    """Return the accuracy of every episode, float [S, E] of S trainings."""
+    return torch.stack([each.episodes[name] for each in evaluation.each])
 
 
 def check_same_draws(first: list[TaskResult], second: list[TaskResult], a: str, b: str) -> None:
@@ -79,13 +90,13 @@ def check_same_draws(first: list[TaskResult], second: list[TaskResult], a: str, 
 
 
 def _difference(
-    first: list[TaskResult], second: list[TaskResult], metric: str, resamples: int, seed: int
+    first: list[Trainings], second: list[Trainings], metric: str, resamples: int, seed: int
 ) -> dict[str, Any]:
-    left, right = [task.values(metric) for task in first], [task.values(metric) for task in second]
+    left, right = [answers_of(task, metric) for task in first], [answers_of(task, metric) for task in second]
     generator = generator_for("cpu", seed, "paired", metric)
     found = _scaled(paired_difference(left, right, generator, resamples=resamples), 1 if metric == "auc" else 100)
-    if len(left[0]) > 1:
-        found["mcnemar_p_value"] = mcnemar(torch.cat(left) > 0.5, torch.cat(right) > 0.5)
+    if len(left[0]) == len(right[0]) == 1 and left[0].shape[1] > 1:
+        found["mcnemar_p_value"] = mcnemar(torch.cat(left, 1)[0] > 0.5, torch.cat(right, 1)[0] > 0.5)
     return found
 
 

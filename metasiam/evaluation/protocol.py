@@ -106,7 +106,8 @@ class _Evaluator:
         for shots, chosen in self.plans.items():
             results += self._unadapted(shots, chosen) if chosen.plan.leaves_unadapted else self._adapted(shots, chosen)
         episodes = self._episodes()
-        data = assemble(self._protocol(), results, episodes, self.settings)
+        each = {name: accuracy.unsqueeze(0) for name, accuracy in episodes.items()}
+        data = assemble(self._protocol(), [results], each, self.settings)
         if self.settings.curve_steps and self.draws.shots:
             data["held_out"]["adaptation_steps"] = accuracy_over_steps(
                 self.embedder, self.info, self.domains, self.draws, self.plans, self.settings, report=self.report

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metasiam.evaluation.scored_pairs import ScoredPairs
 from metasiam.evaluation.settings import ProtocolSettings, Regime
-from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_mean
+from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_mean, over_trainings
 from metasiam.evaluation.verification import (
     accept_rate_at,
     equal_error_rate,
@@ -90,39 +90,53 @@ class TaskResult:
             "ece": expected_calibration_error(self.probability, self.same),
         }
 
-    def row(self, resamples: int, seed: int) -> dict[str, Any]:
-        """Return the row of ``held_out.tasks``; intervals are over this task's images."""
 
-        def share(right: Tensor, images: Tensor) -> Mean:
-            generator = generator_for("cpu", seed, "bootstrap", self.regime, self.domain)
-            return as_percent(bootstrap_images(right, images, generator, resamples=resamples))
-
-        return {
-            "task": self.domain,
-            "name": self.name,
-            "regime": self.regime,
-            "shots": self.shots,
-            "triplet_accuracy": share(self.triplets_right, self.triplet_images),
-            "pair_accuracy_fixed": share(self.pairs_right("fixed"), self.pair_images),
-            "pair_accuracy_calibrated": share(self.pairs_right("per_task"), self.pair_images),
-            "threshold": self.thresholds["per_task"],
-            "auc": self._scalars["auc"],
-            "n_pairs": len(self.same),
-        }
+#: One task's results, of one training each: nearly always a single one.
+Trainings = tuple[TaskResult, ...]
 
 
-def metrics_of(results: Sequence[TaskResult], resamples: int, seed: int) -> dict[str, Any]:
+def answers_of(task: Trainings, metric: str) -> Tensor:
+    """Return one of ``METRIC_NAMES`` of every training: float [S, P], [S, T] or [S, 1]."""
+    return torch.stack([result.values(metric) for result in task])
+
+
+def task_row(task: Trainings, resamples: int, seed: int) -> dict[str, Any]:
+    """Return a row of ``held_out.tasks``: means over trainings; intervals are over this task's images."""
+    first = task[0]
+
+    def share(metric: str, images: Tensor) -> Mean:
+        generator = generator_for("cpu", seed, "bootstrap", first.regime, first.domain)
+        answers = answers_of(task, metric)
+        found = bootstrap_images(answers.mean(0), images, generator, resamples=resamples)
+        return as_percent(over_trainings(found, answers.mean(1)))
+
+    return {
+        "task": first.domain,
+        "name": first.name,
+        "regime": first.regime,
+        "shots": first.shots,
+        "triplet_accuracy": share("triplet_accuracy", first.triplet_images),
+        "pair_accuracy_fixed": share("pair_accuracy_fixed", first.pair_images),
+        "pair_accuracy_calibrated": share("pair_accuracy_per_task", first.pair_images),
+        "threshold": sum(result.thresholds["per_task"] for result in task) / len(task),
+        "auc": float(answers_of(task, "auc").mean()),
+        "n_pairs": len(first.same),
+    }
+
+
+def metrics_of(tasks: Sequence[Trainings], resamples: int, seed: int) -> dict[str, Any]:
     """Return METRICS (see DESIGN): means over tasks with intervals; percentages, but for the AUC."""
 
     def mean(metric: str) -> Mean:
         generator = generator_for("cpu", seed, "bootstrap", metric)
-        values = [result.values(metric) for result in results]
-        if len(results) == 1 and len(values[0]) > 1:  # nothing to resample but the one task's images
-            task = results[0]
-            images = task.triplet_images if metric == "triplet_accuracy" else task.pair_images
-            found = bootstrap_images(values[0], images, generator, resamples=resamples)
+        answers = [answers_of(task, metric) for task in tasks]
+        if len(tasks) == 1 and answers[0].shape[1] > 1:  # nothing to resample but the one task's images
+            first = tasks[0][0]
+            images = first.triplet_images if metric == "triplet_accuracy" else first.pair_images
+            found = bootstrap_images(answers[0].mean(0), images, generator, resamples=resamples)
         else:
-            found = bootstrap_mean(torch.stack([v.mean() for v in values]), generator, resamples=resamples)
+            found = bootstrap_mean(torch.stack([each.mean() for each in answers]), generator, resamples=resamples)
+        found = over_trainings(found, torch.stack([each.mean(1) for each in answers]).nanmean(0))
         return found if metric == "auc" else as_percent(found)
 
     return {
@@ -133,36 +147,41 @@ def metrics_of(results: Sequence[TaskResult], resamples: int, seed: int) -> dict
 
 
 def assemble(
-    protocol: dict[str, Any], results: Sequence[TaskResult], episodes: dict[str, Tensor], settings: ProtocolSettings
+    protocol: dict[str, Any],
+    trainings: Sequence[Sequence[TaskResult]],
+    episodes: dict[str, Tensor],
+    settings: ProtocolSettings,
 ) -> dict[str, Any]:
     """Return the dict of ``evaluation.json`` (see DESIGN); what was not measured is left out.
 
     Args:
         protocol: every setting that the numbers depend on.
-        results: all tasks, regimes and numbers of images.
-        episodes: accuracy of every episode, by kind.
+        trainings: of each training all tasks, regimes and numbers of images, in the same order.
+        episodes: accuracy of every episode, float [S, E] of S trainings, by kind.
         settings: seed and bootstrap samples.
     """
     data: dict[str, Any] = {"schema": 1, "protocol": protocol}
-    groups: dict[tuple[str, str, str], list[TaskResult]] = {}
-    for result in results:
-        groups.setdefault((result.part, result.regime, result.shots), []).append(result)
-    for (part, regime, shots), tasks in groups.items():
-        metrics = metrics_of(tasks, settings.bootstrap, settings.seed)
+    tasks: list[Trainings] = list(zip(*trainings, strict=True))
+    groups: dict[tuple[str, str, str], list[Trainings]] = {}
+    for task in tasks:
+        groups.setdefault((task[0].part, task[0].regime, task[0].shots), []).append(task)
+    for (part, regime, shots), group in groups.items():
+        metrics = metrics_of(group, settings.bootstrap, settings.seed)
         data.setdefault(part, {}).setdefault(regime, {})[shots] = metrics
     if episodes:
         data.setdefault("held_out", {})["episodes"] = {
-            name: as_percent(
-                bootstrap_mean(
-                    values, generator_for("cpu", settings.seed, "bootstrap", name), resamples=settings.bootstrap
-                )
-            )
-            for name, values in episodes.items()
+            name: _mean_of_episodes(values, name, settings) for name, values in episodes.items()
         }
-    rows = [result.row(settings.bootstrap, settings.seed) for result in results if result.part == "held_out"]
+    rows = [task_row(task, settings.bootstrap, settings.seed) for task in tasks if task[0].part == "held_out"]
     if rows:
         data["held_out"]["tasks"] = rows
     return data
+
+
+def _mean_of_episodes(values: Tensor, name: str, settings: ProtocolSettings) -> Mean:
+    generator = generator_for("cpu", settings.seed, "bootstrap", name)
+    found = bootstrap_mean(values.mean(0), generator, resamples=settings.bootstrap)
+    return as_percent(over_trainings(found, values.mean(1)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,11 +192,19 @@ class Evaluation:
         data: the dict of ``evaluation.json``.
         results: every task's scores and answers, for paired comparisons, curves and picture examples.
         episodes: accuracy of every episode, float [E], by the name in ``data``.
+        trainings: the evaluations that it is the mean of, where a method was trained several times; ``results`` are
+            then those of all, one training after the other, and ``episodes`` means.
     """
 
     data: dict[str, Any]
     results: tuple[TaskResult, ...] = ()
     episodes: dict[str, Tensor] = field(default_factory=dict)
+    trainings: tuple[Evaluation, ...] = ()
+
+    @property
+    def each(self) -> tuple[Evaluation, ...]:
+        """The evaluation of each training: itself where there was one."""
+        return self.trainings or (self,)
 
     def select(self, part: str, regime: str, shots: str) -> list[TaskResult]:
         """Return the tasks of one part, regime and number of adaptation images, by domain."""

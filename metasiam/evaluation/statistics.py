@@ -3,10 +3,16 @@
 Tasks are what generalises: a new user brings new domains. So the interval of a mean over tasks resamples whole
 tasks, with all their pairs (Davison & Hinkley, 1997, section 3.8, on nested data). Within a single task it resamples
 images, since the thousands of pairs of a task share its hundred images.
+
+A method trained anew with another seed would answer differently too. Where it was trained several times, every training
+meets the same tasks, its numbers are means over the trainings, and their spread widens the intervals: half widths over
+tasks and over trainings are added in quadrature (MOVER: Zou & Donner, 2008), the latter by Student's t. Since what
+trainings and tasks do to each other counts in both, this is a little too wide rather than too narrow.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypedDict
 
@@ -70,10 +76,56 @@ def _interval(values: Tensor, studentised: Tensor, lowest: float) -> list[float]
     """Return the interval of the mean, cut off at ``lowest`` and 1, which fractions or differences cannot leave."""
     if len(values) == 1:
         return [lowest, 1.0]
-    centre, error = float(values.mean()), float(values.std()) / len(values) ** 0.5
-    tails = torch.tensor([1 - (1 - LEVEL) / 2, (1 - LEVEL) / 2], dtype=torch.float64)
+    below, above = _half_widths(values, studentised, LEVEL)
+    centre = float(values.mean())
+    return [max(centre - below, lowest), min(centre + above, 1.0)]
+
+
+def _half_widths(values: Tensor, studentised: Tensor, level: float) -> tuple[float, float]:
+    """Return how far the interval of the mean reaches below and above it."""
+    error = float(values.std()) / len(values) ** 0.5
+    tails = torch.tensor([(1 + level) / 2, (1 - level) / 2], dtype=torch.float64)
     high, low = torch.quantile(studentised, tails).tolist()
-    return [max(centre - high * error, lowest), min(centre - low * error, 1.0)]
+    return high * error, -low * error
+
+
+def over_trainings(mean: Mean, trainings: Tensor) -> Mean:
+    """Return a mean over several trainings with an interval that holds the chance of training too.
+
+    Args:
+        mean: with an interval over what the trainings have in common, from their averaged answers.
+        trainings: float [S], the same quantity of each training; with a single one nothing is known of its chance, and
+            the interval stays.
+    """
+    half = _half_width(*_error_of_training([trainings]), LEVEL)
+    return {**mean, "ci95": _widened(mean["mean"], mean["ci95"], half, 0.0)}
+
+
+def _widened(centre: float, bounds: Sequence[float], half: float, lowest: float) -> list[float]:
+    """Return an interval's bounds with another half width added in quadrature, cut off at ``lowest`` and 1."""
+    if half == 0:
+        return list(bounds)
+    low, high = centre - math.hypot(centre - bounds[0], half), centre + math.hypot(bounds[1] - centre, half)
+    return [max(low, lowest), min(high, 1.0)]
+
+
+def _error_of_training(methods: Sequence[Tensor]) -> tuple[float, float]:
+    """Return the standard error that training brings to a mean, or to a difference of two, and its degrees of freedom.
+
+    Args:
+        methods: float [S] for each method, its trainings' means; those with a single one are left out. Several are
+            taken as independent (Welch, 1947).
+    """
+    several = [values.double()[values.isfinite()] for values in methods]
+    shares = [(float(values.var()) / len(values), len(values) - 1) for values in several if len(values) > 1]
+    total = sum(variance for variance, _ in shares)
+    if total == 0:
+        return 0.0, 1.0
+    return total**0.5, total**2 / sum(variance**2 / freedom for variance, freedom in shares)
+
+
+def _half_width(error: float, freedom: float, level: float) -> float:
+    return float(t.ppf((1 + level) / 2, freedom)) * error if error else 0.0
 
 
 def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, *, resamples: int = 1000) -> Mean:
@@ -158,35 +210,49 @@ def paired_difference(
     The p-value inverts the very interval that is returned: it is below 0.05 exactly where that excludes 0.
 
     Args:
-        first: one tensor a task: its answers (bool or float [P]), or its value (float [] or [1]).
-        second: the same tasks' of the other method, in the same order, on the same pairs.
+        first: one tensor a task: its answers (bool or float [P]), or its value (float [] or [1]); of several trainings,
+            [S, P] or [S, 1].
+        second: the same tasks' of the other method, in the same order, on the same pairs; its trainings may be of
+            another number.
         generator: on the CPU.
         resamples: bootstrap samples; of tasks, or of answers when there is only one task.
 
     Raises:
         ValueError: if the tasks or their numbers of answers differ.
     """
-    if len(first) != len(second) or not first or any(a.shape != b.shape for a, b in zip(first, second, strict=True)):
+    left, right = [_by_training(answers) for answers in first], [_by_training(answers) for answers in second]
+    if len(left) != len(right) or not left or any(a.shape[1] != b.shape[1] for a, b in zip(left, right, strict=True)):
         raise ValueError("paired methods need the same tasks and pairs")
-    gaps = [(a.double() - b.double()).flatten().cpu() for a, b in zip(first, second, strict=True)]
+    gaps = [a.mean(0) - b.mean(0) for a, b in zip(left, right, strict=True)]
     units = torch.stack([gap.mean() for gap in gaps]) if len(gaps) > 1 else gaps[0]
     studentised = _studentised(units, generator, resamples)
-    low, high = _interval(units, studentised, -1.0)
+    training = _error_of_training([torch.stack([a.mean(1) for a in side]).mean(0) for side in (left, right)])
+    centre, bounds = float(units.mean()), _interval(units, studentised, -1.0)
     return {
-        "difference": float(units.mean()),
-        "ci95": [low, high],
-        "p_value": _p_value(units, studentised),
+        "difference": centre,
+        "ci95": _widened(centre, bounds, _half_width(*training, LEVEL), -1.0),
+        "p_value": _p_value(units, studentised, training),
         "n": len(units),
     }
 
 
-def _p_value(values: Tensor, studentised: Tensor) -> float:
+def _by_training(answers: Tensor) -> Tensor:
+    """Return answers as float64 [S, P] on the CPU, of S trainings."""
+    return (answers if answers.ndim == 2 else answers.reshape(1, -1)).double().cpu()
+
+
+def _p_value(values: Tensor, studentised: Tensor, training: tuple[float, float]) -> float:
     """Return the smallest α whose interval excludes 0; at least 1 in resamples + 1, as no bootstrap can say less."""
-    if len(values) == 1 or bool((values == 0).all()):
+    centre = float(values.mean())
+    if len(values) == 1 or centre == 0:
         return 1.0
-    statistic = float(values.mean()) / max(float(values.std()) / len(values) ** 0.5, 1e-12)
-    beyond = min(int((studentised >= statistic).sum()), int((studentised <= statistic).sum()))
-    return min(1.0, 2 * (beyond + 0.5) / (len(studentised) + 1))
+    lowest, highest = 1 / (len(studentised) + 1), 1.0
+    for _ in range(30):  # the wider the interval, the smaller α: halve until it is found
+        tried = (lowest + highest) / 2
+        below, above = _half_widths(values, studentised, 1 - tried)
+        reach = math.hypot(below if centre > 0 else above, _half_width(*training, 1 - tried))
+        lowest, highest = (lowest, tried) if abs(centre) > reach else (tried, highest)
+    return highest
 
 
 def mcnemar(first: Tensor, second: Tensor) -> float:

@@ -11,6 +11,7 @@ from metasiam.reports.reference import reference_table, sweep_table
 from metasiam.reports.rendering import Table, markdown_text, to_markdown
 from metasiam.reports.settings import settings_table
 from metasiam.reports.tables import episode_table, method_task_table, summary_table, task_table
+from metasiam.reports.trainings import trainings_table, trainings_words
 from metasiam.reports.wording import budget_words, headline
 
 
@@ -46,10 +47,12 @@ def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = Non
         tables.append(method_task_table(methods))
     if episodes_of(methods.values()):
         tables.append(episode_table(methods))
+    if compare.get("trainings"):
+        tables.append(trainings_table(compare))
     if any(evaluation.get("reference_protocol") for evaluation in methods.values()):
         tables.append(reference_table(methods))
     data = next((own.get("data") for own in (settings or {}).values() if own.get("data")), None)
-    words = [str(headline(compare, data)), budget_words(compare.get("budget"))]
+    words = [str(headline(compare, data)), budget_words(compare.get("budget")), trainings_words(compare)]
     title = "Comparison: " + ", ".join(clean(name, 40) for name in methods)
     return _document(title, words, tables, methods, settings or {})
 

@@ -28,6 +28,7 @@ from metasiam.reports.settings import settings_table
 from metasiam.reports.style import inline_svg
 from metasiam.reports.tables import chosen_condition, episode_table, method_task_table, summary_table, task_table
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
+from metasiam.reports.trainings import trainings_table, trainings_words
 from metasiam.reports.wording import budget_words, headline, how_to_read, leading_condition
 
 _NOTHING = Extras()
@@ -95,7 +96,7 @@ def _text(text: str) -> str:
 
 def _header(title: str, compare: Json, data: object) -> str:
     answer = headline(compare, data)
-    lines = (answer.certainty, answer.terms, budget_words(compare.get("budget")))
+    lines = (answer.certainty, answer.terms, budget_words(compare.get("budget")), trainings_words(compare))
     leads = "".join(f'<p class="lead">{_text(line)}</p>' for line in lines if line)
     return f'<header><h1>{_text(title)}</h1><p class="answer">{_text(answer.sentence)}</p>{leads}</header>'
 
@@ -144,6 +145,8 @@ def _all_numbers(compare: Json) -> str:
         # Nobody wins by a threshold chosen in hindsight.
         names = tuple(name for name in SHORT if name != "pair_accuracy_oracle")
         parts.append(to_html(comparison_table(compare, names)))
+    if compare.get("trainings"):
+        parts.append(to_html(trainings_table(compare)))
     if any(evaluation.get("reference_protocol") for evaluation in methods.values()):
         parts.append(to_html(reference_table(methods)))
     return _section("All numbers", "".join(parts)) if parts else ""

@@ -1,0 +1,60 @@
+"""What a comparison says of methods that were trained several times: how often, and what each training reached."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from metasiam.reports.numbers import Json, clean, conditions, counted, metric, metrics_of, number, shots_words
+from metasiam.reports.rendering import Column, Row, Table
+
+_SHOWN = {"triplet": "triplet_accuracy", "pairs": "pair_accuracy_per_task"}
+
+
+def trainings_words(compare: Json) -> str:
+    """Say in a sentence how often each method was trained; empty where each was trained once."""
+    several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}
+    if not several:
+        return ""
+    methods = list(compare.get("methods") or {})
+    seeds = {name: ", ".join(clean(one.get("seed")) for one in listed) for name, listed in several.items()}
+    if len(several) == len(methods) and len(set(seeds.values())) == 1:
+        count = len(next(iter(several.values())))
+        who = f"Every method was trained {counted(count, 'time')} (seeds {next(iter(seeds.values()))})"
+    else:
+        parts = [f"{clean(name, 40)} {counted(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
+        parts += [f"{clean(name, 40)} once" for name in methods if name not in several]
+        who = f"Trainings: {', '.join(parts)}"
+    once = " (of what was trained once it is not known)" if len(several) < len(methods) else ""
+    return f"{who}; numbers are means over trainings, and the intervals hold the chance of training{once}."
+
+
+def trainings_table(compare: Json, regime: str | None = None) -> Table:
+    """Return a row for each training of methods that were trained several times, and their standard deviation.
+
+    Args:
+        compare: a parsed ``compare.json``.
+        regime: ``closed`` or ``antidomain``; by default closed where it was measured.
+    """
+    several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}
+    evaluations = [one["evaluation"] for listed in several.values() for one in listed]
+    found = conditions(evaluations)
+    regime = regime or (found[0][0] if found else "closed")
+    cells = [(name, shots) for kind, shots in found if kind == regime for name in _SHOWN.values()]
+    titles = [f"{title}, {shots_words(shots)}" for kind, shots in found if kind == regime for title in _SHOWN]
+    rows: list[Row] = []
+    for method, listed in several.items():
+        values = [
+            [metric(metrics_of(one["evaluation"], regime, shots), name) for name, shots in cells] for one in listed
+        ]
+        for one, row in zip(listed, values, strict=True):
+            rows.append((clean(method, 40), clean(one.get("seed")), *(number(value) for value in row)))
+        spread = [
+            statistics.stdev([value.mean for value in column if value is not None])
+            for column in zip(*values, strict=True)
+        ]
+        rows.append((clean(method, 40), "sd", *(f"±{number(value)}" for value in spread)))
+    columns = (Column("method", "left"), Column("seed"), *(Column(title) for title in titles))
+    title = f"Each training: accuracy in % on held-out domains, {regime}, calibrated threshold"
+    note = "sd: standard deviation over trainings, each measured on the same tasks and pairs."
+    return Table(title, columns, tuple(rows), note=note if rows else "")

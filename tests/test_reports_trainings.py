@@ -1,0 +1,58 @@
+"""A report says how often each method was trained, and what each training reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reports_samples import comparison, evaluation
+
+from metasiam.reports.markdown import comparison_markdown
+from metasiam.reports.page import comparison_page
+from metasiam.reports.trainings import trainings_table, trainings_words
+
+
+def training(seed: int, triplet: float) -> dict[str, Any]:
+    return {"run": f"run-seed-{seed}", "seed": seed, "evaluation": evaluation(triplet, shots=("0", "5"))}
+
+
+TWICE = comparison() | {
+    "trainings": {
+        "reptile": [training(0, 80.0), training(1, 83.0)],
+        "triplet": [training(0, 79.0), training(1, 81.0)],
+    }
+}
+
+
+def test_words_say_how_often_each_method_was_trained() -> None:
+    assert trainings_words(comparison()) == ""
+    assert trainings_words(TWICE) == (
+        "Every method was trained two times (seeds 0, 1); numbers are means over trainings, and the intervals hold the "
+        "chance of training."
+    )
+    reptile_only = comparison() | {"trainings": {"reptile": TWICE["trainings"]["reptile"]}}
+    assert trainings_words(reptile_only) == (
+        "Trainings: reptile two times (seeds 0, 1), triplet once; numbers are means over trainings, and the intervals "
+        "hold the chance of training (of what was trained once it is not known)."
+    )
+
+
+def test_the_table_has_a_row_for_each_training_and_the_standard_deviation() -> None:
+    table = trainings_table(TWICE)
+    assert [column.title for column in table.columns] == [
+        "method", "seed", "triplet, not adapted", "pairs, not adapted", "triplet, 5 images", "pairs, 5 images",
+    ]  # fmt: skip
+    assert table.rows[:3] == (
+        ("reptile", "0", "80.0", "73.0", "81.0", "74.0"),
+        ("reptile", "1", "83.0", "76.0", "84.0", "77.0"),
+        ("reptile", "sd", "±2.1", "±2.1", "±2.1", "±2.1"),
+    )
+    assert [row[:2] for row in table.rows[3:]] == [("triplet", "0"), ("triplet", "1"), ("triplet", "sd")]
+
+
+def test_page_and_markdown_show_them_where_there_are_any() -> None:
+    for text in (comparison_page(TWICE), comparison_markdown(TWICE)):
+        assert "Every method was trained two times" in text
+        assert "Each training: accuracy" in text
+    for text in (comparison_page(comparison()), comparison_markdown(comparison())):
+        assert "method was trained" not in text
+        assert "Each training" not in text
