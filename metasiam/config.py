@@ -6,13 +6,22 @@ The defaults are the seeds'. Values are checked where they are used, and all of 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from metasiam.errors import MetaSiamError
 
 Config = TypeVar("Config", bound="TrainingConfig")
+
+#: What a field of each type takes, and how that is said.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "True or False"),
+}
 
 
 def require(condition: bool, text: str) -> None:
@@ -56,12 +65,30 @@ def value_of(config: type[TrainingConfig], name: str, word: str, said: str) -> A
     return word
 
 
+def check_kinds(config: TrainingConfig) -> None:
+    """Raise unless every option's value is of its field's type; a whole number is a number too, a bool is neither.
+
+    Raises:
+        MetaSiamError: naming the option, the kind that is wanted and the value.
+    """
+    for field in fields(config):
+        kind, optional, _ = str(field.type).partition(" | None")
+        types, wanted = _KINDS[kind]
+        value = getattr(config, field.name)
+        fits = isinstance(value, types) and isinstance(value, bool) == (kind == "bool")
+        name = field.name.replace("_", "-")
+        require(
+            fits or (value is None and bool(optional)),
+            f"--{name} must be {wanted}{' or None' if optional else ''}, not {value!r}.",
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Options that every method has.
 
     Attributes:
-        arch: embedder name.
+        arch: embedder name (``metasiam.models.EMBEDDERS``).
         loss: objective name (``metasiam.losses.OBJECTIVES``).
         margin: the loss's margin in its own units; None takes the source's.
         temperature: divides the cosines of the ``softmax`` and ``supcon`` losses.
@@ -78,6 +105,8 @@ class TrainingConfig:
     """
 
     method = "training"
+    #: Whether an embedder without weights, as of fixed statistics, is of no use to the method.
+    needs_weights: ClassVar[bool] = True
 
     arch: str = "resnet56"
     loss: str = "cosine"
@@ -94,6 +123,10 @@ class TrainingConfig:
     compile: str = "auto"
 
     def __post_init__(self) -> None:
+        check_kinds(self)
+        from metasiam.models import architectures  # here: it imports torch, which --help does without
+
+        one_of(f"{self.method}'s --arch", self.arch, architectures(with_weights=self.needs_weights))
         require(
             math.isfinite(self.lr) and self.lr > 0, f"--lr must be a positive number, not {self.lr}. Try --lr 0.001."
         )
@@ -269,6 +302,7 @@ class SiameseConfig(TrainingConfig):
     """
 
     method = "siamese"
+    needs_weights = False  # a head can be trained on statistics
 
     arch: str = "koch"
     loss: str = "bce"
@@ -346,7 +380,7 @@ class SiameseConfig(TrainingConfig):
 
 
 def config_from(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """Make a config of ``kind`` from saved or given values.
+    """Make a config of ``kind`` from saved or given values; a path among them is taken as its text.
 
     Raises:
         MetaSiamError: for an option that it does not have, or a value that it does not take.
@@ -354,4 +388,5 @@ def config_from(kind: type[Config], values: Mapping[str, Any]) -> Config:
     known = {f.name for f in fields(kind)}
     unknown = [key for key in values if key not in known and key != "method"]
     require(not unknown, f"{kind.method} has no option '{', '.join(unknown)}'. It has: {', '.join(sorted(known))}.")
-    return kind(**{key: value for key, value in values.items() if key in known})
+    texts = {key: os.fspath(value) if isinstance(value, os.PathLike) else value for key, value in values.items()}
+    return kind(**{key: value for key, value in texts.items() if key in known})

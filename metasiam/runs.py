@@ -143,7 +143,8 @@ def check_out(path: Path, *, overwrite: bool) -> None:
             raise MetaSiamError(f"{path} is not empty and holds no run. Give another --out.")
         what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "go on with it")
         raise MetaSiamError(
-            f"{path} holds {what}. Use --resume {path} to {again}, --overwrite to start over, or another --out."
+            f"{path} holds {what}. Use --resume {shlex.quote(str(path))} to {again}, --overwrite to start over, or "
+            "another --out."
         )
     check_writable(path)
 

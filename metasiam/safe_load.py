@@ -9,6 +9,9 @@ from typing import Any
 
 import torch
 
+#: How a file of torch.save begins: a zip archive, or before torch 1.6 a pickle.
+_STARTS = (b"PK", b"\x80")
+
 
 class UnsafeOrDamaged(Exception):
     """The file is no whole PyTorch file of plain tensors and values; the text says why, in one line."""
@@ -27,8 +30,12 @@ def load_plain(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except pickle.UnpicklingError as error:
-        raise UnsafeOrDamaged("damaged, or a pickle with code in it, which is never run") from error
     except Exception as error:  # foreign bytes make the reader fail in any way it likes
+        with open(path, "rb") as file:
+            begins = file.read(2)
+        if not begins.startswith(_STARTS):
+            raise UnsafeOrDamaged("not a PyTorch file") from error
+        if isinstance(error, pickle.UnpicklingError):
+            raise UnsafeOrDamaged("damaged, or a pickle with code in it, which is never run") from error
         lines = str(error).splitlines()
         raise UnsafeOrDamaged(f"not a whole PyTorch file: {lines[0] if lines else type(error).__name__}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,7 @@ class TrainingStopped(Exception):
     """The user stopped the training; the run folder holds everything needed to go on."""
 
     def __init__(self, run: Run, iteration: int) -> None:
-        super().__init__(f"stopped at iteration {iteration}; go on with --resume {run.path}")
+        super().__init__(f"stopped at iteration {iteration}; go on with --resume {shlex.quote(str(run.path))}")
         self.run = run
         self.iteration = iteration
 
@@ -144,13 +145,13 @@ def train(
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, hooks)
-    if options.get("init") is not None and "arch" not in options:
-        options["arch"] = arch_of(options["init"])
-    if (start := run_behind(options.get("init"))) is not None:
-        check_never_trained_on(start, domains, split)
-    if options.get("flip") is None:
-        options["flip"] = domains.source.split(":")[0] not in SYMBOLS
     config = config_from(config_class(method), options)
+    if config.init is not None and "arch" not in options:
+        config = replace(config, arch=arch_of(config.init))
+    if (start := run_behind(config.init)) is not None:
+        check_never_trained_on(start, domains, split)
+    if config.flip is None:
+        config = replace(config, flip=domains.source.split(":")[0] not in SYMBOLS)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:

@@ -160,6 +160,17 @@ def test_truncated_and_foreign_files_are_refused_in_one_line(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["hello world", "# Read me", "{}", "abc", ""])
+def test_files_that_are_no_weights_at_all_are_called_so(tmp_path, text):
+    (tmp_path / "notes.txt").write_text(text)
+    with pytest.raises(MetaSiamError) as caught:
+        load_embedder(tmp_path / "notes.txt")
+    assert str(caught.value) == (
+        f"{tmp_path / 'notes.txt'} is no readable weights file (not a PyTorch file). Give a .safetensors file, or one "
+        "saved by torch.save(model.state_dict(), …)."
+    )
+
+
 def test_a_pickle_with_code_in_it_is_never_run(tmp_path):
     class Attack:
         def __reduce__(self):
@@ -168,7 +179,7 @@ def test_a_pickle_with_code_in_it_is_never_run(tmp_path):
     torch.save({"conv1.weight": Attack()}, tmp_path / "attack.pt")
     (tmp_path / "raw.pt").write_bytes(pickle.dumps(Attack()))
     for name in ("attack.pt", "raw.pt"):
-        with pytest.raises(MetaSiamError):
+        with pytest.raises(MetaSiamError, match="code in it, which is never run"):
             load_embedder(tmp_path / name, arch="resnet8")
     assert not (tmp_path / "ran").exists()
 

@@ -227,6 +227,32 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
     assert create_run(run.path, config, overwrite=True).config == open_run(run.path).config
 
 
+def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, monkeypatch):
+    from metasiam.learners import METHODS as LEARNERS
+    from metasiam.training.distributed import ProcessLost
+
+    path = train("triplet", *data, out=tmp_path / "my run", **SETTINGS, iterations=1).path
+    with pytest.raises(MetaSiamError, match=f"--resume '{path}' to look at it again"):
+        train("triplet", *data, out=path, **SETTINGS, iterations=1)
+    stopped = tmp_path / "stopped run"
+    with pytest.raises(TrainingStopped, match=f"go on with --resume '{stopped}'$"):
+        _train_interrupted(stopped, data, "triplet", {**SETTINGS, "iterations": 3}, after=1)
+    kind, build = LEARNERS["triplet"]
+
+    def build_losing(config, context, processes):
+        learner = build(config, context, processes)
+
+        def iterate(iteration, stop):
+            raise ProcessLost("another of the 2 processes ended.")
+
+        learner.iterate = iterate
+        return learner
+
+    monkeypatch.setitem(LEARNERS, "triplet", (kind, build_losing))
+    with pytest.raises(ProcessLost, match=f"go on with --resume '{stopped}'\\.$"):
+        train("triplet", *data, resume=stopped)
+
+
 def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, data, monkeypatch):
     from metasiam.learners import METHODS as LEARNERS
     from metasiam.training import loop

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,13 @@ import pytest
 import torch
 from PIL import Image
 
-from metasiam.data.domains import DomainSet
-from metasiam.data.sources import default_data_dir, load_domains
+from metasiam.data.domains import DomainSet, split_domains
+from metasiam.data.sources import Request, default_data_dir, fetch, load_domains
 from metasiam.data.sources import glyphs as glyphs_module
+from metasiam.data.sources.folder import Picture, packed_pictures, scan
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.draws import draw_protocol
+from metasiam.evaluation.settings import ProtocolSettings
 
 Pixels = np.ndarray
 
@@ -73,9 +77,29 @@ def test_a_fixed_fifth_of_each_domain_is_test(photos: Path, data_dir: Path) -> N
     assert domains.counts("test").tolist() == [2, 2]
     assert torch.equal(domains.is_test[:10], domains.is_test[10:]), "equal names are chosen equally"
     assert load(photos, data_dir, test_fraction=0.5).counts("test").tolist() == [5, 5]
-    assert load(photos, data_dir, test_fraction=0.01).counts("test").tolist() == [1, 1]
-    assert load(photos, data_dir, test_fraction=0.99).counts("train").tolist() == [1, 1]
+    assert load(photos, data_dir, test_fraction=0.01).counts("test").tolist() == [2, 2]
+    assert load(photos, data_dir, test_fraction=0.99).counts("train").tolist() == [2, 2]
     assert load(photos, data_dir, test_fraction=0).counts("test").tolist() == [0, 0]
+
+
+def test_domains_of_four_keep_a_pair_for_the_test_and_a_pair_for_training(tmp_path: Path, data_dir: Path) -> None:
+    sizes = [2, 3, 4, 5, 7, 8, 13]
+    for domain, size in enumerate(sizes):
+        for i in range(size):
+            save(tmp_path / "photos" / f"{domain}" / f"{i}.png", pixels(20 * domain + i))
+    domains = load(tmp_path / "photos", data_dir)
+    assert domains.counts("test").tolist() == [1, 1, 2, 2, 2, 2, 3]
+    assert domains.counts("train").tolist() == [1, 2, 2, 3, 5, 6, 10]
+
+
+def test_four_images_of_each_domain_are_enough_for_every_pair_of_a_run(tmp_path: Path, data_dir: Path) -> None:
+    for seed in range(20):
+        save(tmp_path / "photos" / f"{seed // 4}" / f"{seed}.png", pixels(seed))
+    domains = load(tmp_path / "photos", data_dir)
+    drawn = draw_protocol(domains, split_domains(domains, held_out=2), ProtocolSettings(shots=(0, 1, "all")))
+    assert [task.domain for task in drawn.tasks if task.regime == "antidomain"] == [3, 4]
+    assert all(int(task.pairs.same.sum()) > 0 for task in drawn.tasks)
+    assert all(len(images) == 2 for images in drawn.calibration.values())
 
 
 def test_train_and_test_folders_are_kept(tmp_path: Path, data_dir: Path) -> None:
@@ -310,6 +334,19 @@ def test_a_changed_file_makes_the_cache_stale(photos: Path, data_dir: Path) -> N
     assert len(packed(data_dir)) == 1, "the stale file is replaced"
 
 
+def test_a_cache_with_another_choice_of_test_images_is_not_used(tmp_path: Path, data_dir: Path) -> None:
+    for i in range(4):
+        save(tmp_path / "photos" / "cat" / f"{i}.png", pixels(i))
+    root, request = tmp_path / "photos", Request(data_dir, str(tmp_path / "photos"))
+
+    def only_the_first(pictures: Sequence[Picture]) -> list[bool]:
+        return [index == 0 for index in range(len(pictures))]
+
+    earlier = packed_pictures(f"folder:{root}", root, scan(root), request, is_test=only_the_first)  # as versions before
+    assert earlier.counts("test").tolist() == [1]
+    assert load(root, data_dir).counts("test").tolist() == [2]
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped bit", "foreign", "empty"])
 def test_a_damaged_cache_is_built_anew(photos: Path, data_dir: Path, damage: str) -> None:
     expected = load(photos, data_dir)
@@ -492,6 +529,17 @@ def test_a_character_that_a_face_lacks_is_not_drawn_as_a_box() -> None:
 def test_unknown_names_say_what_there_is(name: str, complaint: str) -> None:
     with pytest.raises(MetaSiamError, match=complaint):
         load_domains(name)
+
+
+def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path: Path, data_dir: Path) -> None:
+    root = tmp_path / "my photos"
+    save(root / "train" / "cat" / "0.png", pixels(0))
+    with pytest.raises(MetaSiamError, match=f"use --data 'folder:{root}/train' and let"):
+        load(root, data_dir)
+    with pytest.raises(MetaSiamError, match=f"Use 'folder:{root}', one of"):
+        load_domains(str(root))
+    with pytest.raises(MetaSiamError, match=f"metasiam data show 'folder:{root}'$"):
+        fetch(f"folder:{root}", data_dir)
 
 
 def test_the_data_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

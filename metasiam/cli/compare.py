@@ -174,8 +174,8 @@ def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Pat
     folder = out if out is not None else Path("runs") / f"{preset or 'compare'}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.is_dir() and (folder / _PLAN_FILE).is_file() and not overwrite:
         raise MetaSiamError(
-            f"{folder} holds a comparison. Use --resume {folder} to go on with it, --overwrite to start over, or "
-            "another --out."
+            f"{folder} holds a comparison. Use --resume {shlex.quote(str(folder))} to go on with it, --overwrite to "
+            "start over, or another --out."
         )
     if not any((folder / name).is_file() for name in (_PLAN_FILE, _RESULT_FILE)):
         if (folder / CONFIG_FILE).is_file():
@@ -264,7 +264,9 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
         if not {"methods", "data", "budget"} <= plan.keys():
             raise ValueError("incomplete")
     except (OSError, ValueError, AttributeError) as error:
-        raise MetaSiamError(f"{folder} holds no comparison to go on with. Start one with --out {folder}.") from error
+        raise MetaSiamError(
+            f"{folder} holds no comparison to go on with. Start one with --out {shlex.quote(str(folder))}."
+        ) from error
     return plan
 
 

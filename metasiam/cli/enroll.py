@@ -58,7 +58,8 @@ def command(
     from metasiam.gallery import calibrated, load_gallery
 
     if out is not None and out.exists():
-        raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {out} to add to it.")
+        there = shlex.quote(str(out))
+        raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {there} to add to it.")
     new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
     opened = load_gallery(gallery) if new is None else None
     if not paths and not remove:

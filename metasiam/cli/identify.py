@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -53,7 +54,9 @@ def command(
         _check_out(out, overwrite=overwrite)
     opened = load_gallery(gallery)
     if opened.rules is None:
-        raise MetaSiamError(f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {gallery}")
+        raise MetaSiamError(
+            f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {shlex.quote(str(gallery))}"
+        )
     embedder, key = open_embedder(weights, key=opened.embedder)
     pictures = find_pictures(paths)
     found = o.embedded(o.on_device(embedder, device), key.info, pictures, mirror=opened.mirror)

@@ -62,6 +62,7 @@ def command(
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
     from metasiam.comparison import options_for_budget
+    from metasiam.config import config_from
     from metasiam.data.sources import load_domains
     from metasiam.learners import config_class
     from metasiam.runs import write_text
@@ -77,8 +78,8 @@ def command(
     )  # fmt: skip
     options = {}
     for name in names:
-        config_class(name)
         options[name] = preset_options(preset, name)[1] | given
+        config_from(config_class(name), options[name])  # said now, not when the data are loaded
         check_start(preset, name, options[name])
         if budget_images is not None:
             options[name] = options_for_budget(name, options[name], budget_images)

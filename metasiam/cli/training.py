@@ -112,7 +112,9 @@ class RunOptions:
 def run_training(method: str, given: dict[str, Any], data: DataOptions, run: RunOptions) -> None:
     """Train with a method, evaluate, print the per-task table, and say what was written."""
     from metasiam.cli.evaluating import evaluate_run, print_evaluation, settings_from, write_evaluation
+    from metasiam.config import config_from
     from metasiam.evaluation.draws import draw_protocol
+    from metasiam.learners import config_class
     from metasiam.runs import check_out
     from metasiam.session import TrainingStopped, train
 
@@ -128,6 +130,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 raise MetaSiamError("--epochs and --iterations both say how long. Give one of them.")
             options["iterations"] = None
         check_start(run.preset, method, options)
+        config_from(config_class(method), options)  # said now, not when the data are loaded
         settings = settings_from(run, given.get("seed"))
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)

@@ -116,8 +116,8 @@ def _draw_tasks(domains: DomainSet, split: Split, settings: ProtocolSettings) ->
         if int(own.counts.min()) < 2:
             name = domains.names[int(own.domains[int(own.counts.argmin())])]
             raise MetaSiamError(
-                f"domain '{name}' has a single test image and so no pair. Remove it, or add images: of folders without "
-                "train/ and test/, one image in five is kept for the test, so a domain needs eight or more."
+                f"domain '{name}' has a single test image and so no pair. Remove it, or add images: a domain of a "
+                "folder without train/ and test/ needs four or more, two of which are kept for the test."
             )
         for domain in own.domains.tolist():
             anchors = own.only([domain])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -180,7 +181,9 @@ def load_gallery(path: Path) -> Gallery:
     if path.is_dir():
         raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
     if not path.is_file():
-        raise MetaSiamError(f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {path}")
+        raise MetaSiamError(
+            f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {shlex.quote(str(path))}"
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get("metasiam_gallery")

@@ -27,6 +27,11 @@ EMBEDDERS: dict[str, Callable[[int, tuple[int, int]], nn.Module]] = {
 }
 
 
+def architectures(*, with_weights: bool) -> tuple[str, ...]:
+    """Return the names of all embedders, or of those that have weights to train."""
+    return tuple(name for name in EMBEDDERS if not (with_weights and name in FISHER))
+
+
 def build_embedder(arch: str, *, channels: int = 3, image_size: tuple[int, int] = (32, 32)) -> nn.Module:
     """Build an embedder by name.
 

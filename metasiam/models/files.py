@@ -186,7 +186,8 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = load_plain(path)
     except (UnsafeOrDamaged, OSError) as error:
         raise MetaSiamError(
-            f"{path} cannot be read ({error}). Give safetensors, or torch.save(model.state_dict())."
+            f"{path} is no readable weights file ({error}). Give a .safetensors file, or one saved by "
+            "torch.save(model.state_dict(), …)."
         ) from error
     for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import signal
 import time
 from collections import deque
@@ -148,7 +149,8 @@ class TrainingLoop:
                     self._save()
                     what = f"Iteration {self.iteration}" if self.processes.writes else "The newest checkpoint"
                     raise ProcessLost(
-                        f"{lost} {what} is saved in {self.run.path}; go on with --resume {self.run.path}."
+                        f"{lost} {what} is saved in {self.run.path}; go on with --resume "
+                        f"{shlex.quote(str(self.run.path))}."
                     ) from lost
                 self.iteration += 1
                 logger.add(loss)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,8 @@ def load_domains(
             else the user's cache folder.
         image_size: resize to this many pixels square; None keeps each source's own size.
         skip_unreadable: leave images out that cannot be read, instead of stopping at the first.
-        test_fraction: share of each domain that becomes test, for folders without train/ and test/.
+        test_fraction: share of each domain that becomes test, for folders without train/ and test/; above 0, two
+            images or more where a domain has four.
         report: called as ``report(what, done, total)`` while downloading, decoding and rendering.
 
     Raises:
@@ -111,7 +113,7 @@ def fetch(name: str, data_dir: Path | None = None, report: Report | None = None)
     source, _ = _find(name)
     request = Request(_data_dir(data_dir), report=report or quiet)
     if source.fetch is None:
-        raise MetaSiamError(f"{name} has nothing to download. Use it as it is: metasiam data show {name}")
+        raise MetaSiamError(f"{name} has nothing to download. Use it as it is: metasiam data show {shlex.quote(name)}")
     source.fetch(request)
     return request.data_dir
 
@@ -124,7 +126,7 @@ def _find(name: str) -> tuple[Source, str]:
     kind, colon, path = name.partition(":")
     known = ", ".join(f"{key}:PATH" if source.takes_path else key for key, source in SOURCES.items())
     if kind not in SOURCES:
-        folder = f"folder:{name}, " if Path(name).is_dir() else ""
+        folder = f"{shlex.quote(f'folder:{name}')}, " if Path(name).is_dir() else ""
         raise MetaSiamError(f"the data source {name} is not known. Use {folder}one of {known}.")
     takes_path = SOURCES[kind].takes_path
     if (takes_path and not path) or (colon and not takes_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,8 @@ def load(request: Request) -> DomainSet:
 
     Domains are in sorted order, their images train first, then test, each sorted by file name. Without
     train/ and test/, ``test_fraction`` of each domain becomes test: the files whose names hash lowest, at
-    least one and leaving at least one. Hidden files, empty folders and files that are no images are ignored.
+    least two and leaving at least two, which is a pair on either side; one of a domain of two or three. Hidden
+    files, empty folders and files that are no images are ignored.
 
     Raises:
         MetaSiamError: if the folder is missing or has no images, a domain has a single one, an image cannot
@@ -52,7 +54,12 @@ def load(request: Request) -> DomainSet:
             "and PATH/test/<domain>/<image>."
         )
     return packed_pictures(
-        f"folder:{request.path}", root, pictures, request, is_test=lambda p: _parts(p, request.test_fraction)
+        f"folder:{request.path}",
+        root,
+        pictures,
+        request,
+        is_test=lambda p: _parts(p, request.test_fraction),
+        recipe="" if pictures[0].part else "a pair for the test",
     )
 
 
@@ -78,7 +85,7 @@ def scan(root: Path) -> list[Picture]:
         other = "test" if parts[0] == "train" else "train"
         raise MetaSiamError(
             f"{root} has {parts[0]}/ but no {other}/ with domains in it. Add it, or use "
-            f"--data folder:{root / parts[0]} and let a fixed fraction become test."
+            f"--data {shlex.quote(f'folder:{root / parts[0]}')} and let a fixed fraction become test."
         )
     return sorted(found, key=lambda picture: (picture.domain, picture.path))
 
@@ -178,7 +185,8 @@ def _parts(pictures: Sequence[Picture], test_fraction: float) -> list[bool]:
         return [picture.part == "test" for picture in pictures]
     count = round(len(pictures) * test_fraction)
     if test_fraction > 0:
-        count = min(max(count, 1), len(pictures) - 1)
+        fewest = min(len(pictures) // 2, 2)  # on either side: a pair, where there are four
+        count = min(max(count, fewest), len(pictures) - fewest)
     ranked = sorted(range(len(pictures)), key=lambda index: _name_hash(pictures[index].path))
     chosen = set(ranked[:count])
     return [index in chosen for index in range(len(pictures))]

@@ -23,7 +23,8 @@ class Request:
         path: what stands behind the colon of ``folder:`` and ``npz:``; empty for the other sources.
         image_size: resize images to this many pixels square; None keeps the source's own size.
         skip_unreadable: leave images out that cannot be read, instead of stopping.
-        test_fraction: share of each domain that becomes test where the source does not say itself.
+        test_fraction: share of each domain that becomes test where the source does not say itself; above 0, two
+            images or more where a domain has four.
         report: told of progress as ``report(what, done, total)``.
     """
 

@@ -1,0 +1,111 @@
+"""Options: every value is of its field's kind, and no architecture is offered that the method cannot use."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from metasiam import MetaSiamError, load_embedder, split_domains, train
+from metasiam.cli import run
+from metasiam.config import ReptileConfig, SiameseConfig, TripletConfig, config_from
+from metasiam.few_shot_config import AnilConfig, BaselineConfig, FomamlConfig, MamlConfig, ProtoNetConfig
+from metasiam.models import EMBEDDERS
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lr": "a"}, "--lr must be a number, not 'a'."),
+        ({"lr": None}, "--lr must be a number, not None."),
+        ({"lr": True}, "--lr must be a number, not True."),
+        ({"lr": np.float32(0.5)}, "--lr must be a number, not "),
+        ({"margin": "wide"}, "--margin must be a number or None, not 'wide'."),
+        ({"batch_size": "x"}, "--batch-size must be a whole number, not 'x'."),
+        ({"batch_size": 8.0}, "--batch-size must be a whole number, not 8.0."),
+        ({"seed": False}, "--seed must be a whole number, not False."),
+        ({"task_shots": [5]}, "--task-shots must be a whole number or None, not [5]."),
+        ({"flip": "no"}, "--flip must be True or False or None, not 'no'."),
+        ({"flip": 1}, "--flip must be True or False or None, not 1."),
+        ({"device": None}, "--device must be text, not None."),
+        ({"init": 5}, "--init must be text or None, not 5."),
+        ({"arch": None, "init": "runs/a"}, "--arch must be text, not None."),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_in_words(tmp_path, tiny_domains, options, text):
+    domains = tiny_domains()
+    options = {"arch": "resnet8", "iterations": 1, "inner_epochs": 1, "batch_size": 4, "compile": "off", **options}
+    with pytest.raises(MetaSiamError) as caught:
+        train("reptile", domains, split_domains(domains, held_out=2), out=tmp_path / "run", **options)
+    assert str(caught.value).startswith(text)
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_pairs_and_in_a_method_s_own_options_too():
+    with pytest.raises(MetaSiamError, match="--freeze must be True or False, not 'yes'"):
+        SiameseConfig(freeze="yes")
+    with pytest.raises(MetaSiamError, match="--layer-l2 must be text or None, not 0.1"):
+        SiameseConfig(layer_l2=0.1)
+    with pytest.raises(MetaSiamError, match="--inner-rate must be a number, not '0.1'"):
+        FomamlConfig(inner_rate="0.1")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ReptileConfig,
+        TripletConfig,
+        SiameseConfig,
+        BaselineConfig,
+        ProtoNetConfig,
+        FomamlConfig,
+        MamlConfig,
+        AnilConfig,
+    ],
+)
+def test_saved_options_are_of_their_kinds_and_a_whole_number_is_a_number(kind):
+    config = config_from(kind, {"lr": 1, "margin": 2, "flip": True, "init": Path("runs/a")})
+    assert config.init == "runs/a"
+    assert config_from(kind, config.as_dict()) == config
+
+
+# --- architectures ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", EMBEDDERS)
+def test_an_embedder_is_offered_where_it_can_be_used(name):
+    with torch.device("meta"):
+        embedder = EMBEDDERS[name.removesuffix("-imagenet")](3, (80, 80))
+    assert SiameseConfig(arch=name).arch == name
+    if any(p.requires_grad for p in embedder.parameters()):
+        assert ReptileConfig(arch=name).arch == name
+    else:
+        with pytest.raises(MetaSiamError, match=f"reptile's --arch {name} is unknown"):
+            ReptileConfig(arch=name)
+
+
+def test_an_embedder_of_one_s_own_can_be_trained_once_it_has_a_name(tmp_path, tiny_domains, monkeypatch):
+    monkeypatch.setitem(EMBEDDERS, "mine", EMBEDDERS["resnet8"])
+    domains = tiny_domains()
+    options = {"arch": "mine", "iterations": 1, "batch_size": 4, "compile": "off"}
+    made = train("triplet", domains, split_domains(domains, held_out=2), out=tmp_path / "run", **options)
+    assert load_embedder(made.path)[1].arch == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["reptile", "--arch", "foo"], "reptile's --arch foo is unknown. Use one of: resnet8, "),
+        (["triplet", "--arch", "fisher"], "triplet's --arch fisher is unknown. Use one of: resnet8, "),
+        (["sweep", "--arch", "foo"], "triplet's --arch foo is unknown"),
+        (["compare", "--methods", "maml", "--arch", "foo"], "maml's --arch foo is unknown"),
+        (["siamese", "--arch", "foo"], "siamese's --arch foo is unknown"),
+        (["tune", "--try", "arch=fisher,foo"], "siamese's --arch foo is unknown"),
+    ],
+)
+def test_architectures_are_looked_at_before_the_data(tmp_path, monkeypatch, capsys, arguments, text):
+    monkeypatch.chdir(tmp_path)
+    data = "pairs:nowhere.csv" if arguments[0] in ("siamese", "tune") else "folder:nowhere"
+    assert run([*arguments, "--data", data]) == 2
+    assert text in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
