@@ -107,6 +107,8 @@ class TrainingConfig:
     method = "training"
     #: Whether an embedder without weights, as of fixed statistics, is of no use to the method.
     needs_weights: ClassVar[bool] = True
+    #: The losses that the method takes; where none is named, all of ``metasiam.losses.OBJECTIVES``.
+    losses: ClassVar[tuple[str, ...]] = ()
 
     arch: str = "resnet56"
     loss: str = "cosine"
@@ -124,9 +126,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        from metasiam.models import architectures  # here: it imports torch, which --help does without
+        from metasiam.losses import OBJECTIVES  # here: they import torch, which --help does without
+        from metasiam.models import architectures
 
         one_of(f"{self.method}'s --arch", self.arch, architectures(with_weights=self.needs_weights))
+        one_of(f"{self.method}'s --loss", self.loss, self.losses or tuple(OBJECTIVES))
         require(
             math.isfinite(self.lr) and self.lr > 0, f"--lr must be a positive number, not {self.lr}. Try --lr 0.001."
         )
@@ -303,6 +307,7 @@ class SiameseConfig(TrainingConfig):
 
     method = "siamese"
     needs_weights = False  # a head can be trained on statistics
+    losses = ("bce", "contrastive")
 
     arch: str = "koch"
     loss: str = "bce"
@@ -334,7 +339,6 @@ class SiameseConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of("--loss", self.loss, ("bce", "contrastive"))
         one_of("--optimizer", self.optimizer, ("adam", "sgd"))
         one_of("--schedule", self.schedule, ("none", "step", "multistep", "exponential", "cosine"))
         one_of("--stop-on", self.stop_on, ("loss", "accuracy"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metasiam.config import GradientStepsConfig, one_of, require
+from metasiam.config import GradientStepsConfig, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +27,9 @@ class BaselineConfig(FewShotConfig):
     """Options of the cosine classifier; ``batch_size`` counts single images, and ``loss`` is ``softmax``."""
 
     method = "baseline"
+    losses = ("softmax",)
 
     loss: str = "softmax"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("baseline's --loss", self.loss, ("softmax",))
 
     @property
     def batch_shape(self) -> tuple[int, int]:
@@ -76,12 +73,9 @@ class ProtoNetConfig(EpisodesConfig):
     """Options of prototypical networks; an episode is a gradient step, and ``loss`` is ``prototypes``."""
 
     method = "protonet"
+    losses = ("prototypes",)
 
     loss: str = "prototypes"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of("protonet's --loss", self.loss, ("prototypes",))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +91,7 @@ class FomamlConfig(EpisodesConfig):
     """
 
     method = "fomaml"
+    losses = ("classifier",)
 
     loss: str = "classifier"
     queries: int = 5
@@ -106,7 +101,6 @@ class FomamlConfig(EpisodesConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_of(f"{self.method}'s --loss", self.loss, ("classifier",))
         require(self.meta_batch >= 1, f"--meta-batch must be at least 1, not {self.meta_batch}.")
         require(self.inner_steps >= 1, f"--inner-steps must be at least 1, not {self.inner_steps}.")
         require(self.inner_rate > 0, f"--inner-rate must be positive, not {self.inner_rate}. Try 0.1.")

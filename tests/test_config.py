@@ -101,9 +101,12 @@ def test_an_embedder_of_one_s_own_can_be_trained_once_it_has_a_name(tmp_path, ti
         (["compare", "--methods", "maml", "--arch", "foo"], "maml's --arch foo is unknown"),
         (["siamese", "--arch", "foo"], "siamese's --arch foo is unknown"),
         (["tune", "--try", "arch=fisher,foo"], "siamese's --arch foo is unknown"),
+        (["triplet", "--loss", "hinge"], "triplet's --loss hinge is unknown. Use one of: cosine, "),
+        (["siamese", "--loss", "cosine"], "siamese's --loss cosine is unknown. Use one of: bce, contrastive."),
+        (["reptile", "--init", "nowhere"], "nowhere does not exist"),
     ],
 )
-def test_architectures_are_looked_at_before_the_data(tmp_path, monkeypatch, capsys, arguments, text):
+def test_names_and_weights_are_looked_at_before_the_data(tmp_path, monkeypatch, capsys, arguments, text):
     monkeypatch.chdir(tmp_path)
     data = "pairs:nowhere.csv" if arguments[0] in ("siamese", "tune") else "folder:nowhere"
     assert run([*arguments, "--data", data]) == 2

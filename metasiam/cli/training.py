@@ -116,7 +116,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.learners import config_class
     from metasiam.runs import check_out
-    from metasiam.session import TrainingStopped, train
+    from metasiam.session import TrainingStopped, arch_of, train
 
     console = Console()
     o.check_checkpoint_every(run.checkpoint_every)
@@ -130,7 +130,9 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 raise MetaSiamError("--epochs and --iterations both say how long. Give one of them.")
             options["iterations"] = None
         check_start(run.preset, method, options)
-        config_from(config_class(method), options)  # said now, not when the data are loaded
+        init = config_from(config_class(method), options).init  # said now, not when the data are loaded
+        if init is not None and "arch" not in options:
+            options["arch"] = arch_of(init)
         settings = settings_from(run, given.get("seed"))
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)
