@@ -69,6 +69,8 @@ def compare(
     """
     settings = settings if settings is not None else ProtocolSettings()
     trainings = {name: [given] if isinstance(given, Run) else list(given) for name, given in runs.items()}
+    if empty := [name for name, listed in trainings.items() if not listed]:
+        raise MetaSiamError(f"{empty[0]} has no run to compare. Give at least one.")
     check_comparable((run for listed in trainings.values() for run in listed), domains, split)
     if any(len(listed) > 1 for listed in trainings.values()):
         check_poolable(settings)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metasiam import MetaSiamError, load_embedder, open_run, split_domains, train
+from metasiam import MetaSiamError, ProtocolSettings, compare, load_embedder, open_run, split_domains, train
 from metasiam.kernels.build import library as kernels
 from metasiam.session import TrainingStopped
 
@@ -335,3 +335,18 @@ def test_the_softmax_loss_starts_a_second_stage_at_the_domains_mean_embeddings(t
         with torch.no_grad():
             rows = torch.nn.functional.normalize(embedder(normalise(images, info.mean, info.std)), dim=1)
         assert float(torch.cosine_similarity(rows.mean(0), proxies[domain], dim=0)) > 0.999
+
+
+def test_methods_are_compared_by_the_means_over_their_trainings(tmp_path, data):
+    runs = [train("triplet", *data, out=tmp_path / f"{n}", **SETTINGS, seed=n, iterations=1) for n in range(3)]
+    settings = ProtocolSettings(shots=(0,), pairs=20, triplets=20, episodes=0, support_draws=0, bootstrap=100)
+    found = compare({"twice": runs[:2], "once": runs[2]}, *data, settings)
+    assert [(one["run"], one["seed"]) for one in found.data["trainings"]["twice"]] == [("0", 0), ("1", 1)]
+    assert list(found.data["trainings"]) == ["twice"]
+    assert len(found.evaluations["twice"].each) == 2
+    row = next(r for r in found.data["paired"] if (r["regime"], r["metric"]) == ("closed", "auc"))
+    means = [e.data["held_out"]["closed"]["0"]["auc"]["mean"] for e in found.evaluations["twice"].each]
+    alone = found.data["methods"]["once"]["held_out"]["closed"]["0"]["auc"]["mean"]
+    assert row["difference"] == pytest.approx(sum(means) / 2 - alone)
+    with pytest.raises(MetaSiamError, match="nothing has no run"):
+        compare({"nothing": [], "once": runs[2]}, *data, settings)
