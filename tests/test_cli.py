@@ -20,7 +20,7 @@ from metasiam.config import config_from
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
-from metasiam.runs import Run, create_run
+from metasiam.runs import Run, create_run, open_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
          "--held-out", "3", "--validation", "2", "--pairs", "40"]  # fmt: skip
@@ -147,14 +147,12 @@ def test_compare_trains_each_method_with_several_seeds_and_compares_their_means(
     assert words in Path("both/compare.md").read_text()
     assert words in Path("both/report.html").read_text()
     # The same runs, given in any order, are known as two trainings of each method.
-    runs = [f"both/{name}" for name in ("reptile-seed-1", "triplet-seed-3", "reptile-seed-3", "triplet-seed-1")]
-    assert run(["compare", *runs, "--out", "again", "--pairs", "40", "--adapt-shots", "0"]) == 0
-    again = json.loads(Path("again/compare.json").read_text())
-    assert [one["seed"] for one in again["trainings"]["reptile"]] == [1, 3]
-    assert {row["a"] for row in again["paired"]} == {"reptile"}
-    for row, known in zip(again["paired"], report["paired"], strict=True):
-        assert row["difference"] == pytest.approx(-known["difference"])
-    capsys.readouterr()
+    names = ("reptile-seed-1", "triplet-seed-3", "reptile-seed-3", "triplet-seed-1")
+    found = methods_of(open_run(f"both/{name}") for name in names)
+    assert {method: [run.path.name for run in runs] for method, runs in found.items()} == {
+        "reptile": ["reptile-seed-1", "reptile-seed-3"],
+        "triplet": ["triplet-seed-3", "triplet-seed-1"],
+    }
     assert "Leave --seeds out" in complaint(capsys, ["compare", "--resume", "both", "--seeds", "0"])
     assert run(["compare", "--resume", "both"]) == 0
     assert json.loads(Path("both/compare.json").read_text()) == report

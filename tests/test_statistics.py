@@ -153,9 +153,9 @@ def test_intervals_over_trainings_cover_the_true_accuracy(spread: float) -> None
     assert without / rounds <= 0.7 or spread < 0.05
 
 
-@pytest.mark.parametrize("trainings", [2, 3, 5])
+@pytest.mark.parametrize("trainings", [2, 4])
 def test_two_equal_methods_whose_trainings_are_chancy_are_rarely_told_apart(trainings: int) -> None:
-    draw, rounds, found, once = generator(12), 300, 0, 0
+    draw, rounds, found, once = generator(12), 200, 0, 0
     for _ in range(rounds):
         tasks = 0.8 + 0.04 * torch.randn(10, generator=draw, dtype=torch.float64)
         first, second = (trained(draw, tasks=tasks, trainings=trainings, spread=0.01) for _ in range(2))

@@ -247,7 +247,7 @@ def _p_value(values: Tensor, studentised: Tensor, training: tuple[float, float])
     if len(values) == 1 or centre == 0:
         return 1.0
     lowest, highest = 1 / (len(studentised) + 1), 1.0
-    for _ in range(30):  # the wider the interval, the smaller α: halve until it is found
+    for _ in range(20):  # the wider the interval, the smaller α: halve until it is found
         tried = (lowest + highest) / 2
         below, above = _half_widths(values, studentised, 1 - tried)
         reach = math.hypot(below if centre > 0 else above, _half_width(*training, 1 - tried))
