@@ -489,6 +489,7 @@ def test_several_trainings_become_one_evaluation_of_their_means(trainings: list[
             assert point["triplet_accuracy"]["mean"] == pytest.approx(sum(means) / 3)
     assert "pairs" in pooled.data["protocol"]
     assert "global_threshold" not in pooled.data["protocol"]  # each training has its own
+    assert "global_threshold" in pooled.data["protocol"]["differs_between_trainings"]
     assert pool(trainings[:1], settings) is trainings[0]
     # What was adapted is scored domain by domain, what was not regime by regime: the order is each training's own.
     other = replace(trainings[1], results=trainings[1].results[::-1])

@@ -18,7 +18,8 @@ def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evalu
     """Return the mean of several trainings' evaluations; the evaluation itself where there is one.
 
     Every interval holds the chance of training beside that of tasks, images or episodes. Of ``protocol`` is kept what
-    all trainings share: each chooses thresholds and adaptation for itself.
+    all trainings share, since each chooses thresholds and adaptation for itself; ``differs_between_trainings`` names the
+    rest.
 
     Args:
         evaluations: one a training, all made from the same domain set, split and settings.
@@ -40,6 +41,7 @@ def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evalu
     shared = {
         name: value for name, value in protocols[0].items() if all(other.get(name) == value for other in protocols)
     }
+    shared["differs_between_trainings"] = [name for name in protocols[0] if name not in shared]
     data = assemble(shared, each_results, episodes, settings)
     curves = [each.data["held_out"]["adaptation_steps"] for each in evaluations if settings.curve_steps]
     if curves:

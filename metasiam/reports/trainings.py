@@ -29,17 +29,16 @@ def trainings_words(compare: Json) -> str:
     return f"{who}; numbers are means over trainings, and the intervals hold the chance of training{once}."
 
 
-def trainings_table(compare: Json, regime: str | None = None) -> Table:
+def trainings_table(compare: Json) -> Table:
     """Return a row for each training of methods that were trained several times, and their standard deviation.
 
     Args:
-        compare: a parsed ``compare.json``.
-        regime: ``closed`` or ``antidomain``; by default closed where it was measured.
+        compare: a parsed ``compare.json``; shown is the closed regime where it was measured.
     """
     several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}
     evaluations = [one["evaluation"] for listed in several.values() for one in listed]
     found = conditions(evaluations)
-    regime = regime or (found[0][0] if found else "closed")
+    regime = found[0][0] if found else "closed"
     cells = [(name, shots) for kind, shots in found if kind == regime for name in _SHOWN.values()]
     titles = [f"{title}, {shots_words(shots)}" for kind, shots in found if kind == regime for title in _SHOWN]
     rows: list[Row] = []
