@@ -18,8 +18,8 @@ def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evalu
     """Return the mean of several trainings' evaluations; the evaluation itself where there is one.
 
     Every interval holds the chance of training beside that of tasks, images or episodes. Of ``protocol`` is kept what
-    all trainings share, since each chooses thresholds and adaptation for itself; ``differs_between_trainings`` names the
-    rest.
+    all trainings share, since each chooses thresholds and adaptation for itself; ``differs_between_trainings`` names
+    the rest.
 
     Args:
         evaluations: one a training, all made from the same domain set, split and settings.
