@@ -41,8 +41,10 @@ def methods_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
     if len(set(methods)) == len(methods):
         return dict(zip(methods, found, strict=True))
     names = [_folder_name(group) for group in found]
-    if len(set(names)) < len(names):
-        names = [f"{path.parent.name}/{path.name}" for path in (group[0].path.resolve() for group in found)]
+    parts, length = [group[0].path.resolve().parts for group in found], 2
+    while len(set(names)) < len(names):  # paths differ, so some length tells them apart
+        names = ["/".join(path[-length:]) for path in parts]
+        length += 1
     return dict(zip(names, found, strict=True))
 
 

@@ -20,7 +20,7 @@ from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
-from metasiam.runs import check_writable
+from metasiam.runs import check_writable, write_text
 from metasiam.training.machine import generator_for
 
 TRIALS_FILE = "trials.jsonl"
@@ -232,7 +232,7 @@ def _open_search(out: Path, about: dict[str, Any], resume: bool) -> Path:
         return file
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
-    described.write_text(text, encoding="utf-8")
+    write_text(described, text)
     return file
 
 
@@ -246,7 +246,7 @@ def read_trials(file: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError:
             break
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 

@@ -100,6 +100,15 @@ def test_a_picture_s_ink_is_found_whichever_way_round_it_is(dark_on_light: bool)
         centre_ink(torch.full((20, 20), 200, dtype=torch.uint8), 28)
 
 
+def test_ink_that_is_moved_to_its_middle_does_not_come_back_on_the_other_side():
+    page = torch.full((60, 60), 255, dtype=torch.uint8)
+    page[10:50, 8:16] = 0  # a heavy bar on the left,
+    page[29:31, 16:52] = 0  # and a thin tail to the right
+    seen = centre_ink(page, 28, STYLES["mnist"]) > 127
+    columns = seen.any(0).nonzero().flatten()
+    assert len(columns) == int(columns[-1]) - int(columns[0]) + 1 < 28
+
+
 def test_each_kind_of_training_image_has_its_style():
     assert style_for("mnist").by_mass
     assert style_for("folder:photos").ground > style_for("folder:photos").ink
@@ -236,8 +245,12 @@ def test_bad_requests_are_explained_and_the_server_goes_on(address: str):
 
 
 def test_other_host_names_are_refused(address: str):
-    status, _ = post(address, "/api/compare", b"{}", Host="evil.example")
-    assert status == 400
+    for host in ("evil.example", "evil.example:7860", "evil[::1]"):
+        status, _ = post(address, "/api/compare", b"{}", Host=host)
+        assert status == 400
+    for host in ("localhost:7860", "[::1]:7860"):
+        status, _ = post(address, "/api/compare", b"{}", Host=host)
+        assert status == 422
 
 
 def test_an_address_that_cannot_be_listened_on_is_refused_with_what_to_do():

@@ -171,6 +171,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_methods_trainings(tmp_path
         "fast-seed-1": [other],
     }
     assert methods_of([first, again]) == {"slow 1": [first], "slow 2": [again]}  # how far apart are they?
+    twins = [begun(f"{place}/runs/fast", 1, lr=rate) for place, rate in (("mine", 0.3), ("yours", 0.4))]
+    assert methods_of(twins) == {"mine/runs/fast": [twins[0]], "yours/runs/fast": [twins[1]]}
     assert methods_of([first, other, same]) == {"slow 1": [first], "fast-seed-1": [other], "slow 3": [same]}
     # Second stages of first stages that differ in their seeds alone, likewise.
     later = [begun(f"later {run.path.name}", 0, init=str(run.path)) for run in (first, again)]

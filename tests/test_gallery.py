@@ -16,7 +16,7 @@ from metasiam.evaluation.calibration import shrink
 from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery
 from metasiam.gallery.calibrate import Background, calibrate
 from metasiam.gallery.pictures import embed_pixels
-from metasiam.gallery.recognise import suitability, unlikeness
+from metasiam.gallery.recognise import answer_from, suitability, unlikeness
 from metasiam.gallery.scoring import NameScorer, centroids, leave_one_out_scores
 from metasiam.gallery.store import check_name
 from metasiam.models.files import EmbedderInfo
@@ -231,3 +231,13 @@ def test_an_embedder_without_parameters_compares_pictures() -> None:
     rows = embed_pixels(torch.nn.Flatten(), info, pixels)
     expected = torch.nn.functional.normalize(((pixels.float() / 255 - 0.5) / 0.25).flatten(1), dim=1)
     torch.testing.assert_close(rows, expected)
+
+
+def test_the_likeliest_name_comes_first_also_where_both_are_certain() -> None:
+    rules = gallery(2).rules
+    assert rules is not None
+    steep = replace(rules, thresholds=(0.0, 0.0), slope=40.0)
+    answer = answer_from(("good", "better"), steep, torch.tensor([3.6, 9.0]))
+    assert answer.name == "better"
+    nobody = answer_from(("far", "near"), steep, torch.tensor([-900.0, -80.0]))
+    assert (nobody.name, nobody.guesses[0].name) == ("unknown", "near")

@@ -176,3 +176,19 @@ def test_episode_kinds_are_an_option(data):
 def test_bad_settings_are_said_in_one_line(options, text):
     with pytest.raises(MetaSiamError, match=text):
         ProtocolSettings(**options)
+
+
+@pytest.mark.parametrize("steps", [("mirror",), ("tukey", "centre", "lda")])
+def test_an_embedder_is_in_the_mode_it_was_in_afterwards(data, steps):
+    class Normed(Pixels):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(8)
+
+        def forward(self, images):
+            return self.norm(super().forward(images))
+
+    embedder = Normed().eval()
+    embedder.norm.train()  # a mode of its own, which is nobody's business
+    evaluate(embedder, INFO, *data, ProtocolSettings(**QUICK, inference=steps))
+    assert [module.training for module in embedder.modules()] == [False, True]

@@ -262,3 +262,14 @@ def test_the_real_lfw_has_its_published_counts(real_data: Callable[[str], Path])
     assert pairs.counts("train") == {"pairs": 2200, "same": 1100, "different": 1100, "images": 3443, "people": 2132}
     assert pairs.counts("test") == {"pairs": 1000, "same": 500, "different": 500, "images": 1549, "people": 963}
     assert shared_people(pairs, "train", "test") == set()
+
+
+def test_a_person_named_once_is_known_in_every_pair_of_the_image(tmp_path: Path) -> None:
+    header = "path_a,path_b,same,part,person_a,person_b"
+    rows = "0-0.png,0-1.png,1,train,,\n2-0.png,0-0.png,0,train,Eve,Ada\n0-0.png,2-1.png,0,train,Ada,"
+    pairs = load_pairs(f"pairs:{write_list(tmp_path, rows=rows, header=header)}", data_dir=tmp_path)
+    named = {Path(name).name: person for name, person in zip(pairs.names, pairs.people, strict=True)}
+    assert named == {"0-0.png": "Ada", "0-1.png": "", "2-0.png": "Eve", "2-1.png": ""}
+    file = write_list(tmp_path, rows="0-0.png,0-1.png,1,train,Ada,Ada\n0-0.png,2-1.png,0,train,Eve,", header=header)
+    with pytest.raises(MetaSiamError, match=r"names both 'Ada' and 'Eve' on .*0-0\.png"):
+        load_pairs(f"pairs:{file}", data_dir=tmp_path)

@@ -40,6 +40,14 @@ def make(method, domains, split, **options):
     return build(config, prepare(config, domains, split), Processes())
 
 
+def test_meta_gradients_are_never_compiled_nor_in_bf16_and_say_so(data):
+    learner = make("fomaml", *data, precision="auto", compile="auto")
+    assert (learner.context.precision, learner.context.compiled) == (torch.float32, False)
+    for option in ({"precision": "bf16"}, {"compile": "on"}):
+        with pytest.raises(MetaSiamError, match=f"fomaml has no --{next(iter(option))} {next(iter(option.values()))}"):
+            make("fomaml", *data, **option)
+
+
 def naive_embeddings(learner, index):
     context = learner.context
     pixels = context.domains.images[index].float() / 255

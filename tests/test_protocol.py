@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation import plans
 from metasiam.evaluation.adaptation import AdaptationPlan
 from metasiam.evaluation.comparison import compare_evaluations
 from metasiam.evaluation.draws import draw_protocol
@@ -156,20 +157,24 @@ def test_the_same_seed_gives_the_same_result_and_the_embedder_is_left_alone(
     assert not embedder.training
 
 
+@pytest.mark.parametrize("steps", [2, None], ids=["given", "chosen"])
 def test_nothing_learned_depends_on_test_images(
-    embedder: nn.Module, domains: DomainSet, split: Split, evaluation: Evaluation
+    embedder: nn.Module, domains: DomainSet, split: Split, steps: int | None
 ) -> None:
     """Thresholds, plans and adapted weights stay the same when every test image is replaced by noise."""
     noise = torch.randint(0, 256, domains.images.shape, generator=torch.Generator().manual_seed(9), dtype=torch.uint8)
     test = domains.is_test.view(-1, 1, 1, 1)
-    noisy = evaluate(embedder, INFO, with_test_images(domains, torch.where(test, noise, domains.images)), split, QUICK)
+    settings = replace(QUICK, adapt_steps=steps)
+    evaluation = evaluate(embedder, INFO, domains, split, settings)
+    other = with_test_images(domains, torch.where(test, noise, domains.images))
+    noisy = evaluate(embedder, INFO, other, split, settings)
     changed = 0
     for ours, theirs in zip(evaluation.results, noisy.results, strict=True):
         for kind in ("fixed", "global", "per_task"):
             assert ours.thresholds[kind] == theirs.thresholds[kind]
         changed += not torch.equal(ours.scores, theirs.scores)
     assert changed == len(evaluation.results)
-    for key in ("plans", "global_threshold", "shrinkage_strength"):
+    for key in ("plans", "plans_tried", "global_threshold", "shrinkage_strength"):
         assert evaluation.data["protocol"][key] == noisy.data["protocol"][key]
 
 
@@ -272,9 +277,10 @@ def some_calibration() -> Calibration:
 def test_harmful_adaptation_is_not_chosen_on_validation_domains(
     embedder: nn.Module, domains: DomainSet, split: Split
 ) -> None:
-    negatives = draw_protocol(domains, split, QUICK).adaptation_negatives
+    draws = draw_protocol(domains, split, QUICK)
     unsolved = ChosenPlan(AdaptationPlan(steps=0), "validation domains", some_calibration())
-    arguments = (embedder, INFO, domains, split, 4, negatives, unsolved, some_calibration())
+    negatives = draws.adaptation_negatives, draws.negatives
+    arguments = (embedder, INFO, domains, split, 4, *negatives, unsolved, some_calibration())
     ruinous = [AdaptationPlan(steps=2, rate=50.0, batch=8)]
     chosen = choose_plan(*arguments, replace(QUICK, adapt_steps=None), candidates=ruinous)
     assert chosen.plan.leaves_unadapted
@@ -296,6 +302,32 @@ def test_plans_are_chosen_for_every_number_of_images_and_never_surely_lose(
         assert best >= max(unadapted)
         assert {t["steps"] for t in tried} > {0}
         assert {t["stretch"] for t in tried} > {0.0, 0.5, 8.0}
+
+
+def test_a_plan_is_tried_on_images_that_it_was_not_adapted_to(
+    embedder: nn.Module, domains: DomainSet, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted_to: set[int] = set()
+    tested_on: set[int] = set()
+    path, embed = plans.adaptation_path, plans.embed_images
+
+    def adaptation_path(embedder, info, domains, images, negatives, *others, **options):
+        adapted_to.update(torch.cat((images, negatives)).tolist())
+        return path(embedder, info, domains, images, negatives, *others, **options)
+
+    def embed_images(embedder, info, domains, index, **options):
+        tested_on.update(index.tolist())
+        return embed(embedder, info, domains, index, **options)
+
+    monkeypatch.setattr(plans, "adaptation_path", adaptation_path)
+    monkeypatch.setattr(plans, "embed_images", embed_images)
+    one = replace(split, validation=split.validation[:1])  # another one's images may be tested on where it is not used
+    evaluate(embedder, INFO, domains, one, replace(QUICK, adapt_steps=None, shots=(4, "all")))
+    assert adapted_to
+    assert tested_on
+    # Of the validation domain itself, four fifths are adapted to where all are, and others tested on where four are.
+    own = set((domains.labels == one.validation[0]).nonzero().flatten().tolist())
+    assert not (adapted_to & tested_on) - own
 
 
 def test_gradient_plans_are_gentler_with_fewer_images() -> None:
@@ -379,21 +411,21 @@ def test_more_images_than_there_are_is_refused(
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "words"),
     [
-        {"pairs": 1},
-        {"shots": (-1,)},
-        {"shots": ("some",)},
-        {"regimes": ("open",)},
-        {"adapt_steps": -1},
-        {"adapt_rate": 0.0},
-        {"bootstrap": 3},
-        {"folds": 1},
-        {"protocols": ("mine",)},
+        ({"pairs": 1}, "--pairs 1 "),
+        ({"shots": (-1,)}, "--adapt-shots -1 "),
+        ({"shots": ("some",)}, "--adapt-shots some "),
+        ({"regimes": ("open",)}, "the regime open "),
+        ({"adapt_steps": -1}, "--adapt-steps -1 is negative"),
+        ({"adapt_rate": 0.0}, "adaptation rate of 0"),
+        ({"bootstrap": 3}, "3 bootstrap resamples"),
+        ({"folds": 1}, "at least two folds"),
+        ({"protocols": ("mine",)}, "--protocol takes"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_words(wrong: dict[str, Any]) -> None:
-    with pytest.raises(MetaSiamError, match=r"\."):
+def test_settings_that_make_no_sense_are_refused_in_words(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(MetaSiamError, match=words):
         replace(QUICK, **wrong)
 
 

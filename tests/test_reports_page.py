@@ -180,6 +180,10 @@ def test_data_and_budgets_are_worded() -> None:
     assert data_name("npz:/x/pathmnist.npz") == "pathmnist"
     assert budget_words({"images": 500000}) == "Every method was given the same budget: 500,000 training images."
     assert budget_words(None) == ""
+    unequal = {"images_by_method": {"triplet": 100, "reptile": 2000}}
+    assert budget_words(unequal) == (
+        "The methods were not trained equally long: triplet with 100, reptile with 2,000 training images."
+    )
 
 
 def test_the_page_is_whole_and_fetches_nothing() -> None:
@@ -317,6 +321,8 @@ def test_the_seeds_figures_stand_beside_the_constant_answer_and_the_published_on
     assert rows["“few-shot”, threshold 0.2"] == ("78.8 ± 4.4", "90.0", "83.1")
     assert rows["the same, plain accuracy"] == ("79.2", "90.0", "–")
     assert rows["held-out pairs, adapted, 0.7"] == ("61.5 ± 1.3", "50.0", "68.8")
+    elsewhere = {**data, "protocol": {**data["protocol"], "data": "glyphs"}}
+    assert {row[-1] for row in reference_table({"ours": elsewhere}).rows} == {"–"}  # 100 classes, but others
     data["protocol"]["split"]["seen"] = [0, 1]
     assert {row[-1] for row in reference_table({"ours": data}).rows} == {"–"}
     assert reference_table({"ours": {}}).rows == ()
@@ -340,6 +346,9 @@ def test_a_sweep_stands_beside_the_published_figures() -> None:
     assert rows["90-10", "reptile"][2] == "88.1 (73.4)"
     assert rows["10-90", "reptile"][2] == "88.1"
     assert "always answering “different”" in sweep_markdown(sweep_points())
+    for point in (points := sweep_points()):
+        point.evaluation["protocol"]["data"] = "omniglot"  # type: ignore[index]
+    assert "(88.3)" not in str(sweep_table(points).rows)
     console = Console(width=80, file=io.StringIO(), color_system=None)
     console.print(to_rich(table))
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]

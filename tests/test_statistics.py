@@ -97,6 +97,17 @@ def test_one_task_says_nothing_about_other_tasks() -> None:
     assert bootstrap_mean(torch.tensor([0.8]), generator())["ci95"] == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("equal", [7, 9])
+def test_tasks_of_equal_accuracy_do_not_blow_the_interval_up(equal: int) -> None:
+    """Most resamples of such tasks hold one value only, and have no spread to be measured against."""
+    measured = torch.tensor([0.9] * equal + [0.88, 0.87, 0.85][: 10 - equal])
+    low, high = bootstrap_mean(measured, generator())["ci95"]
+    assert 0.85 < low < 0.9 <= high < 0.91
+    difference = paired_difference([value.view(1) for value in measured], [torch.tensor([0.8])] * 10, generator())
+    assert 0.07 < difference["ci95"][0] < difference["ci95"][1] < 0.11
+    assert difference["p_value"] < 0.01
+
+
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_refused() -> None:
     assert bootstrap_mean(torch.tensor([0.5, math.nan, 0.7]), generator())["n"] == 2
     with pytest.raises(ValueError, match="at least one"):

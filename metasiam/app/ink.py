@@ -152,8 +152,8 @@ def centre_ink(picture: Tensor, size: int, style: InkStyle = STYLES["strokes"]) 
     if style.by_mass:
         axis = torch.arange(size) + 0.5
         middle = torch.stack(((result.sum(1) * axis).sum(), (result.sum(0) * axis).sum())) / result.sum()
-        moves = [round(size / 2 - float(value)) for value in middle]
-        result = torch.roll(result, moves, (0, 1))
+        down, right = (round(size / 2 - float(value)) for value in middle)
+        result = F.pad(result, (right, -right, down, -down))
     return _levels(result / result.max(), style)
 
 

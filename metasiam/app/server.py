@@ -2,7 +2,7 @@
 
 A page of our own on Starlette rather than a Gradio interface: Gradio's drawing component sends pictures, not strokes,
 so position, size and pen width could not be taken out exactly; it brings pandas with NumPy 2 and pins Pillow, which
-learn2learn and torch's users cannot all follow; and this page needs one script, one style sheet and nothing else.
+learn2learn and torch's users cannot all follow; and this page needs three short scripts and one style sheet.
 """
 
 from __future__ import annotations
@@ -135,7 +135,8 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
     routes = [Route(path, file) for path in _FILES]
     routes += [Route(path, answer, methods=["POST"]) for path in _ANSWERS]
     routes.append(Route("/api/about", about))
-    allowed = ["*"] if host not in _LOOPBACK else list(_LOOPBACK)
+    # Of "[::1]:7860" Starlette compares "[::1]", and older ones what stands before the first colon.
+    allowed = ["*"] if host not in _LOOPBACK else [*_LOOPBACK, "[::1]", "["]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=allowed)])
 
 

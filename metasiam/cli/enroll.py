@@ -192,7 +192,9 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
             except MetaSiamError:
                 o.say(f"metasiam: {folder} has no pictures in it: left out")
                 continue
-            named.setdefault(folder.name, []).extend(pictures)
+            known = {picture.resolve() for picture in named.get(folder.name, [])}
+            new = [picture for picture in pictures if picture.resolve() not in known]
+            named.setdefault(folder.name, []).extend(new)
     if not named:
         raise MetaSiamError(
             f"{', '.join(map(str, paths))} has no folders with pictures in it. Lay them out as DIR/<name>/*.jpg, "

@@ -338,6 +338,8 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
     doubled = len(seen) + len(kept) + len(held_out) - len({*seen, *kept, *held_out})
     if doubled:
         raise MetaSiamError(f"--split {split} names {doubled} domains in more than one list. Make them disjoint.")
+    if validation < 0:
+        raise MetaSiamError(f"--validation {validation} is below 0. Use 0 to keep no seen domains back.")
     if len(seen) - validation < 2:
         raise MetaSiamError(f"--split {split} with --validation {validation} leaves fewer than 2 domains to train on.")
     more = _spread(seen, validation)

@@ -254,11 +254,15 @@ def _moving_parameters(model: nn.Module, part: TrainedPart) -> list[nn.Parameter
 
 
 def last_block(model: nn.Module) -> nn.Module:
-    """Return the last building block with weights: the last child, and the last element where that is a sequence."""
+    """Return the last building block with weights: the last child, and the last element where that is a sequence.
+
+    An embedder around another one (``InferenceEmbedder``) has no block of its own.
+    """
     weighty = [child for child in model.children() if next(child.parameters(), None) is not None]
     if not weighty:
         return model
-    return last_block(weighty[-1]) if isinstance(weighty[-1], nn.Sequential) else weighty[-1]
+    whole = isinstance(weighty[-1], nn.Sequential) or weighty[-1] is getattr(model, "embedder", None)
+    return last_block(weighty[-1]) if whole else weighty[-1]
 
 
 def _default_objective(info: EmbedderInfo) -> nn.Module:

@@ -37,7 +37,7 @@ def embed_images(
         float32 [M, D] on ``device``; rows have length 1 when the distance is cosine.
     """
     device = torch.device(device) if device is not None else device_of(embedder)
-    training = embedder.training
+    modes = [(module, module.training) for module in embedder.modules()]
     embedder.eval()
     try:
         blocks = []
@@ -46,7 +46,8 @@ def embed_images(
             blocks.append(embed_batch(embedder, info, pixels, mirror=mirror))
         return torch.cat(blocks)
     finally:
-        embedder.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 @torch.inference_mode()

@@ -49,6 +49,7 @@ class InferenceEmbedder(nn.Module):
         first = next(embedder.parameters())
         self.register_buffer("mean", torch.zeros(self.embedding_size, device=first.device))
         self.register_buffer("weight", torch.eye(self.embedding_size, device=first.device))
+        self.training = embedder.training
 
     def forward(self, images: Tensor) -> Tensor:
         """Map float [B, C, H, W] to float [B, embedding_size]."""

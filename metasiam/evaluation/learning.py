@@ -94,6 +94,7 @@ def learn_from_others(
             split,
             shots,
             draws.adaptation_negatives,
+            draws.negatives,
             solved,
             calibration,
             settings,

@@ -152,6 +152,7 @@ def choose_plan(
     split: Split,
     shots: Shots,
     negatives: Tensor,
+    compared_with: Tensor,
     solved: ChosenPlan,
     unadapted: Calibration,
     settings: ProtocolSettings,
@@ -171,7 +172,8 @@ def choose_plan(
         domains: the images.
         split: with validation domains.
         shots: number of images, at least 1.
-        negatives: seen-domain training images, for adaptation and for testing.
+        negatives: seen-domain training images to adapt with.
+        compared_with: others of them, to test against: an embedder is at its best on images that it was adapted to.
         solved: from ``choose_stretch``.
         unadapted: the unadapted embedder's.
         settings: seed, how many validation domains to use; with ``adapt_steps`` nothing is chosen, but the global
@@ -192,7 +194,7 @@ def choose_plan(
         parts = _validation_images(domains, domain, shots, settings.seed)
         if parts is None:
             continue
-        others = _test_negatives(domains, negatives, split.validation, domain, settings.seed)
+        others = _test_negatives(domains, compared_with, split.validation, domain, settings.seed)
         for plan, module in _candidates(
             embedder, info, domains, domain, parts[0], negatives, forced, gradient, solved.plan, settings.seed
         ):
@@ -202,7 +204,7 @@ def choose_plan(
             record.accuracy.append(all_triplets_accuracy(own, far, info.distance))
             record.pairs[domain] = score_images(own, far, info.distance)
     if not tested:
-        return default_plan(shots, settings)
+        return solved if forced is None else default_plan(shots, settings)
     known = int(domains.pool(split.held_out, "train").counts.max()) if shots == "all" else shots
     return _best(list(tested.values()), forced, shots, known, solved, unadapted)
 

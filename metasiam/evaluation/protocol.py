@@ -280,6 +280,8 @@ class _Evaluator:
             "shrinkage_strength": self.calibration.strength,
             "plans": {shots: chosen.as_dict() for shots, chosen in self.plans.items()},
             "plans_tried": {shots: chosen.tried for shots, chosen in self.plans.items() if chosen.tried},
+            # As many as were asked for, unless a domain has fewer test images.
+            "episode_queries": {name: episodes.query.shape[2] for name, episodes in self.draws.episodes.items()},
         }
 
     def _settings(self) -> dict[str, Any]:

@@ -21,6 +21,9 @@ from scipy.stats import binomtest, chi2, t
 from torch import Tensor
 
 LEVEL = 0.95
+#: Resamples of one and the same value have no standard error to studentise with. Where more than this share of them are
+#: such, they would reach into the tails: with fewer than five values, or with most values equal.
+MOST_WITHOUT_SPREAD = 0.005
 
 
 class Mean(TypedDict):
@@ -41,8 +44,8 @@ def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int
 
     The plain percentile bootstrap covers 85 to 90 % instead of 95 with ten skewed tasks; studentising each resample
     (Efron & Tibshirani, 1993, section 12.5) covers 93 to 96. Below five values resamples of a single value are too
-    common for that, and Student's t is used. Values that are not finite are left out. A single value says nothing
-    about its spread: its interval is all of 0..1.
+    common for that, as they are wherever most values are equal, and Student's t is used. Values that are not finite
+    are left out. A single value says nothing about its spread: its interval is all of 0..1.
 
     Args:
         values: float [n], fractions.
@@ -60,7 +63,9 @@ def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int
 def _studentised(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
     """Return (resample's mean − mean) / resample's standard error, sorted: what a t statistic is compared with."""
     count = len(values)
-    if count < 5:  # quantiles of Student's t in place of resamples
+    _, equal = torch.unique(values, return_counts=True)
+    without_spread = float(((equal.double() / count) ** count).sum())  # share of resamples that hold one value only
+    if without_spread > MOST_WITHOUT_SPREAD:  # quantiles of Student's t in place of resamples
         share = (torch.arange(resamples, dtype=torch.float64) + 0.5) / resamples
         return torch.from_numpy(t.ppf(share.numpy(), max(count - 1, 1)))
     found = []

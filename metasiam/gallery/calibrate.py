@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
@@ -92,11 +93,11 @@ class Rules:
 
     def probability(self, score: float, threshold: float) -> float:
         """Return the probability that the name is right: 0.5 at its threshold."""
-        return float(torch.sigmoid(torch.tensor(self.slope * (score - threshold))))
+        return float(expit(self.slope * (score - threshold)))
 
     def pair_probability(self, similarity: float) -> float:
         """Return the probability that two pictures are the same: 0.5 at the threshold."""
-        return float(torch.sigmoid(torch.tensor(self.pair_slope * (similarity - self.pair_threshold))))
+        return float(expit(self.pair_slope * (similarity - self.pair_threshold)))
 
 
 def calibrate(

@@ -126,11 +126,12 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
 
 
 def answer_from(names: tuple[str, ...], rules: Rules, scores: Tensor) -> Answer:
+    """Return what a picture is recognised as from its score for each name: float [names]."""
     guesses = [
         Guess(name, rules.probability(score, threshold), score, threshold)
         for name, score, threshold in zip(names, scores.tolist(), rules.thresholds, strict=True)
     ]
-    guesses.sort(key=lambda guess: -guess.probability)
+    guesses.sort(key=lambda guess: guess.threshold - guess.score)  # probabilities saturate
     best = guesses[0]
     known = best.score > best.threshold
     return Answer(

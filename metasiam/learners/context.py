@@ -156,7 +156,7 @@ def prepare(
     mean, std = domains.channel_statistics(seen)
     # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
+        torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         embedder = build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
     if config.init is not None:
         embedder, stored = load_embedder(

@@ -21,7 +21,8 @@ class MetaGradient(OptimizedLearner[FomamlConfig]):
     """One optimizer step an iteration along the mean gradient of ``meta_batch`` episodes' query losses.
 
     BatchNorm normalises support and queries by their own batches, as in the source; its running statistics, which the
-    adapted copies would not agree on, are estimated on seen images at the end. Steps are never compiled.
+    adapted copies would not agree on, are estimated on seen images at the end. Steps are never compiled, and computed
+    in float32.
 
     Args:
         config: the method's options.
@@ -32,7 +33,8 @@ class MetaGradient(OptimizedLearner[FomamlConfig]):
             the loss. It leaves the weights as they were.
 
     Raises:
-        MetaSiamError: for several processes, or episodes that the seen domains are too few or too small for.
+        MetaSiamError: for several processes, compiling or bf16 asked for, or episodes that the seen domains are too
+            few or too small for.
     """
 
     def __init__(
@@ -44,11 +46,14 @@ class MetaGradient(OptimizedLearner[FomamlConfig]):
     ) -> None:
         if processes.count > 1:
             raise MetaSiamError(f"{config.method} trains in one process. Start a single one.")
+        for option, value in (("--precision", config.precision), ("--compile", config.compile)):
+            if value in ("bf16", "on"):
+                raise MetaSiamError(f"{config.method} has no {option} {value}. Leave it out.")
         super().__init__(config, context, config.iterations)
         self.add_gradients = add_gradients
         self.draw_episode = episode_drawer(config, context)
         self.images_per_iteration = config.images_per_iteration
-        context.compiled = False
+        context.compiled, context.precision = False, torch.float32
 
     def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
         """Make one outer step; return the mean query loss after adaptation."""

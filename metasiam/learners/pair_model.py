@@ -107,7 +107,7 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
     device = choose_device(config.device)
     # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(config.seed, "weights"))
+        torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         embedder = build_embedder(config.arch, channels=pairs.channels, image_size=pairs.image_size)
         size = int(embedder.embedding_size)  # type: ignore[arg-type]
         if config.loss == "contrastive":

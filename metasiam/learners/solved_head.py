@@ -36,7 +36,7 @@ class SolvedHead:
         report: progress of the embedding, as ``report(what, done, total)``.
 
     Raises:
-        MetaSiamError: if the head is not one linear unit.
+        MetaSiamError: if the head is not one linear unit, or a fold left out leaves pairs of one kind only.
     """
 
     def __init__(
@@ -59,6 +59,14 @@ class SolvedHead:
         generator = generator_for("cpu", config.seed, "folds")
         self.fold = fold_people(pairs, self.rows.cpu(), config.folds, generator)
         self.answered = torch.zeros(len(self.rows))
+        same = pairs.same[self.rows].cpu()
+        for fold in range(config.folds):
+            if len(torch.unique(same[self.fold != fold])) < 2:
+                raise MetaSiamError(
+                    f"without fold {fold + 1} of {config.folds} the training pairs of {pairs.source} are all "
+                    f"{'same' if bool(same[self.fold != fold].any()) else 'different'}, as pairs that share an image "
+                    "or a person stay together. Give more pairs of other images, or use --solver gradient."
+                )
         output = model.head.output
         assert isinstance(output, nn.Linear)
         self._weights = [output.weight, output.bias]

@@ -25,7 +25,7 @@ from metasiam.reports.numbers import (
     sweep_reading,
     task_rows,
 )
-from metasiam.reports.published import CLASSIC, constant_answer
+from metasiam.reports.published import CLASSIC, constant_answer, is_of_cifar100
 from metasiam.reports.style import (
     FAINT,
     INK,
@@ -186,7 +186,7 @@ def accuracy_over_steps(curves: Sequence[Curve], *, order: Sequence[str] = ()) -
 
 
 @in_house_style
-def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published: bool = True) -> Figure:
+def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = ()) -> Figure:
     """Draw held-out accuracy against the number of seen domains, with and without the constant-answer trap.
 
     Above: pair accuracy where half the pairs are same, so that a constant answer scores 50. Below: the seeds'
@@ -195,7 +195,6 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published:
     Args:
         points: one for each split and method.
         order: see the module.
-        published: draw the published figures too (they are about CIFAR-100 with ResNet-56).
     """
     styles = method_styles(order, [point.method for point in points])
     figure = Figure(figsize=(5.6, 6.4), layout="constrained")
@@ -209,7 +208,7 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = (), published:
             curve = curve_of(method, found)
             ends[name] += draw_curves(axes, [curve], styles[method].colour, look=styles[method], named=True)
     held_out = {point.seen: point.held_out for point in points if point.held_out}
-    if published:
+    if any(is_of_cifar100(point.evaluation) for point in points):
         shown = {seen: split.few_shot for seen, split in CLASSIC.items() if split.few_shot is not None}
         below.plot(list(shown), list(shown.values()), color=FAINT, linewidth=1.0, marker="x", markersize=5)
         ends["below"].append((90, shown[90], "published classic", FAINT))

@@ -7,7 +7,9 @@ classes one pair in N is same, and always answering "different" is right in 1 âˆ
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 
 class PublishedSplit(NamedTuple):
@@ -35,6 +37,12 @@ CLASSIC = {
 REPTILE = {90: PublishedSplit(73.44, 67.60, None)}
 #: Its held-out triplet and pair accuracy after 30 steps on all 500 images of each class.
 META_TRIPLET, META_PAIRS = 80.0, 68.80
+
+
+def is_of_cifar100(evaluation: Mapping[str, Any]) -> bool:
+    """Return whether a parsed ``evaluation.json`` is about CIFAR-100, also from a folder or file that is named so."""
+    source = (evaluation.get("protocol") or {}).get("data")
+    return isinstance(source, str) and re.search(r"cifar[-_ ]?100(?!\d)", source, re.IGNORECASE) is not None
 
 
 def constant_answer(held_out: int) -> float | None:

@@ -7,21 +7,30 @@ from typing import Any
 
 from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.numbers import MISSING, Json, clean, interval, number, plus_minus, split_sizes, sweep_reading
-from metasiam.reports.published import CLASSIC, META_PAIRS, META_TRIPLET, REPTILE, PublishedSplit, constant_answer
+from metasiam.reports.published import (
+    CLASSIC,
+    META_PAIRS,
+    META_TRIPLET,
+    REPTILE,
+    PublishedSplit,
+    constant_answer,
+    is_of_cifar100,
+)
 from metasiam.reports.rendering import Column, Row, Table
 
 
 def reference_table(methods: Mapping[str, Json]) -> Table:
     """Return the seeds' measurements of each method, what a constant answer scores there, and what was published.
 
-    Published figures stand beside splits of 100 classes only: they are about CIFAR-100 with ResNet-56.
+    Published figures stand beside splits of CIFAR-100's 100 classes only: they are about that, with ResNet-56.
 
     Args:
         methods: parsed ``evaluation.json`` by method; those without ``reference_protocol`` stay empty.
     """
     found = {name: evaluation.get("reference_protocol") or {} for name, evaluation in methods.items()}
     sizes = next((size for evaluation in methods.values() if (size := split_sizes(evaluation)) is not None), None)
-    seen = sizes[0] if sizes is not None and sum(sizes) == 100 else None
+    published_data = any(is_of_cifar100(evaluation) for evaluation in methods.values())
+    seen = sizes[0] if sizes is not None and sum(sizes) == 100 and published_data else None
     classic = CLASSIC.get(seen) if seen is not None else None
     few_shots = [own["few_shot"] for own in found.values() if isinstance(own.get("few_shot"), Mapping)]
     few_shot: Json = few_shots[0] if few_shots else {}
@@ -93,8 +102,8 @@ def _spread(few_shot: object) -> str:
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
     """Return a sweep beside the published figures: the balanced protocol first, then the seeds' own.
 
-    The published figures are about CIFAR-100 with ResNet-56, so a split is matched by its number of seen domains,
-    and only where seen and held-out domains are 100 in all.
+    The published figures are about CIFAR-100 with ResNet-56, so they stand beside that only; a split is matched by its
+    number of seen domains, where seen and held-out ones are 100 in all.
     """
     titles = (
         "held-out triplet", "held-out pairs", "seen triplet", "seen pairs", "few-shot", "constant answer",
@@ -102,7 +111,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
     published_of: dict[str, dict[int, PublishedSplit]] = {"reptile": REPTILE, "triplet": CLASSIC}
     rows: list[Row] = []
     for point in sorted(points, key=lambda point: (point.seen, point.method)):
-        whole = point.seen + point.held_out == 100
+        whole = point.seen + point.held_out == 100 and is_of_cifar100(point.evaluation)
         published = published_of.get(point.method, {}).get(point.seen) if whole else None
         few_shot = (point.evaluation.get("reference_protocol") or {}).get("few_shot")
         rows.append(

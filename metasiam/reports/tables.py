@@ -157,7 +157,16 @@ def episode_table(evaluations: Mapping[str, Json]) -> Table:
         for name in episodes_of(evaluations.values())
     )
     columns = (Column("episodes", "left"), *(Column(clean(name)) for name in evaluations))
-    return Table("Few-shot episodes on held-out domains: accuracy in %", columns, rows)
+    fewer = _fewer_queries(next(iter(evaluations.values()), {})) if rows else ""
+    return Table("Few-shot episodes on held-out domains: accuracy in %", columns, rows, note=fewer)
+
+
+def _fewer_queries(evaluation: Json) -> str:
+    """Say which episodes have fewer queries than were asked for, since the domains have too few test images."""
+    protocol = evaluation.get("protocol") or {}
+    asked, used = protocol.get("queries"), protocol.get("episode_queries") or {}
+    fewer = [f"{clean(name)} with {count}" for name, count in used.items() if count != asked]
+    return f"Queries of each class: {asked}, but {', '.join(fewer)} (no more test images)." if fewer else ""
 
 
 def method_task_table(methods: Mapping[str, Json], regime: str | None = None, shots: str | None = None) -> Table:

@@ -212,6 +212,9 @@ def budget_words(budget: Mapping[str, Any] | None) -> str:
     """Say in a sentence what each method was given to train with; empty where that is not known."""
     if not budget:
         return ""
+    if isinstance(by_method := budget.get("images_by_method"), Mapping):
+        shares = ", ".join(f"{clean(method, 40)} with {images:,}" for method, images in by_method.items())
+        return f"The methods were not trained equally long: {shares} training images."
     parts = []
     for key, value in budget.items():
         unit = {"images": "training images", "minutes": "minutes"}.get(key, key.replace("_", " "))

@@ -62,8 +62,11 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
     """Make a pair set from named pairs, each image decoded once."""
     people: dict[Path, str] = {}
     for line in lines:
-        people.setdefault(line.first, line.people[0])
-        people.setdefault(line.second, line.people[1])
+        for path, person in zip((line.first, line.second), line.people, strict=True):
+            known = people.get(path, "")
+            if known and person and known != person:
+                raise MetaSiamError(f"{source} names both '{known}' and '{person}' on {path}. Keep the right one.")
+            people[path] = known or person
     files = sorted(people)
     if not files:
         raise MetaSiamError(f"{source} has no pairs. Give lines of path_a,path_b,same below the header.")
