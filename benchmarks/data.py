@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.errors import MetaSiamError
 
 
 def benchmark_domains(data: str, *, domains: int = 100, images: int = 600, seed: int = 0) -> DomainSet:
@@ -49,14 +50,37 @@ def benchmark_split(domains: DomainSet) -> Split:
 
 
 def unzipped(archives: Path, into: Path, name: str) -> Path:
-    """Unzip ``NAME*.zip`` of a folder into ``into/NAME`` (once) and return that folder."""
+    """Unzip ``NAME*.zip`` of a folder (once), and return the folder with their train/ and test/.
+
+    It is ``into/KEY/NAME``, KEY made of the archives' names and sizes: what was unzipped from some of them is not
+    taken for all.
+
+    Raises:
+        MetaSiamError: if an archive is missing or cut off; nothing is left behind.
+    """
+    import hashlib
+    import shutil
     import zipfile
 
-    folder = into / name
-    if not folder.is_dir():
-        partial = into / f".{name}.partial"
-        for archive in sorted(archives.glob(f"{name}*.zip")):
+    found = sorted(archives.glob(f"{name}*.zip"))
+    listed = "\n".join(f"{archive.name} {archive.stat().st_size}" for archive in found)
+    folder = into / hashlib.sha256(listed.encode()).hexdigest()[:12] / name
+    if folder.is_dir():
+        return folder
+    partial = folder.with_name(f".{name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        for archive in found:
             with zipfile.ZipFile(archive) as packed:
                 packed.extractall(partial)
+        parts = [{path.name for path in (partial / part).glob("*")} for part in ("train", "test")]
+        if not parts[0] or parts[0] != parts[1]:
+            few = f"train/ has {len(parts[0])} domains and test/ {len(parts[1])}"
+            raise MetaSiamError(f"{archives} lacks some of {name}*.zip: {few}. Bring the others there.")
         partial.rename(folder)
+    except zipfile.BadZipFile as error:
+        raise MetaSiamError(f"{archive} is damaged or not all there ({error}). Bring it there again.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return folder

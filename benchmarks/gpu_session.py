@@ -1,10 +1,11 @@
-"""The GPU half hour in one command: the checks that need a GPU, then the seeds' full setting and its rivals.
+"""A quarter of an hour of a GPU in one command: the checks that need one, then the seeds' full setting and its rivals.
 
 In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
 Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
 a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation; one that
-the time is too short for goes on in a later session. ``--stages`` chooses among them. Needs torch, numpy, scikit-learn,
-scipy, safetensors, Pillow and, for the tests, pytest and filelock.
+the time is too short for goes on in a later session: expect the checks and a part of one training of the first, and
+about one training, or a part of it, of each later one. ``--stages`` chooses among them. Needs torch, numpy,
+scikit-learn, scipy, safetensors, Pillow, tensorboard and, for the tests, pytest and filelock.
 
     python3 -m benchmarks.gpu_session --archives ZIPS --keep /tmp/gpu --home HOME
 
@@ -14,6 +15,10 @@ Runs are made, and resumed, in ``--keep``. What is worth keeping is copied to ``
 less than 16 MB: ``kept.tar.gz`` and the newest checkpoint of each unfinished training. On a fresh machine ``--back``
 takes such a folder up again. While archives are still on their way, ``--stages none`` runs the checks, which need no
 data.
+
+Every stage has a process of its own, because a CUDA graph's capture that fails spoils all later ones of its process. A
+stage that fails says why in ``KEEP/STAGE.failed.txt`` and the others go on; later calls leave it out unless
+``--stages`` names it.
 """
 
 from __future__ import annotations
@@ -28,6 +33,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +42,7 @@ import metasiam
 from benchmarks.data import benchmark_domains, benchmark_split, unzipped
 from benchmarks.harness import RESULTS, machine
 from metasiam.data.domains import DomainSet, Split
-from metasiam.runs import Run
+from metasiam.runs import Run, open_run
 from metasiam.training.loop import Progress
 
 
@@ -75,9 +81,13 @@ STAGES = (
         after="gpu-softmax-resnet56",
     ),
 )
-CHECKPOINT = "checkpoint.pt"
-#: Seconds that the tests and the step benchmark may take, together less than one command: nothing may hang for long.
-TESTS_LAST, STEP_LASTS = 180, 380
+CHECKPOINT, EMBEDDER, PROGRESS = "checkpoint.pt", "embedder.safetensors", "progress.json"
+#: Seconds that the tests, the step benchmark and one of its kinds may take: nothing may hang for long.
+TESTS_LAST, STEP_LASTS, KIND_LASTS = 180, 380, 120
+#: Seconds without which nothing is begun, that a stage may run over, for its evaluation, and from SIGINT to the kill.
+MARGIN, GRACE, LAST_WORDS = 45, 90, 10
+#: Exit statuses of a stage's process.
+OUT_OF_TIME, FAILED = 3, 4
 
 
 class OutOfTime(Exception):
@@ -85,7 +95,7 @@ class OutOfTime(Exception):
 
 
 class Session:
-    """Runs the stages until they are done or the time is over.
+    """Runs a stage until it is done or the time is over.
 
     Args:
         keep: folder of the results; runs are made, and resumed, in ``keep/runs``.
@@ -104,45 +114,38 @@ class Session:
         self.end = end
         self.tiny = tiny
         self.progress: dict[str, Any] = {}
+        if (keep / PROGRESS).is_file():
+            self.progress = json.loads((keep / PROGRESS).read_text(encoding="utf-8"))["stages"]
         self._saved = 0.0
 
     def train(self, stage: Stage) -> None:
         """Train and evaluate one stage, or go on with it."""
-        if self.done(stage):
-            print(f"{stage.name}: done before", flush=True)
-            return
         folder = self.keep / "runs" / stage.name
+        run = open_run(folder) if (folder / EMBEDDER).is_file() else self._train(stage, folder)  # written at the end
+        self.check_time()
+        self.evaluate(stage, run)
+        self.save_progress()
+
+    def _train(self, stage: Stage, folder: Path) -> Run:
         options = dict(stage.options)
         if stage.after is not None:
-            first = self.keep / "runs" / stage.after / "embedder.safetensors"
-            if not first.is_file():
-                raise OutOfTime
-            options["init"] = str(first)
+            options["init"] = str(self.keep / "runs" / stage.after / EMBEDDER)
         if self.tiny:
             options |= {"iterations": 2, "batch_size": 4, "arch": "resnet8", "compile": "off"}
             options |= {"inner_epochs": 2} if stage.method == "reptile" else {}
         known: dict[str, Any] = {"report": lambda progress: self.report(stage, folder, progress), "note": print}
         if (folder / CHECKPOINT).is_file():
-            run = metasiam.train(stage.method, self.domains, self.split, resume=folder, **known)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            run = metasiam.train(
-                stage.method, self.domains, self.split, out=folder, checkpoint_every=60.0, **known, **options
-            )
-        self.check_time()
-        self.evaluate(stage, run)
-        self.save_progress()
+            return metasiam.train(stage.method, self.domains, self.split, resume=folder, **known)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return metasiam.train(
+            stage.method, self.domains, self.split, out=folder, checkpoint_every=60.0, **known, **options
+        )
 
     def check_time(self) -> None:
         """Raise ``OutOfTime`` when it is."""
         if time.monotonic() > self.end:
             raise OutOfTime
-
-    def done(self, stage: Stage) -> bool:
-        """Whether the stage's evaluation is here, or committed."""
-        kept = (self.keep / f"{stage.name}.json").is_file()
-        return kept or (not self.tiny and (RESULTS / f"{stage.name}.json").is_file())
 
     def report(self, stage: Stage, folder: Path, progress: Progress) -> None:
         """Save the progress every minute; end the session when its time is over."""
@@ -163,7 +166,7 @@ class Session:
     def save_progress(self) -> None:
         """Write how far each stage is, and bring everything home."""
         text = json.dumps({"machine": machine(), "stages": self.progress}, indent=1)
-        (self.keep / "progress.json").write_text(text + "\n", encoding="utf-8")
+        (self.keep / PROGRESS).write_text(text + "\n", encoding="utf-8")
         bring_home(self.keep, self.home)
 
     def evaluate(self, stage: Stage, run: Run) -> None:
@@ -228,30 +231,127 @@ def take_up(back: Path, keep: Path) -> None:
         shutil.copyfile(checkpoint, keep / checkpoint.relative_to(back))
 
 
-def check(keep: Path, tiny: bool, data: str) -> None:
+def check(keep: Path, home: Path | None, tiny: bool, data: str, end: float) -> None:
     """Run the tests that need a GPU and the step benchmark, in processes of their own, each once."""
     log = keep / "gpu-tests.log"
     if not log.is_file():
-        # A library's new warning is no reason to learn nothing from a rare GPU.
-        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "tests/test_gpu.py"]
-        logged([*command, "tests/test_augment.py"], log, TESTS_LAST)
+        tests_end = min(end, time.monotonic() + TESTS_LAST)
+        # A library's new warning is no reason to learn nothing from a rare GPU. -vv names each test as it begins, over
+        # the project's -q. What compiles comes last, and apart: a capture that fails spoils the later ones.
+        command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "-vv", "--tb=short", "--durations=5"]
+        for chosen in ("not compiled", "compiled"):
+            logged([*command, "-k", chosen, "tests/test_gpu.py", "tests/test_augment.py"], log, tests_end)
+        bring_home(keep, home)
     if not list(keep.glob("gpu_step*.json")):
         command = [sys.executable, "-m", "benchmarks.gpu_step", "--out", str(keep), "--data", data]
-        logged([*command, "--quick"] if tiny else [*command, "--iterations", "5"], keep / "gpu_step.log", STEP_LASTS)
+        command += ["--quick"] if tiny else ["--iterations", "5", "--limit", str(KIND_LASTS)]
+        logged(command, keep / "gpu_step.log", min(end, time.monotonic() + STEP_LASTS))
+        bring_home(keep, home)
 
 
-def logged(command: list[str], log: Path, seconds: float) -> None:
-    """Run a command with its output in a file, and print the file's end."""
-    with log.open("w", encoding="utf-8") as file:
-        try:
-            subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=seconds, check=False)
-        except subprocess.TimeoutExpired:
-            file.write(f"\nended after {seconds} s\n")
+def logged(command: list[str], log: Path, end: float) -> None:
+    """Run a command until ``end`` at the latest, its output appended to a file, and print the file's end."""
+    if end - time.monotonic() < LAST_WORDS:
+        print(f"no time left for {' '.join(command[1:])}", flush=True)
+        return
+    with log.open("a", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=unbuffered())
+        if not ended(process, end):
+            file.write("\nended: its time was over\n")
     print(log.read_text(encoding="utf-8")[-2000:], flush=True)
 
 
-def main() -> None:
-    """Run the session."""
+def unbuffered() -> dict[str, str]:
+    """Return this process's environment for another, which loses no output when it is killed."""
+    return {**os.environ, "PYTHONUNBUFFERED": "1"}
+
+
+def ended(process: subprocess.Popen[bytes], end: float) -> bool:
+    """Wait for a process; at ``end`` interrupt it, a little later kill it, and return False."""
+    try:
+        process.wait(max(end - time.monotonic(), 0))
+        return True
+    except (subprocess.TimeoutExpired, KeyboardInterrupt) as stopped:
+        if isinstance(stopped, subprocess.TimeoutExpired):  # Ctrl-C reached it as well
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(LAST_WORDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if isinstance(stopped, KeyboardInterrupt):
+            raise
+        return False
+
+
+def done(keep: Path, stage: Stage, tiny: bool) -> bool:
+    """Whether the stage's evaluation is here, or committed."""
+    return (keep / f"{stage.name}.json").is_file() or (not tiny and (RESULTS / f"{stage.name}.json").is_file())
+
+
+def run_stages(keep: Path, home: Path | None, stages: list[Stage], named: bool, tiny: bool, end: float) -> int:
+    """Run the stages, each in a process of its own, until ``end``; return the exit status.
+
+    Args:
+        keep: folder of the results.
+        home: folder that gets copies of what is worth keeping; None for none.
+        stages: in their order.
+        named: whether they were asked for by name; only then those that failed before are tried again.
+        tiny: they are only tried.
+        end: when to stop, on the monotonic clock.
+    """
+    status = 0
+    for stage in stages:
+        failure = keep / f"{stage.name}.failed.txt"
+        if done(keep, stage, tiny):
+            print(f"{stage.name}: done before", flush=True)
+            continue
+        if failure.is_file() and not named:
+            print(f"{stage.name}: failed before, see {failure}; --stages {stage.name} tries again", flush=True)
+            continue
+        if stage.after is not None and not (keep / "runs" / stage.after / EMBEDDER).is_file():
+            print(f"{stage.name}: needs {stage.after} first", flush=True)
+            continue
+        left = end - time.monotonic()
+        if left < MARGIN:
+            code = OUT_OF_TIME
+        else:
+            failure.unlink(missing_ok=True)
+            command = [sys.executable, "-m", "benchmarks.gpu_session", *sys.argv[1:]]
+            process = subprocess.Popen([*command, "--alone", stage.name, "--minutes", f"{left / 60}"], env=unbuffered())
+            before = signal.signal(signal.SIGTERM, lambda number, _, process=process: process.send_signal(number))
+            code = process.returncode if ended(process, end + GRACE) else OUT_OF_TIME
+            signal.signal(signal.SIGTERM, before)
+        if code in (OUT_OF_TIME, -signal.SIGINT, -signal.SIGTERM):
+            print("the time is over; the same command goes on", flush=True)
+            break
+        if code < 0:
+            failure.write_text(f"its process was ended by signal {-code}\n", encoding="utf-8")
+        elif code not in (0, FAILED):  # nothing of the stage's own: data that cannot be read, say
+            status = code
+            break
+        status = status or (1 if code else 0)
+        bring_home(keep, home)
+    bring_home(keep, home)
+    return status
+
+
+def run_stage(session: Session, stage: Stage) -> int:
+    """Run one stage in this process; return the exit status, and leave in a file why it failed."""
+    try:
+        session.train(stage)
+    except (OutOfTime, metasiam.TrainingStopped):
+        session.save_progress()
+        return OUT_OF_TIME
+    except Exception:
+        traceback.print_exc()
+        (session.keep / f"{stage.name}.failed.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return FAILED
+    return 0
+
+
+def main() -> int:
+    """Run the session; return 1 if a stage failed."""
     begin = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--archives", type=Path, help="folder of cifar100-*.zip; without it, made-up images")
@@ -260,32 +360,28 @@ def main() -> None:
     parser.add_argument("--back", type=Path, help="an earlier --home to go on from, where --keep is empty")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--stages", default="", help="only these, comma-separated, or none; default all")
+    parser.add_argument("--alone", help="run this stage in this process, and nothing else")
     parser.add_argument("--tiny", action="store_true", help="a few steps of everything: to try the script")
     arguments = parser.parse_args()
-    arguments.keep.mkdir(parents=True, exist_ok=True)
+    end = begin + 60 * arguments.minutes
+    keep, home, tiny = arguments.keep, arguments.home, arguments.tiny
+    keep.mkdir(parents=True, exist_ok=True)
     if arguments.back is not None:
-        take_up(arguments.back, arguments.keep)
+        take_up(arguments.back, keep)
     scratch = Path(tempfile.gettempdir()) / "metasiam-gpu-session"
     scratch.mkdir(exist_ok=True)
-    wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
     data = "synthetic"
     if arguments.archives is not None:
         data = f"folder:{unzipped(arguments.archives, scratch, 'cifar100')}"
-    check(arguments.keep, arguments.tiny, data)
-    bring_home(arguments.keep, arguments.home)
+    if arguments.alone is not None:
+        domains = benchmark_domains(data, images=36 if tiny else 600, domains=20 if tiny else 100)
+        session = Session(keep, home, domains, benchmark_split(domains), end, tiny)
+        return run_stage(session, next(stage for stage in STAGES if stage.name == arguments.alone))
+    check(keep, home, tiny, data, end)
+    wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
     stages = [stage for stage in STAGES if stage.name in wanted]
-    if not stages:
-        return
-    domains = benchmark_domains(data, images=36 if arguments.tiny else 600, domains=20 if arguments.tiny else 100)
-    end = begin + 60 * arguments.minutes
-    session = Session(arguments.keep, arguments.home, domains, benchmark_split(domains), end, arguments.tiny)
-    try:
-        for stage in stages:
-            session.train(stage)
-    except (OutOfTime, metasiam.TrainingStopped):
-        print("the time is over; the same command goes on", flush=True)
-    session.save_progress()
+    return run_stages(keep, home, stages, bool(arguments.stages), tiny, end)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

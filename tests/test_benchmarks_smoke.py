@@ -6,15 +6,22 @@ import json
 import os
 import subprocess
 import sys
+import time
+import zipfile
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks import gpu_session, gpu_step
 from benchmarks.__main__ import NAMES
+from benchmarks.data import unzipped
 from benchmarks.harness import interleaved, ratios, summary
 from benchmarks.memory_and_start import imports_torch
 from benchmarks.one_shot_runs import one_shot_accuracy
+from metasiam.errors import MetaSiamError
+from metasiam.training.step import TrainingStep
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,6 +51,146 @@ def test_one_shot_runs_compare_the_most_similar_views():
 
     assert accuracy(two_views) == 1
     assert accuracy(one_view[:, :, None]) < 1
+
+
+def zip_of(path: Path, *names: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+
+
+def test_archives_are_unzipped_once_and_only_when_all_are_there(tmp_path):
+    archives, into = tmp_path / "archives", tmp_path / "into"
+    archives.mkdir()
+    with pytest.raises(MetaSiamError, match="train/ has 0 domains and test/ 0"):
+        unzipped(archives, into, "set")
+    zip_of(archives / "set-test.zip", "test/a/1.png", "test/b/1.png")
+    zip_of(archives / "set-train-1.zip", "train/a/2.png")
+    with pytest.raises(MetaSiamError, match="train/ has 1 domains and test/ 2"):
+        unzipped(archives, into, "set")
+    (archives / "set-train-2.zip").write_bytes((archives / "set-test.zip").read_bytes()[:60])
+    with pytest.raises(MetaSiamError, match="set-train-2.zip is damaged or not all there"):
+        unzipped(archives, into, "set")
+    assert not [path for path in into.rglob("*") if path.name.endswith("set") or "partial" in path.name]
+    zip_of(archives / "set-train-2.zip", "train/b/2.png")
+    whole = unzipped(archives, into, "set")
+    assert whole.name == "set"
+    assert {path.relative_to(whole).as_posix() for path in whole.rglob("*.png")} == {
+        f"{part}/{domain}/{number}.png" for part, number in (("test", 1), ("train", 2)) for domain in "ab"
+    }
+    (whole / "kept").touch()
+    assert (unzipped(archives, into, "set") / "kept").is_file()
+    zip_of(archives / "set-train-3.zip", "train/a/3.png")
+    assert len(list(unzipped(archives, into, "set").rglob("*.png"))) == 5
+
+
+def test_a_kind_of_step_that_fails_says_why_and_only_the_graph_asked_for_is_captured(tmp_path, tiny_domains):
+    arguments = Namespace(batch=2, inner_epochs=1, precision="fp32", seed=0, data="nowhere", quick=True)
+    assert gpu_step.hand_back(arguments, tmp_path / "result.json") == 1
+    assert "nowhere" in json.loads((tmp_path / "result.json").read_text())["failed"]
+    domains = tiny_domains(domains=8, images=12)
+    reptile = gpu_step.learner(domains, arguments, "resnet8", compiled=False, graphed=False)
+    assert type(reptile._step) is TrainingStep
+    assert torch.isfinite(reptile.iterate(0, lambda: False))
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="the step is a TrainingStep"):
+            gpu_step.learner(domains, arguments, "resnet8", compiled=False, graphed=True)
+    assert list(gpu_step.KINDS)[:2] == ["eager", "graph"]  # what compiles comes last
+
+
+def stages_ending(monkeypatch, statuses: dict[str, int]) -> list[str]:
+    """Let a stage's process do nothing but end with its status; return the list of those begun."""
+    begun: list[str] = []
+    start = subprocess.Popen
+
+    def popen(command, **options):
+        begun.append(command[command.index("--alone") + 1])
+        return start([sys.executable, "-S", "-c", f"import os; {ending(statuses.get(begun[-1], 0))}"])
+
+    def ending(status: int) -> str:
+        return f"os._exit({status})" if status >= 0 else f"os.kill(os.getpid(), {-status})"
+
+    monkeypatch.setattr(gpu_session.subprocess, "Popen", popen)
+    return begun
+
+
+def test_a_stage_that_fails_does_not_stop_the_others_and_is_tried_again_when_named(tmp_path, monkeypatch):
+    first, second, third = (stage.name for stage in gpu_session.STAGES[:3])
+    stages = list(gpu_session.STAGES[:3])
+
+    class Failing:
+        keep = tmp_path
+
+        def train(self, stage):
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    assert gpu_session.run_stage(Failing(), stages[0]) == gpu_session.FAILED
+    assert "RuntimeError: operation not permitted" in (tmp_path / f"{first}.failed.txt").read_text()
+    later = time.monotonic() + 600
+    begun = stages_ending(monkeypatch, {second: -9})
+    assert gpu_session.run_stages(tmp_path, tmp_path / "home", stages, False, True, later) == 1
+    assert begun == [second, third]
+    assert "signal 9" in (tmp_path / f"{second}.failed.txt").read_text()
+    assert (tmp_path / "home" / "kept.tar.gz").is_file()
+    begun.clear()
+    assert gpu_session.run_stages(tmp_path, None, stages[:1], True, True, later) == 0
+    assert begun == [first]
+    assert not (tmp_path / f"{first}.failed.txt").exists()
+
+
+def test_no_stage_begins_without_time_data_or_the_weights_it_starts_from(tmp_path, monkeypatch, capsys):
+    stages = list(gpu_session.STAGES)
+    begun = stages_ending(monkeypatch, {stages[0].name: 1, stages[1].name: gpu_session.OUT_OF_TIME})
+    now = time.monotonic()
+    assert gpu_session.run_stages(tmp_path, None, stages, False, True, now + gpu_session.MARGIN - 1) == 0
+    assert begun == []
+    assert gpu_session.run_stages(tmp_path, None, stages, False, True, now + 600) == 1
+    assert gpu_session.run_stages(tmp_path, None, stages[1:], False, True, now + 600) == 0
+    assert gpu_session.run_stages(tmp_path, None, stages[-1:], False, True, now + 600) == 0
+    assert begun == [stages[0].name, stages[1].name]
+    assert not list(tmp_path.glob("*.failed.txt"))
+    said = capsys.readouterr().out
+    assert said.count("the time is over") == 2
+    assert f"{stages[-1].name}: needs {stages[-1].after} first" in said
+
+
+def test_a_finished_training_is_only_evaluated(tmp_path, monkeypatch, tiny_domains):
+    stage = gpu_session.STAGES[0]
+    folder = tmp_path / "runs" / stage.name
+    folder.mkdir(parents=True)
+    (folder / "embedder.safetensors").touch()
+    (tmp_path / "progress.json").write_text('{"stages": {"another": {"iteration": 3}}}')
+    session = gpu_session.Session(tmp_path, None, tiny_domains(), None, time.monotonic() + 60, True)
+    evaluated = []
+    monkeypatch.setattr(gpu_session, "open_run", lambda path: path)
+    monkeypatch.setattr(session, "_train", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(session, "evaluate", lambda _, run: evaluated.append(run))
+    session.train(stage)
+    assert evaluated == [folder]
+    assert json.loads((tmp_path / "progress.json").read_text())["stages"] == {"another": {"iteration": 3}}
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_what_hangs_is_interrupted_then_killed_and_keeps_its_output(tmp_path, monkeypatch, deaf):
+    monkeypatch.setattr(gpu_session, "LAST_WORDS", 1 if deaf else 30)
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{ignoring if deaf else hearing}\nimport time\nprint('begun')\ntime.sleep(100)"
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=gpu_session.unbuffered(),
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        assert not gpu_session.ended(process, time.monotonic())
+        assert (process.returncode == -9) == deaf
+    log = tmp_path / "a.log"
+    gpu_session.logged([sys.executable, "-S", "-c", "print('said')"], log, time.monotonic() + 100)
+    gpu_session.logged([sys.executable, "-S", "-c", "print('more')"], log, time.monotonic())
+    assert log.read_text() == "said\n"
 
 
 def test_help_does_not_import_torch():
@@ -81,17 +228,20 @@ def test_the_gpu_session_can_be_tried_anywhere_and_goes_on_where_it_stopped(tmp_
     (keep / "gpu_step.json").write_text("{}")
     first = ["--keep", str(keep), "--home", str(home)]
     elsewhere = ["--keep", str(fresh), "--back", str(home)]
-    for more, said, times in (
-        ([*first, "--minutes", "0"], "the time is over", 1),
-        (first, "kept in", 2),
-        (first, "done before", 2),
-        (elsewhere, "done before", 2),
+    in_time = ["--minutes", "30"]
+    alone = [*first, "--minutes", "0", "--alone", "gpu-softmax-resnet56"]
+    for more, said, times, status in (
+        ([*first, "--minutes", "0"], "the time is over", 1, 0),
+        (alone, "gpu-softmax-resnet56: {'iteration'", 1, gpu_session.OUT_OF_TIME),
+        ([*first, *in_time], "kept in", 2, 0),
+        (first, "done before", 2, 0),
+        (elsewhere, "done before", 2, 0),
     ):
         done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == status, done.stdout + done.stderr
         assert done.stdout.count(said) == times
         checkpoints = [path.relative_to(home).as_posix() for path in home.rglob("checkpoint.pt")]
-        assert checkpoints == (["runs/gpu-softmax-resnet56/checkpoint.pt"] if said == "the time is over" else [])
+        assert checkpoints == (["runs/gpu-softmax-resnet56/checkpoint.pt"] if status else [])
     assert json.loads((fresh / "gpu-softmax-resnet56.json").read_text())["evaluation"]["schema"] == 1
     assert (fresh / "runs" / "gpu-softmax-resnet56" / "embedder.safetensors").is_file()
 
