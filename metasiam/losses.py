@@ -144,40 +144,44 @@ class Contrastive(nn.Module):
 
 
 class NormalisedSoftmax(nn.Module):
-    """``normalised_softmax`` with a learned proxy for every domain; uses the labels, not the triplets.
+    """``normalised_softmax`` with a learned proxy for every trained domain; uses the labels, not the triplets.
 
     Args:
-        domain_count: number of domains in the domain set (labels are indices into it).
+        domains: int64 [D], the labels that are trained on, each once.
         embedding_size: dimensions of an embedding.
         temperature: divides the cosines; 0.05 as in the source's code.
         generator: draws the first proxies.
     """
 
     distance = "cosine"
+    row_of: Tensor
 
     def __init__(
         self,
-        domain_count: int,
+        domains: Tensor,
         embedding_size: int,
         temperature: float = 0.05,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.temperature = temperature
-        self.proxies = nn.Parameter(torch.randn(domain_count, embedding_size, generator=generator))
+        self.proxies = nn.Parameter(torch.randn(len(domains), embedding_size, generator=generator))
+        rows = torch.zeros(int(domains.max()) + 1, dtype=torch.int64)
+        rows[domains.cpu()] = torch.arange(len(domains))
+        self.register_buffer("row_of", rows, persistent=False)
 
     @torch.no_grad()
-    def start_at(self, domains: Tensor, means: Tensor) -> None:
-        """Put the proxies of these domains (int64 [D]) in the direction of their mean embeddings (float [D, size]).
+    def start_at(self, means: Tensor) -> None:
+        """Put the proxies in the direction of their domains' mean embeddings (float [D, size], in ``domains``' order).
 
         Their length stays that of a random start, because the optimizer's steps are relative to it.
         """
         length = self.proxies.shape[1] ** 0.5
-        self.proxies[domains] = F.normalize(means.to(self.proxies), dim=1) * length
+        self.proxies.copy_(F.normalize(means.to(self.proxies), dim=1) * length)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
-        return normalised_softmax(embeddings, self.proxies, labels, self.temperature)
+        return normalised_softmax(embeddings, self.proxies, self.row_of[labels], self.temperature)
 
 
 class Prototypes(nn.Module):
@@ -248,6 +252,8 @@ class MinedTriplets(nn.Module):
     """
 
     distance = "cosine"
+    #: Sizes depend on the values, which a CUDA graph cannot hold.
+    capturable = False
 
     def __init__(self, margin: float = 0.3, miner: str = "hard") -> None:
         super().__init__()
@@ -279,6 +285,8 @@ class SupervisedContrastive(nn.Module):
     """
 
     distance = "cosine"
+    #: Sizes depend on the values, which a CUDA graph cannot hold.
+    capturable = False
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
@@ -289,15 +297,15 @@ class SupervisedContrastive(nn.Module):
         return cast(Tensor, self._loss(embeddings, labels))
 
 
-#: Name → builder(margin or None, temperature, number of domains, embedding size, generator).
-OBJECTIVES: dict[str, Callable[[float | None, float, int, int, torch.Generator], nn.Module]] = {
-    "cosine": lambda margin, t, n, size, g: TripletCosine(0.3 if margin is None else margin),
-    "euclidean": lambda margin, t, n, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
-    "contrastive": lambda margin, t, n, size, g: Contrastive(1.0 if margin is None else margin),
-    "softmax": lambda margin, t, n, size, g: NormalisedSoftmax(n, size, t, generator=g),
-    "mined-hard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
-    "mined-semihard": lambda margin, t, n, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
-    "supcon": lambda margin, t, n, size, g: SupervisedContrastive(t),
+#: Name → builder(margin or None, temperature, domains trained on, embedding size, generator).
+OBJECTIVES: dict[str, Callable[[float | None, float, Tensor, int, torch.Generator], nn.Module]] = {
+    "cosine": lambda margin, t, domains, size, g: TripletCosine(0.3 if margin is None else margin),
+    "euclidean": lambda margin, t, domains, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
+    "contrastive": lambda margin, t, domains, size, g: Contrastive(1.0 if margin is None else margin),
+    "softmax": lambda margin, t, domains, size, g: NormalisedSoftmax(domains, size, t, generator=g),
+    "mined-hard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
+    "mined-semihard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
+    "supcon": lambda margin, t, domains, size, g: SupervisedContrastive(t),
 }
 
 #: The same for batches that are one episode: builder(ways, shots, embedding size, generator).
@@ -313,7 +321,7 @@ def build_objective(
     episode: tuple[int, int] | None = None,
     margin: float | None = None,
     temperature: float = 0.05,
-    domain_count: int,
+    domains: Tensor,
     embedding_size: int,
     generator: torch.Generator,
 ) -> nn.Module:
@@ -324,7 +332,7 @@ def build_objective(
         episode: ways and shots of a batch that is an episode.
         margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
         temperature: of the normalised softmax and of ``supcon``.
-        domain_count: number of domains in the domain set.
+        domains: int64 [D], the labels that are trained on, each once.
         embedding_size: dimensions of an embedding.
         generator: draws the objective's own first parameters, if it has any.
 
@@ -335,4 +343,4 @@ def build_objective(
         return EPISODE_OBJECTIVES[name](*episode, embedding_size, generator)
     if name not in OBJECTIVES:
         raise MetaSiamError(f"--loss {name} is unknown. Use one of: {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name](margin, temperature, domain_count, embedding_size, generator)
+    return OBJECTIVES[name](margin, temperature, domains, embedding_size, generator)

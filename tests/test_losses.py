@@ -85,7 +85,7 @@ def test_every_objective_gives_a_scalar_whose_gradient_reaches_every_embedding_k
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(12, 6, generator=generator, requires_grad=True)
     labels = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 1, 2, 3, 0])
-    objective = build_objective(name, domain_count=4, embedding_size=6, generator=generator)
+    objective = build_objective(name, domains=torch.arange(4), embedding_size=6, generator=generator)
     loss = objective(embeddings, labels)
     assert loss.shape == ()
     loss.backward()
@@ -103,7 +103,7 @@ def test_the_mined_hard_loss_takes_the_hardest_positive_and_negative_of_each_anc
         hardest_other = max(cosines[j] for j in range(9) if labels[j] != labels[i])
         terms.append(max(0.0, 0.3 - hardest_same + hardest_other))
     nonzero = [t for t in terms if t > 0]  # pytorch-metric-learning averages over the triplets that still cost
-    objective = build_objective("mined-hard", domain_count=3, embedding_size=4, generator=torch.Generator())
+    objective = build_objective("mined-hard", domains=torch.arange(3), embedding_size=4, generator=torch.Generator())
     assert float(objective(embeddings, labels)) == pytest.approx(sum(nonzero) / len(nonzero), rel=1e-4)
 
 
@@ -122,4 +122,4 @@ def test_supcon_is_the_mean_over_an_images_partners_of_their_cross_entropy_among
 
 def test_an_unknown_loss_is_named_with_the_ones_there_are():
     with pytest.raises(MetaSiamError, match=r"--loss hinge is unknown.*cosine"):
-        build_objective("hinge", domain_count=2, embedding_size=2, generator=torch.Generator())
+        build_objective("hinge", domains=torch.arange(2), embedding_size=2, generator=torch.Generator())

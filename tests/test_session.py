@@ -119,7 +119,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path, 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL
-    (tmp_path / "killed" / "checkpoint.pt.partial").write_bytes(b"half a checkpoint")
+    (tmp_path / "killed" / f".checkpoint.pt.{process.pid}.partial").write_bytes(b"half a checkpoint")
     assert 3 <= _iteration_of(checkpoint) < 120
 
     monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
@@ -159,6 +159,15 @@ def test_a_run_folder_holds_what_design_says(tmp_path, data):
     torch.load(run.path / "checkpoint.pt", weights_only=True)
     assert any((run.path / "tensorboard").iterdir())
     assert load_embedder(run.path)[1].trained_on == "tiny"
+
+
+def test_metrics_are_written_and_reported_also_without_tensorboard(tmp_path, data, monkeypatch):
+    from metasiam.training import loop
+
+    monkeypatch.setattr(loop, "_tensorboard", lambda *_: None)
+    reported = []
+    run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=3, report=reported.append)
+    assert run.metrics()[-1]["step"] == reported[-1].iteration == 3
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_seed_others(tmp_path, data):
@@ -216,6 +225,7 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
     run = create_run(tmp_path / "run", config)
     for name in {*RUN_FILES, HEAD_FILE} - {"config.json"}:
         (run.path / name).write_text("of the earlier run")
+    (run.path / ".checkpoint.pt.1234.partial").write_text("of a process that was killed while writing")
     for name in RUN_FOLDERS:
         (run.path / name).mkdir()
     create_run(run.path, config, overwrite=True)

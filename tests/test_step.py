@@ -45,7 +45,7 @@ def make(domains: DomainSet, *, objective: nn.Module | None = None, **options: o
 
 def test_steps_equal_plain_pytorch_with_adam(batch):
     domains, index, parameters = batch
-    objective = NormalisedSoftmax(4, 64, generator=torch.Generator().manual_seed(1))
+    objective = NormalisedSoftmax(torch.arange(4), 64, generator=torch.Generator().manual_seed(1))
     naive_objective = copy.deepcopy(objective)
     step = make(domains, objective=objective)
     naive = copy.deepcopy(step.embedder).to(memory_format=torch.contiguous_format)
@@ -86,7 +86,7 @@ def test_bf16_lowers_the_embedding_and_keeps_weights_loss_and_gradients_fp32(bat
 
 def test_state_tensors_are_all_that_a_step_changes(batch):
     domains, index, parameters = batch
-    step = make(domains, objective=NormalisedSoftmax(4, 64, generator=torch.Generator().manual_seed(1)))
+    step = make(domains, objective=NormalisedSoftmax(torch.arange(4), 64, generator=torch.Generator().manual_seed(1)))
     before = snapshot(step.state_tensors())
     first = float(step(index, parameters))
     changed = [not torch.equal(a, b) for a, b in zip(before, step.state_tensors(), strict=True)]

@@ -84,16 +84,22 @@ class TrainingContext:
         generator = self.generator("example")
         choice = torch.randint(len(self.seen.images), shape, generator=generator, device=self.device)
         index, parameters = self.seen.images[choice], self.augmentation.draw(shape, generator)
-        # Miners ask the host for sizes; gradients that wait for other processes are not captured either.
-        graphs = self.device.type == "cuda" and not self.config.loss.startswith("mined") and not shared
+        # Losses of a library ask the host for sizes; gradients that wait for other processes are not captured either.
+        graphs = self.device.type == "cuda" and getattr(self.objective, "capturable", True) and not shared
+
+        def graphed(step: TrainingStep) -> Step:
+            try:
+                return GraphedStep(step, index, parameters) if graphs else step
+            except RuntimeError as error:
+                self.note(f"no CUDA graph: {str(error).splitlines()[0]}")
+                return step
+
         if self.compiled is None:
-            eager = self._training_step(optimizer)
-            timed: Step = GraphedStep(eager, index, parameters) if graphs else eager
+            timed = graphed(self._training_step(optimizer))
             decision = decide_compile(self.config.compile, timed, index, parameters, steps)
             self.compiled = processes.any(decision.compiled)
             self.note(_in_words(decision))
-        step = self._training_step(optimizer, compiled=self.compiled, average_gradients=shared)
-        return GraphedStep(step, index, parameters) if graphs else step
+        return graphed(self._training_step(optimizer, compiled=self.compiled, average_gradients=shared))
 
     def estimate_statistics(self) -> None:
         """Set BatchNorm's running statistics to those of seen training images: at most 20 batches of 512."""
@@ -168,7 +174,7 @@ def prepare(
         episode=config.episode,
         margin=config.margin,
         temperature=config.temperature,
-        domain_count=len(domains.names),
+        domains=seen.domains,
         embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
         generator=generator_for("cpu", config.seed, "objective"),
     )
@@ -185,14 +191,14 @@ def prepare(
     domains = domains.to(device)
     embedder, objective = embedder.to(device).to(memory_format=torch.channels_last), objective.to(device)
     if config.init is not None and isinstance(objective, NormalisedSoftmax):
-        objective.start_at(seen.domains.to(device), _mean_embeddings(embedder, info, domains, seen))
+        objective.start_at(_mean_embeddings(embedder, info, domains, seen))
     return TrainingContext(
         config=config,
         domains=domains,
         split=split,
         seen=domains.pool(split.seen, "train"),
-        embedder=embedder.to(device).to(memory_format=torch.channels_last),
-        objective=objective.to(device),
+        embedder=embedder,
+        objective=objective,
         info=info,
         device=device,
         precision=precision,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
 
@@ -17,12 +18,10 @@ _SCHEMA = 1
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is always a whole file."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
+    with atomically(path) as partial, open(partial, "wb") as file:
         torch.save({"schema": _SCHEMA, **state}, file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -124,9 +124,9 @@ def join(device_type: str = "cpu") -> Processes:
         return Processes()
     if not dist.is_initialized():
         cuda = device_type == "cuda"
-        if cuda:
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         try:
+            if cuda:
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
             dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
         except (RuntimeError, ValueError) as error:
             raise MetaSiamError(

@@ -217,7 +217,7 @@ class _Logger:
         self.waiting = []
         self.recent.append((now, loop.iteration))
         progress = self._progress(loss)
-        if self.writer is not None:
+        if loop.processes.writes:
             row = {
                 "step": progress.iteration,
                 "loss": round(loss, 6),
@@ -227,8 +227,9 @@ class _Logger:
                 "rate": loop.learner.rate(loop.iteration - 1),
             }
             loop.run.append_metrics(row)
-            for key in ("loss", "images_per_second", "rate"):
-                self.writer.add_scalar(f"train/{key}", row[key], loop.iteration)
+            if self.writer is not None:
+                for key in ("loss", "images_per_second", "rate"):
+                    self.writer.add_scalar(f"train/{key}", row[key], loop.iteration)
             loop.report(progress)
 
     def _progress(self, loss: float) -> Progress:

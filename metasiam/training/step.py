@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import inspect
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -161,6 +164,19 @@ class TrainingStep:
         ]
 
 
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect garbage now and not in between: an older graph that is destroyed breaks a capture."""
+    gc.collect()
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 class GraphedStep:
     """A ``TrainingStep`` captured as a CUDA graph: one launch a step, no Python between kernels.
 
@@ -171,6 +187,9 @@ class GraphedStep:
         step: the step to capture, on a CUDA device.
         index: an example of the call's first argument.
         parameters: an example of its second.
+
+    Raises:
+        RuntimeError: if CUDA cannot capture it; the step is as it was before.
     """
 
     def __init__(self, step: TrainingStep, index: Tensor, parameters: Tensor) -> None:
@@ -178,19 +197,24 @@ class GraphedStep:
         self._index = index.clone()
         self._parameters = parameters.clone()
         saved = snapshot(step.state_tensors())
+        current = torch.cuda.current_stream()
         # Compiling, cuDNN's choice of algorithms and the allocator's first blocks belong before the capture, on a
         # stream of their own, as PyTorch's notes on graphs ask. The last step leaves no gradients behind, so that
         # the capture allocates them in the graph's own pool.
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
-        side.wait_stream(torch.cuda.current_stream())
+        side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(3):
                 step(self._index, self._parameters)
-        torch.cuda.current_stream().wait_stream(side)
+        current.wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._loss = step(self._index, self._parameters)
-        restore_([tensor.detach() for tensor in step.state_tensors()], saved)
+        try:
+            with _no_collection(), torch.cuda.graph(self._graph, stream=side):
+                self._loss = step(self._index, self._parameters)
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails stays on its own
+            step.optimizer.zero_grad(set_to_none=True)
+            restore_([tensor.detach() for tensor in step.state_tensors()], saved)
 
     @property
     def embedder(self) -> nn.Module:
