@@ -9,7 +9,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 from metasiam.data.domains import Pool
 from metasiam.data.tasks import Episodes, draw_episodes
-from metasiam.evaluation.episodes import all_way_accuracy, all_way_one_shot, episode_accuracy
+from metasiam.evaluation.episodes import accuracy_of_classes, all_way_accuracy, all_way_one_shot, episode_accuracy
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -56,7 +56,8 @@ def test_episode_accuracy_equals_a_loop_in_any_chunk(pool: Pool, embeddings: Ten
     assert 0.3 < sum(expected) / 7 < 1
     for chunk in (2, 256):
         found = episode_accuracy(embeddings, episodes, distance, chunk=chunk)
-        assert found.tolist() == pytest.approx(expected, abs=1e-6)
+        assert found.shape == (7, 5)
+        assert found.mean(1).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_embeddings_that_know_nothing_are_right_one_time_in_five(pool: Pool) -> None:
@@ -103,4 +104,14 @@ def test_all_way_accuracy_equals_a_loop_over_the_other_images(pool: Pool, embedd
                 scores = [-float((embeddings[image] - embeddings[s]).square().sum()) for s in support]
             right.append(scores.index(max(scores)) == int(owner[image]))
         expected.append(sum(right) / len(right))
-    assert all_way_accuracy(embeddings, pool, supports, distance).tolist() == pytest.approx(expected, abs=1e-6)
+    queries = pool.counts - 1.0
+    found = all_way_accuracy(embeddings, pool, supports, distance)
+    assert (found @ queries / queries.sum()).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_class_s_accuracy_is_its_mean_over_the_episodes_that_it_is_in() -> None:
+    shares = torch.tensor([[1.0, 0.5], [0.0, 0.25], [0.5, 1.0]])
+    domains = torch.tensor([[3, 5], [5, 3], [9, 3]])
+    found = accuracy_of_classes(shares, domains, torch.tensor([3, 5, 7, 9]))
+    assert found[[0, 1, 3]].tolist() == pytest.approx([(1.0 + 0.25 + 1.0) / 3, 0.25, 0.5])
+    assert found[2].isnan()

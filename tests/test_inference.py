@@ -144,8 +144,8 @@ def test_logistic_regression_tells_two_clouds_apart_that_centroids_do_not(data):
         query=torch.stack((torch.arange(5, 20), torch.arange(25, 40)))[None],
         domains=torch.tensor([[0, 1]]),
     )
-    assert float(logistic_accuracy(rows, episodes, "squared_euclidean", penalty=100.0)) > 0.9
-    assert float(episode_accuracy(rows, episodes, "squared_euclidean")) < 0.8
+    assert float(logistic_accuracy(rows, episodes, "squared_euclidean", penalty=100.0).mean()) > 0.9
+    assert float(episode_accuracy(rows, episodes, "squared_euclidean").mean()) < 0.8
 
 
 def test_an_evaluation_with_every_step_measures_pairs_and_episodes(data):

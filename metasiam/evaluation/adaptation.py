@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.evaluation.embedding import embed_images
+from metasiam.evaluation.settings import TrainedPart
 from metasiam.evaluation.solved import learn_background, solve_head
 from metasiam.losses import TripletCosine, TripletSquaredEuclidean
 from metasiam.models.files import EmbedderInfo
@@ -22,8 +22,6 @@ from metasiam.training.step import TrainingStep
 
 #: Seen-domain images that a solved head learns its background from; of 64-d embeddings this is plenty.
 BACKGROUND_IMAGES = 1000
-
-TrainedPart = Literal["all", "last_block", "batchnorm", "head"]
 
 
 @dataclass(frozen=True)
@@ -104,30 +102,25 @@ def adapt(
     negatives: Tensor,
     plan: AdaptationPlan,
     generator: torch.Generator,
-    *,
-    objective: nn.Module | None = None,
 ) -> nn.Module:
     """Return a copy of ``embedder`` adapted to one domain, in eval mode; ``embedder`` itself is untouched.
 
     Args:
         embedder: on any device; the copy is there too.
-        info: normalisation and distance (which decides the default objective).
+        info: normalisation and distance; the objective is the triplet loss of the distance with the seeds' margin.
         domains: where the images are.
         images: int64 [k], the domain's labelled training images. With k = 1 no pair of different images exists;
             the positive is then the image itself, mirrored at random.
         negatives: int64 [n], seen-domain training images.
         plan: how many steps of what.
         generator: on the CPU; draws batches and flips.
-        objective: default the triplet loss of ``info.distance`` with the seeds' margin.
 
     Returns:
         An embedder; with ``plan.part == "head"`` or a ``plan.stretch`` a ``HeadedEmbedder``.
     """
     if plan.stretch:
         return _with_solved_head(embedder, info, domains, images, negatives, plan.stretch)
-    path = adaptation_path(
-        embedder, info, domains, images, negatives, plan, generator, at=[plan.steps], objective=objective
-    )
+    path = adaptation_path(embedder, info, domains, images, negatives, plan, generator, at=[plan.steps])
     return averaged(embedder, next(adapted for _, adapted in path), plan.average)
 
 
@@ -152,7 +145,6 @@ def adaptation_path(
     generator: torch.Generator,
     *,
     at: Iterable[int],
-    objective: nn.Module | None = None,
 ) -> Iterator[tuple[int, nn.Module]]:
     """Adapt as ``adapt`` does, and yield ``(steps, embedder)`` at each of the step counts ``at``, in order.
 
@@ -168,7 +160,7 @@ def adaptation_path(
     augmentation = Augmentation(flip=plan.flip and info.mirrored)
     take_step = TrainingStep(
         model,
-        objective if objective is not None else _default_objective(info),
+        _objective(info),
         torch.optim.Adam(moving, lr=plan.rate),
         domains,
         augmentation,
@@ -265,5 +257,5 @@ def last_block(model: nn.Module) -> nn.Module:
     return last_block(weighty[-1]) if whole else weighty[-1]
 
 
-def _default_objective(info: EmbedderInfo) -> nn.Module:
+def _objective(info: EmbedderInfo) -> nn.Module:
     return TripletCosine() if info.distance == "cosine" else TripletSquaredEuclidean()

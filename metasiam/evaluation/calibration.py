@@ -154,7 +154,7 @@ def shrink(threshold_task: float, threshold_global: float, k: int, strength: flo
     """
     if k < 2:
         return threshold_global
-    weight = 1.0 if math.isinf(k) or strength <= 0 else k / (k + strength)
+    weight = 1.0 if strength <= 0 else k / (k + strength)
     return weight * threshold_task + (1 - weight) * threshold_global
 
 

@@ -9,7 +9,15 @@ from typing import Any
 import torch
 
 from metasiam.errors import MetaSiamError
-from metasiam.evaluation.result import METRIC_NAMES, Evaluation, TaskResult, Trainings, answers_of
+from metasiam.evaluation.result import (
+    METRIC_NAMES,
+    Evaluation,
+    TaskResult,
+    Trainings,
+    answers_of,
+    images_of,
+    kinds_of,
+)
 from metasiam.evaluation.statistics import mcnemar, paired_difference
 from metasiam.training.machine import generator_for
 
@@ -20,9 +28,10 @@ def compare_evaluations(
     """Compare every two methods: the rows of ``compare.json``'s ``paired``.
 
     Differences are a − b in the units of ``evaluation.json`` (percentage points; the AUC a fraction), over the
-    held-out tasks; episodes are compared episode by episode. Of several trainings of a method means are compared, and
-    the interval holds the chance of training. Rows of answers of single trainings also carry ``mcnemar_p_value``, which
-    speaks of these very pairs and not of new domains.
+    held-out tasks; of episodes over the held-out domains' accuracies in them, since methods that are to be told apart
+    meet other domains than these. Of a single held-out task images are resampled. Of several trainings of a method
+    means are compared, and the interval holds the chance of training. Rows of answers of single trainings also carry
+    ``mcnemar_p_value``, which speaks of these very pairs and not of new domains.
 
     Args:
         evaluations: by method, all made from the same domain set, split and settings.
@@ -45,9 +54,10 @@ def compare_evaluations(
         for name in first.episodes:
             if name not in second.episodes:
                 continue
-            generator = generator_for("cpu", seed, "paired", name)
-            left_episodes, right_episodes = _episodes_of(first, name), _episodes_of(second, name)
-            found = paired_difference([left_episodes], [right_episodes], generator, resamples=resamples)
+            generator = generator_for("cpu", seed, "paired")
+            found = paired_difference(
+                _classes_of(first, name), _classes_of(second, name), generator, resamples=resamples
+            )
             named = {"a": a, "b": b, "regime": "episodes", "shots": name, "metric": "accuracy"}
             rows.append(named | _scaled(found, 100))
     return rows
@@ -66,9 +76,10 @@ def _tasks_of(evaluation: Evaluation, regime: str, shots: str) -> list[Trainings
     return list(zip(*(each.select("held_out", regime, shots) for each in evaluation.each), strict=True))
 
 
-def _episodes_of(evaluation: Evaluation, name: str) -> torch.Tensor:
-    """Return the accuracy of every episode, float [S, E] of S trainings."""
-    return torch.stack([each.episodes[name] for each in evaluation.each])
+def _classes_of(evaluation: Evaluation, name: str) -> list[torch.Tensor]:
+    """Return the accuracy of every held-out domain that occurs in episodes, each float [S, 1] of S trainings."""
+    found = torch.stack([each.of_classes[name] for each in evaluation.each])
+    return list(found[:, found.isfinite().all(0)].t().unsqueeze(2))
 
 
 def check_same_draws(first: list[TaskResult], second: list[TaskResult], a: str, b: str) -> None:
@@ -93,8 +104,11 @@ def _difference(
     first: list[Trainings], second: list[Trainings], metric: str, resamples: int, seed: int
 ) -> dict[str, Any]:
     left, right = [answers_of(task, metric) for task in first], [answers_of(task, metric) for task in second]
-    generator = generator_for("cpu", seed, "paired", metric)
-    found = _scaled(paired_difference(left, right, generator, resamples=resamples), 1 if metric == "auc" else 100)
+    one, generator = first[0][0], generator_for("cpu", seed, "paired")
+    difference = paired_difference(
+        left, right, generator, images=images_of(one, metric), same=kinds_of(one, metric), resamples=resamples
+    )
+    found = _scaled(difference, 1 if metric == "auc" else 100)
     if len(left[0]) == len(right[0]) == 1 and left[0].shape[1] > 1:
         found["mcnemar_p_value"] = mcnemar(torch.cat(left, 1)[0] > 0.5, torch.cat(right, 1)[0] > 0.5)
     return found

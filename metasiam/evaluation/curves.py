@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from metasiam.evaluation.plans import ChosenPlan
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import as_percent, bootstrap_mean
 from metasiam.models.files import EmbedderInfo
+from metasiam.progress import Report
 from metasiam.training.machine import generator_for
 
 
@@ -27,7 +28,7 @@ def accuracy_over_steps(
     plans: Mapping[str, ChosenPlan],
     settings: ProtocolSettings,
     *,
-    report: Callable[[str, int, int], None] | None = None,
+    report: Report | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return held-out triplet accuracy after each of ``settings.curve_steps``, for every number of images.
 
@@ -57,7 +58,8 @@ def accuracy_over_steps(
             if report is not None:
                 report(f"accuracy over steps, {shots} images", number, len(images))
             triplets = held_out[domain].triplets
-            # The same stream as the adaptation that was scored, so the curve passes through its result.
+            # The same stream as the adaptation that was scored: a curve that ends at the plan's steps ends at its
+            # result. Another length draws other batches.
             generator = generator_for("cpu", settings.seed, "adaptation", domain, shots)
             negatives = draws.adaptation_negatives
             path = adaptation_path(embedder, info, domains, own, negatives, plan, generator, at=steps_shown)

@@ -48,7 +48,6 @@ class Draws:
         negatives: seen-domain training images that a task's own images are compared with, for calibration.
         adaptation_negatives: all other seen-domain training images: those to calibrate with are never adapted to.
         calibration: training images of the domains that the global threshold is chosen on.
-        calibration_source: ``validation`` domains, or ``seen`` ones where the split keeps none back.
         episodes: by name, e.g. ``5-way 1-shot``.
         held_out_test: the held-out domains' test images, or None.
         supports: int64 [draws, D], one image of every held-out domain as places within ``held_out_test``.
@@ -59,7 +58,6 @@ class Draws:
     negatives: Tensor
     adaptation_negatives: Tensor
     calibration: dict[int, Tensor]
-    calibration_source: Literal["validation", "seen"]
     episodes: dict[str, Episodes]
     held_out_test: Pool | None
     supports: Tensor
@@ -86,7 +84,6 @@ def draw_protocol(domains: DomainSet, split: Split, settings: ProtocolSettings) 
         negatives=compared_with,
         adaptation_negatives=seen_training.images[~torch.isin(seen_training.images, compared_with)],
         calibration=_draw_calibration(domains, calibrated_on, settings),
-        calibration_source="validation" if split.validation else "seen",
         episodes=episodes,
         held_out_test=held_out,
         supports=all_way_one_shot(held_out, settings.support_draws, generator_for("cpu", seed, "supports"))

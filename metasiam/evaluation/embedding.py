@@ -10,6 +10,8 @@ from metasiam.data.augment import normalise
 from metasiam.data.domains import DomainSet
 from metasiam.models.files import EmbedderInfo, device_of
 
+_BATCH = 512  # images in one forward pass
+
 
 @torch.inference_mode()
 def embed_images(
@@ -18,9 +20,7 @@ def embed_images(
     domains: DomainSet,
     index: Tensor,
     *,
-    batch_size: int = 512,
     mirror: bool = False,
-    device: torch.device | str | None = None,
 ) -> Tensor:
     """Embed the images at ``index`` in eval mode and full precision; the embedder is left as it was.
 
@@ -29,19 +29,17 @@ def embed_images(
         info: normalisation and distance.
         domains: where the images are.
         index: int64 [M], each image once: pairs index the result.
-        batch_size: images in one forward pass.
         mirror: average each embedding with that of the mirrored image (after length normalisation).
-        device: where to compute; default the embedder's.
 
     Returns:
-        float32 [M, D] on ``device``; rows have length 1 when the distance is cosine.
+        float32 [M, D] on the embedder's device; rows have length 1 when the distance is cosine.
     """
-    device = torch.device(device) if device is not None else device_of(embedder)
+    device = device_of(embedder)
     modes = [(module, module.training) for module in embedder.modules()]
     embedder.eval()
     try:
         blocks = []
-        for block in torch.split(index, batch_size):
+        for block in torch.split(index, _BATCH):
             pixels = domains.gather(block.to(domains.device)).to(device)
             blocks.append(embed_batch(embedder, info, pixels, mirror=mirror))
         return torch.cat(blocks)

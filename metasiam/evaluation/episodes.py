@@ -24,7 +24,7 @@ def episode_accuracy(embeddings: Tensor, episodes: Episodes, distance: str, *, c
         chunk: episodes at a time, to bound the memory.
 
     Returns:
-        float [E], the share of right answers in each episode.
+        float [E, ways], the share of right answers for each way of each episode.
     """
     rows = F.normalize(embeddings, dim=1) if distance == "cosine" else embeddings
     shares = []
@@ -34,8 +34,23 @@ def episode_accuracy(embeddings: Tensor, episodes: Episodes, distance: str, *, c
         scores = similarity_matrix(rows[query].flatten(1, 2), centroids, distance)  # [E, ways · queries, ways]
         answers = scores.argmax(2).view(len(support), ways, -1)
         truth = torch.arange(ways, device=answers.device).view(1, ways, 1)
-        shares.append((answers == truth).float().mean((1, 2)))
+        shares.append((answers == truth).float().mean(2))
     return torch.cat(shares)
+
+
+def accuracy_of_classes(shares: Tensor, domains: Tensor, classes: Tensor) -> Tensor:
+    """Return each class's mean accuracy over the episodes that it is in: float64 [D], NaN where it is in none.
+
+    Args:
+        shares: float [E, ways], from ``episode_accuracy``.
+        domains: int64 [E, ways], the domain of each way.
+        classes: int64 [D], in ascending order.
+    """
+    place = torch.searchsorted(classes, domains.flatten())
+    sums = torch.zeros(2, len(classes), dtype=torch.float64)
+    values = shares.flatten().double().cpu()
+    sums.index_add_(1, place, torch.stack((values, torch.ones_like(values))))
+    return sums[0] / sums[1]
 
 
 def all_way_one_shot(pool: Pool, draws: int, generator: torch.Generator) -> Tensor:
@@ -63,7 +78,7 @@ def all_way_accuracy(embeddings: Tensor, pool: Pool, supports: Tensor, distance:
         distance: ``cosine`` or ``squared_euclidean``.
 
     Returns:
-        float [draws], the share of right answers in each draw.
+        float [draws, D], the share of right answers for each domain in each draw.
     """
     device = embeddings.device
     truth = torch.repeat_interleave(torch.arange(len(pool.domains)), pool.counts.cpu()).to(device)
@@ -71,5 +86,5 @@ def all_way_accuracy(embeddings: Tensor, pool: Pool, supports: Tensor, distance:
     for support in supports.to(device):
         right = similarity_matrix(embeddings, embeddings[support], distance).argmax(1) == truth
         right[support] = False  # a support is no query
-        shares.append(right.sum() / (len(truth) - len(support)))
-    return torch.stack(shares)
+        shares.append(torch.bincount(truth[right], minlength=len(support)))
+    return torch.stack(shares) / (pool.counts.to(device) - 1)

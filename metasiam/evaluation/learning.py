@@ -11,7 +11,6 @@ from metasiam.evaluation.draws import Draws
 from metasiam.evaluation.embedded import EmbeddedImages
 from metasiam.evaluation.plans import (
     ChosenPlan,
-    Report,
     calibrate_default,
     choose_plan,
     choose_stretch,
@@ -23,6 +22,7 @@ from metasiam.evaluation.solved import Background, learn_background
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, learn_strength
 from metasiam.models.files import EmbedderInfo
+from metasiam.progress import Report
 
 #: Numbers of images that the shrinkage strength of unadapted embedders is learned on.
 STRENGTH_SHOTS = (2, 5, 10, 20)

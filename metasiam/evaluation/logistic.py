@@ -24,7 +24,7 @@ def logistic_accuracy(embeddings: Tensor, episodes: Episodes, distance: str, *, 
         penalty: scikit-learn's C; higher is a weaker penalty.
 
     Returns:
-        float [E], the share of right answers in each episode.
+        float [E, ways], the share of right answers for each way of each episode.
     """
     rows = (F.normalize(embeddings, dim=1) if distance == "cosine" else embeddings).double().numpy()
     shares = []
@@ -33,5 +33,5 @@ def logistic_accuracy(embeddings: Tensor, episodes: Episodes, distance: str, *, 
         machine = LogisticRegression(C=penalty, max_iter=1000)
         machine.fit(rows[support.ravel()], truth.repeat_interleave(support.shape[1]).numpy())
         answers = torch.from_numpy(machine.predict(rows[query.ravel()]))
-        shares.append((answers == truth.repeat_interleave(query.shape[1])).float().mean())
+        shares.append((answers.view(query.shape) == truth.unsqueeze(1)).float().mean(1))
     return torch.stack(shares)

@@ -81,7 +81,7 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
     scores, same = result.scores, result.same
 
     def share(right: Tensor) -> Mean:
-        return as_percent(bootstrap_images(right, images, generator_for("cpu", seed, "bootstrap")))
+        return as_percent(bootstrap_images(right, images, generator_for("cpu", seed, "bootstrap"), same=same))
 
     def over_images(statistic: Callable[[Tensor], Tensor]) -> Mean:
         return bootstrap_pairs(statistic, images, generator_for("cpu", seed, "bootstrap"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,9 +25,8 @@ from metasiam.evaluation.trials import (
 )
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
+from metasiam.progress import Report
 from metasiam.training.machine import generator_for
-
-Report = Callable[[str, int, int], None]
 
 #: Gradient plans are tried at these numbers of steps up to their own, and at these averages with the start.
 STEPS = (2, 5, 10, 20, 30)

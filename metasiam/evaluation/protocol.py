@@ -15,11 +15,11 @@ from metasiam.evaluation.calibration import crossfit_folds
 from metasiam.evaluation.curves import accuracy_over_steps
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol, seen_sample
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
-from metasiam.evaluation.episodes import all_way_accuracy, episode_accuracy
+from metasiam.evaluation.episodes import accuracy_of_classes, all_way_accuracy, episode_accuracy
 from metasiam.evaluation.inference import SEEN_IMAGES, wrap
 from metasiam.evaluation.learning import learn_from_others
 from metasiam.evaluation.logistic import logistic_accuracy
-from metasiam.evaluation.plans import ChosenPlan, Report
+from metasiam.evaluation.plans import ChosenPlan
 from metasiam.evaluation.reference import reference_images, reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
 from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images, thin
@@ -28,6 +28,7 @@ from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import MANY, Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
+from metasiam.progress import Report
 from metasiam.training.machine import generator_for
 
 #: Where a domain's images are many, so many of five folds are held back in turn to calibrate on: each costs one
@@ -105,7 +106,7 @@ class _Evaluator:
         results = [self._score(draw, "0", self.base, self._known_nothing()) for draw in self._tasks("seen")]
         for shots, chosen in self.plans.items():
             results += self._unadapted(shots, chosen) if chosen.plan.leaves_unadapted else self._adapted(shots, chosen)
-        episodes = self._episodes()
+        episodes, of_classes = self._episodes()
         each = {name: accuracy.unsqueeze(0) for name, accuracy in episodes.items()}
         data = assemble(self._protocol(), [results], each, self.settings)
         if self.settings.curve_steps and self.draws.shots:
@@ -114,7 +115,7 @@ class _Evaluator:
             )
         if "reference" in self.settings.protocols:
             data["reference_protocol"] = self._reference(self.base)
-        return Evaluation(data, tuple(results), episodes)
+        return Evaluation(data, tuple(results), episodes, of_classes)
 
     def _reference(self, embedded: EmbeddedImages | None) -> dict[str, Any]:
         return reference_protocol(
@@ -258,19 +259,32 @@ class _Evaluator:
             return SEED_THRESHOLD
         return self.calibration.threshold if self.info.threshold is None else self.info.threshold
 
-    def _episodes(self) -> dict[str, Tensor]:
-        draws, found = self.draws, {}
+    def _episodes(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return the accuracy of every episode, float [E], and of every held-out domain, float [D], by kind."""
+        draws, pool = self.draws, self.draws.held_out_test
+        found: dict[str, Tensor] = {}
+        of_classes: dict[str, Tensor] = {}
+        if pool is None:
+            return found, of_classes
+
+        def keep(name: str, shares: Tensor, domains: Tensor) -> None:
+            found[name] = shares.mean(1)
+            of_classes[name] = accuracy_of_classes(shares, domains, pool.domains)
+
         for name, episodes in draws.episodes.items():
             places = episodes._replace(
                 support=self.base.places(episodes.support), query=self.base.places(episodes.query)
             )
-            found[name] = episode_accuracy(self.base.rows, places, self.info.distance)
+            keep(name, episode_accuracy(self.base.rows, places, self.info.distance), episodes.domains)
             if "logistic" in self.settings.inference:
-                found[f"{name} logistic"] = logistic_accuracy(self.base.rows, places, self.info.distance)
-        if draws.held_out_test is not None and len(draws.supports):
-            pool = draws.held_out_test
-            found["all-way 1-shot"] = all_way_accuracy(self.base[pool.images], pool, draws.supports, self.info.distance)
-        return found
+                accuracy = logistic_accuracy(self.base.rows, places, self.info.distance)
+                keep(f"{name} logistic", accuracy, episodes.domains)
+        if len(draws.supports):
+            shares = all_way_accuracy(self.base[pool.images], pool, draws.supports, self.info.distance).cpu()
+            queries = pool.counts.to(shares) - 1  # a domain's share of all answers is that of its images
+            found["all-way 1-shot"] = shares @ (queries / queries.sum())
+            of_classes["all-way 1-shot"] = shares.double().mean(0)
+        return found, of_classes
 
     def _protocol(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,6 @@ same; the meta one asks 50 half-and-half pairs a task, after adaptation to all i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from metasiam.evaluation.episodes import all_way_one_shot
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import as_percent, bootstrap_mean
 from metasiam.models.files import EmbedderInfo
+from metasiam.progress import Report
 from metasiam.training.machine import generator_for
 
 CLASSIC_THRESHOLD, META_THRESHOLD = 0.2, 0.7
@@ -35,7 +35,7 @@ def reference_protocol(
     settings: ProtocolSettings,
     *,
     embedded: EmbeddedImages | None = None,
-    report: Callable[[str, int, int], None] | None = None,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Measure as the seeds did.
 
@@ -137,7 +137,7 @@ def _meta(
     domains: DomainSet,
     split: Split,
     settings: ProtocolSettings,
-    report: Callable[[str, int, int], None] | None,
+    report: Report | None,
 ) -> dict[str, Any]:
     """Return the meta seed's held-out scores: 30 steps on all images of a class, then 50 triplets and 50 pairs."""
     own, others = domains.pool(split.held_out, "train"), _pool(domains, split.seen)

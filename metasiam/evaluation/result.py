@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -10,9 +10,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from metasiam.evaluation import weighted
 from metasiam.evaluation.scored_pairs import ScoredPairs
 from metasiam.evaluation.settings import ProtocolSettings, Regime
-from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_mean, over_trainings
+from metasiam.evaluation.statistics import (
+    Mean,
+    as_percent,
+    bootstrap_images,
+    bootstrap_mean,
+    bootstrap_pairs,
+    over_trainings,
+)
 from metasiam.evaluation.verification import (
     accept_rate_at,
     equal_error_rate,
@@ -32,6 +40,15 @@ METRIC_NAMES = (
     "tar_at_far_1pct",
     "ece",
 )
+
+
+#: The metrics that are no share of right answers, of pairs that count by weights: float64 [R, P] to [R].
+_WEIGHTED: dict[str, Callable[[TaskResult, Tensor], Tensor]] = {
+    "auc": lambda task, weight: weighted.roc_auc(task.scores, task.same, weight),
+    "eer": lambda task, weight: weighted.equal_error_rate(task.scores, task.same, weight),
+    "tar_at_far_1pct": lambda task, weight: weighted.accept_rate_at(task.scores, task.same, weight),
+    "ece": lambda task, weight: weighted.expected_calibration_error(task.probability, task.same, weight),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +117,30 @@ def answers_of(task: Trainings, metric: str) -> Tensor:
     return torch.stack([result.values(metric) for result in task])
 
 
+def images_of(task: TaskResult, metric: str) -> Tensor:
+    """Return the images behind each answer of a metric: int64 [2, P], or [3, T] of triplets."""
+    return task.triplet_images if metric == "triplet_accuracy" else task.pair_images
+
+
+def kinds_of(task: TaskResult, metric: str) -> Tensor | None:
+    """Return which of a metric's answers are about same pairs, bool [P]; None of triplets."""
+    return None if metric == "triplet_accuracy" else task.same
+
+
+def _over_images(task: Trainings, metric: str, generator: torch.Generator, resamples: int) -> Mean:
+    """Return one task's mean over trainings, with an interval over its images."""
+    first = task[0]
+    images, same = images_of(first, metric), kinds_of(first, metric)
+    if metric not in _WEIGHTED:
+        answers = answers_of(task, metric).mean(0)
+        return bootstrap_images(answers, images, generator, same=same, resamples=resamples)
+
+    def statistic(weight: Tensor) -> Tensor:
+        return torch.stack([_WEIGHTED[metric](result, weight) for result in task]).mean(0)
+
+    return bootstrap_pairs(statistic, images, generator, resamples=resamples)
+
+
 def task_row(task: Trainings, resamples: int, seed: int) -> dict[str, Any]:
     """Return a row of ``held_out.tasks``: means over trainings; intervals are over this task's images."""
     first = task[0]
@@ -107,7 +148,7 @@ def task_row(task: Trainings, resamples: int, seed: int) -> dict[str, Any]:
     def share(metric: str, images: Tensor) -> Mean:
         generator = generator_for("cpu", seed, "bootstrap", first.regime, first.domain)
         answers = answers_of(task, metric)
-        found = bootstrap_images(answers.mean(0), images, generator, resamples=resamples)
+        found = bootstrap_images(answers.mean(0), images, generator, same=kinds_of(first, metric), resamples=resamples)
         return as_percent(over_trainings(found, answers.mean(1)))
 
     return {
@@ -128,12 +169,11 @@ def metrics_of(tasks: Sequence[Trainings], resamples: int, seed: int) -> dict[st
     """Return METRICS (see DESIGN): means over tasks with intervals; percentages, but for the AUC."""
 
     def mean(metric: str) -> Mean:
-        generator = generator_for("cpu", seed, "bootstrap", metric)
+        # One stream for all: the same answers get the same interval, whatever they are called.
+        generator = generator_for("cpu", seed, "bootstrap")
         answers = [answers_of(task, metric) for task in tasks]
-        if len(tasks) == 1 and answers[0].shape[1] > 1:  # nothing to resample but the one task's images
-            first = tasks[0][0]
-            images = first.triplet_images if metric == "triplet_accuracy" else first.pair_images
-            found = bootstrap_images(answers[0].mean(0), images, generator, resamples=resamples)
+        if len(tasks) == 1:  # nothing to resample but the one task's images
+            found = _over_images(tasks[0], metric, generator, resamples)
         else:
             found = bootstrap_mean(torch.stack([each.mean() for each in answers]), generator, resamples=resamples)
         found = over_trainings(found, torch.stack([each.mean(1) for each in answers]).nanmean(0))
@@ -192,6 +232,7 @@ class Evaluation:
         data: the dict of ``evaluation.json``.
         results: every task's scores and answers, for paired comparisons, curves and picture examples.
         episodes: accuracy of every episode, float [E], by the name in ``data``.
+        of_classes: accuracy of every held-out domain in them, float [D], by name.
         trainings: the evaluations that it is the mean of, where a method was trained several times; ``results`` are
             then those of all, one training after the other, and ``episodes`` means.
     """
@@ -199,6 +240,7 @@ class Evaluation:
     data: dict[str, Any]
     results: tuple[TaskResult, ...] = ()
     episodes: dict[str, Tensor] = field(default_factory=dict)
+    of_classes: dict[str, Tensor] = field(default_factory=dict)
     trainings: tuple[Evaluation, ...] = ()
 
     @property

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Union
 
 from metasiam.errors import MetaSiamError
-from metasiam.evaluation.adaptation import TrainedPart
 
 #: How many labelled images of a held-out domain are used to adapt and to calibrate.
 Shots = Union[int, Literal["all"]]  # noqa: UP007 (a runtime alias that Python 3.10 can print)
 Regime = Literal["closed", "antidomain"]
+#: Which weights an adaptation moves (``adaptation.AdaptationPlan``).
+TrainedPart = Literal["all", "last_block", "batchnorm", "head"]
 
 #: What ``inference`` may name: steps that wrap the embedder, in the order they are taken, and the head of episodes.
 WRAPPING = ("mirror", "shifts", "tukey", "centre", "lda", "normalise")

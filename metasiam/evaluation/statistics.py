@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypedDict
 
 import torch
@@ -21,9 +22,11 @@ from scipy.stats import binomtest, chi2, t
 from torch import Tensor
 
 LEVEL = 0.95
-#: Resamples of one and the same value have no standard error to studentise with. Where more than this share of them are
-#: such, they would reach into the tails: with fewer than five values, or with most values equal.
-MOST_WITHOUT_SPREAD = 0.005
+#: A resample's standard error is taken as at least this share of all values'. Where most values are nearly equal, some
+#: resamples hold hardly any spread, and dividing by it would make the interval endless.
+LEAST_ERROR = 0.2
+#: Few values are resampled more often, up to 20 times as often, for as many values in all: tails take many resamples.
+RESAMPLED_VALUES = 2_000_000
 
 
 class Mean(TypedDict):
@@ -44,8 +47,8 @@ def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int
 
     The plain percentile bootstrap covers 85 to 90 % instead of 95 with ten skewed tasks; studentising each resample
     (Efron & Tibshirani, 1993, section 12.5) covers 93 to 96. Below five values resamples of a single value are too
-    common for that, as they are wherever most values are equal, and Student's t is used. Values that are not finite
-    are left out. A single value says nothing about its spread: its interval is all of 0..1.
+    common for that, and Student's t is used. Values that are not finite are left out. A single value says nothing
+    about its spread: its interval is all of 0..1.
 
     Args:
         values: float [n], fractions.
@@ -63,17 +66,17 @@ def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int
 def _studentised(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
     """Return (resample's mean − mean) / resample's standard error, sorted: what a t statistic is compared with."""
     count = len(values)
-    _, equal = torch.unique(values, return_counts=True)
-    without_spread = float(((equal.double() / count) ** count).sum())  # share of resamples that hold one value only
-    if without_spread > MOST_WITHOUT_SPREAD:  # quantiles of Student's t in place of resamples
+    resamples = max(resamples, min(20 * resamples, RESAMPLED_VALUES // count))
+    if count < 5:  # quantiles of Student's t in place of resamples
         share = (torch.arange(resamples, dtype=torch.float64) + 0.5) / resamples
         return torch.from_numpy(t.ppf(share.numpy(), max(count - 1, 1)))
+    least = max(LEAST_ERROR * float(values.std()) / count**0.5, 1e-12)
     found = []
     step = max((1 << 24) // count, 1)  # at most 16 million values at a time
     for done in range(0, resamples, step):
         drawn = values[torch.randint(count, (min(step, resamples - done), count), generator=generator)]
         error = drawn.std(1) / count**0.5
-        found.append((drawn.mean(1) - values.mean()) / error.clamp(min=1e-12))
+        found.append((drawn.mean(1) - values.mean()) / error.clamp(min=least))
     return torch.cat(found).sort().values
 
 
@@ -133,7 +136,14 @@ def _half_width(error: float, freedom: float, level: float) -> float:
     return float(t.ppf((1 + level) / 2, freedom)) * error if error else 0.0
 
 
-def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, *, resamples: int = 1000) -> Mean:
+def bootstrap_images(
+    right: Tensor,
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    same: Tensor | None = None,
+    resamples: int = 1000,
+) -> Mean:
     """Return the share of right answers within one task, with an interval over its images.
 
     Pairs that share an image are not independent. Every image gets a random weight and a pair the product of its
@@ -144,6 +154,8 @@ def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, 
         right: bool or float [P], the answers.
         images: int64 [m, P], the images of each answer: 2 rows for pairs, 3 for triplets.
         generator: on the CPU.
+        same: bool [P], of pairs: same and different ones keep their share in every resample. Else an embedder that
+            calls everything the same would seem unsure of its 50 %.
         resamples: bootstrap samples.
 
     Returns:
@@ -152,9 +164,21 @@ def bootstrap_images(right: Tensor, images: Tensor, generator: torch.Generator, 
     answers = right.double().cpu()
     if len(answers) == 0:
         raise ValueError("a mean needs at least one answer")
-    shares = [(weight @ answers) / weight.sum(1) for weight in _answer_weights(images, generator, resamples)]
-    together = torch.cat(shares).clamp(0, 1)  # rounding
+    together = _over_images(answers, images, generator, same, resamples).clamp(0, 1)  # rounding
     return {"mean": float(answers.mean()), "ci95": _percentiles(together), "n": len(answers)}
+
+
+def _over_images(
+    values: Tensor, images: Tensor, generator: torch.Generator, same: Tensor | None, resamples: int
+) -> Tensor:
+    """Return the mean of answers' values (float64 [P]) in every resample of their images: float64 [resamples]."""
+    kinds = [torch.ones(len(values), dtype=torch.bool)] if same is None else [same.cpu(), ~same.cpu()]
+    kinds = [kind for kind in kinds if bool(kind.any())]
+    found = []
+    for weight in _answer_weights(images, generator, resamples):
+        means = [weight[:, kind] @ values[kind] / weight[:, kind].sum(1) * kind.double().mean() for kind in kinds]
+        found.append(torch.stack(means).sum(0))
+    return torch.cat(found)
 
 
 def bootstrap_pairs(
@@ -208,11 +232,18 @@ class Difference(TypedDict):
 
 
 def paired_difference(
-    first: Sequence[Tensor], second: Sequence[Tensor], generator: torch.Generator, *, resamples: int = 1000
+    first: Sequence[Tensor],
+    second: Sequence[Tensor],
+    generator: torch.Generator,
+    *,
+    images: Tensor | None = None,
+    same: Tensor | None = None,
+    resamples: int = 1000,
 ) -> Difference:
     """Compare two methods on the same tasks: the mean over tasks of the difference first − second.
 
-    The p-value inverts the very interval that is returned: it is below 0.05 exactly where that excludes 0.
+    The p-value inverts the very interval that is returned: it is below 0.05 exactly where that excludes 0. Fewer than
+    five tasks that all differ by the same say nothing about others: they decide nothing.
 
     Args:
         first: one tensor a task: its answers (bool or float [P]), or its value (float [] or [1]); of several trainings,
@@ -220,7 +251,10 @@ def paired_difference(
         second: the same tasks' of the other method, in the same order, on the same pairs; its trainings may be of
             another number.
         generator: on the CPU.
-        resamples: bootstrap samples; of tasks, or of answers when there is only one task.
+        images: int64 [m, P], the images of each answer, where there is only one task: then they are resampled, as in
+            ``bootstrap_images``. Without them its answers are, as if they were independent.
+        same: bool [P], likewise: see ``bootstrap_images``.
+        resamples: bootstrap samples; few tasks are resampled more often.
 
     Raises:
         ValueError: if the tasks or their numbers of answers differ.
@@ -230,15 +264,32 @@ def paired_difference(
         raise ValueError("paired methods need the same tasks and pairs")
     gaps = [a.mean(0) - b.mean(0) for a, b in zip(left, right, strict=True)]
     units = torch.stack([gap.mean() for gap in gaps]) if len(gaps) > 1 else gaps[0]
-    studentised = _studentised(units, generator, resamples)
+    centre = float(units.mean())
+    alike = len(units) < 5 and float(units.max() - units.min()) == 0
+    if len(units) == 1 or (alike and centre != 0):
+        return {"difference": centre, "ci95": [-1.0, 1.0], "p_value": 1.0, "n": len(units)}
+    if len(gaps) == 1 and images is not None:
+        drawn = _over_images(units, images, generator, same, resamples).sort().values
+        reach = partial(_percentile_widths, centre, drawn)
+    else:
+        drawn = _studentised(units, generator, resamples)
+        reach = partial(_half_widths, units, drawn)
     training = _error_of_training([torch.stack([a.mean(1) for a in side]).mean(0) for side in (left, right)])
-    centre, bounds = float(units.mean()), _interval(units, studentised, -1.0)
+    below, above = reach(LEVEL)
+    bounds = [max(centre - below, -1.0), min(centre + above, 1.0)]
     return {
         "difference": centre,
         "ci95": _widened(centre, bounds, _half_width(*training, LEVEL), -1.0),
-        "p_value": _p_value(units, studentised, training),
+        "p_value": _p_value(centre, reach, len(drawn), training),
         "n": len(units),
     }
+
+
+def _percentile_widths(centre: float, resampled: Tensor, level: float) -> tuple[float, float]:
+    """Return how far the interval of resamples reaches below and above a centre."""
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    low, high = torch.quantile(resampled, tails).tolist()
+    return max(centre - low, 0.0), max(high - centre, 0.0)
 
 
 def _by_training(answers: Tensor) -> Tensor:
@@ -246,17 +297,25 @@ def _by_training(answers: Tensor) -> Tensor:
     return (answers if answers.ndim == 2 else answers.reshape(1, -1)).double().cpu()
 
 
-def _p_value(values: Tensor, studentised: Tensor, training: tuple[float, float]) -> float:
-    """Return the smallest α whose interval excludes 0; at least 1 in resamples + 1, as no bootstrap can say less."""
-    centre = float(values.mean())
-    if len(values) == 1 or centre == 0:
+def _p_value(
+    centre: float, reach: Callable[[float], tuple[float, float]], resamples: int, training: tuple[float, float]
+) -> float:
+    """Return the smallest α whose interval excludes 0; at least 1 in resamples + 1, as no bootstrap can say less.
+
+    Args:
+        centre: the difference.
+        reach: how far the interval of a level reaches below and above it.
+        resamples: behind that.
+        training: standard error that training brings to it, and its degrees of freedom.
+    """
+    if centre == 0:
         return 1.0
-    lowest, highest = 1 / (len(studentised) + 1), 1.0
+    lowest, highest = 1 / (resamples + 1), 1.0
     for _ in range(20):  # the wider the interval, the smaller α: halve until it is found
         tried = (lowest + highest) / 2
-        below, above = _half_widths(values, studentised, 1 - tried)
-        reach = math.hypot(below if centre > 0 else above, _half_width(*training, 1 - tried))
-        lowest, highest = (lowest, tried) if abs(centre) > reach else (tried, highest)
+        below, above = reach(1 - tried)
+        half = math.hypot(below if centre > 0 else above, _half_width(*training, 1 - tried))
+        lowest, highest = (lowest, tried) if abs(centre) > half else (tried, highest)
     return highest
 
 

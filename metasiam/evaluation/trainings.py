@@ -51,7 +51,8 @@ def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evalu
         }
     results = tuple(result for listed in each_results for result in listed)
     means = {name: accuracy.mean(0) for name, accuracy in episodes.items()}
-    return Evaluation(data, results, means, tuple(evaluations))
+    of_classes = {name: torch.stack([each.of_classes[name] for each in evaluations]).mean(0) for name in means}
+    return Evaluation(data, results, means, of_classes, tuple(evaluations))
 
 
 def _in_order(results: Sequence[TaskResult], wanted: Sequence[TaskResult]) -> list[TaskResult]:

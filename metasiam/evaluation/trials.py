@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
+from metasiam.evaluation.calibration import ThresholdCalibrator, shrink
 from metasiam.evaluation.prediction import FEWEST_CASES, FEWEST_DOMAINS, ThresholdPrediction, learn_prediction
 from metasiam.evaluation.scored_pairs import (
     ScoredPairs,
@@ -22,7 +22,7 @@ from metasiam.evaluation.scored_pairs import (
     threshold_grid,
 )
 from metasiam.evaluation.solved import learn_background, leave_out_scores, solve_head
-from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, Calibration, own_rule
+from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, STRENGTHS, Calibration, calibrate_globally, own_rule
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.training.machine import generator_for
 
@@ -155,8 +155,8 @@ def learn_strength(trials: Trials) -> float:
     for domain, of in usable.items():
         elsewhere = middle_of_best(grid, total - curves[domain])
         for trial in of:
-            own = elsewhere if trial.own_threshold is None else trial.own_threshold
-            tried = [shrink(own, elsewhere, trial.k, strength) for strength in STRENGTHS]
+            assert trial.own_threshold is not None
+            tried = [shrink(trial.own_threshold, elsewhere, trial.k, strength) for strength in STRENGTHS]
             gained += accuracy_on_grid(trial.test, torch.tensor(tried, dtype=torch.float64))
     best = (gained >= gained.max() - 1e-9).nonzero().flatten()
     return STRENGTHS[int(best[-1])]
@@ -191,12 +191,9 @@ def calibrate_on_trials(trials: Trials, *, strength: float | None, source: str, 
             scores among trained-on images say nothing about new domains.
     """
     tests = {domain: join([trial.test for trial in of]) for domain, of in trials.items() if of}
-    grid = threshold_grid(list(tests.values()))
-    accuracy = torch.stack([accuracy_on_grid(test, grid) for test in tests.values()]).mean(0)
-    probability = ProbabilityCalibrator("isotonic").fit(*join([thin(test, 2000) for test in tests.values()]))
     learned = learn_strength(trials) if strength is None else strength
     prediction = predict_from_trials(trials) if predict else None
-    return Calibration(middle_of_best(grid, accuracy), probability, learned, source, prediction)
+    return replace(calibrate_globally(tests, strength=learned, source=source), prediction=prediction)
 
 
 def mean_accuracies(trials: Trials) -> Tensor:
