@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -16,7 +17,7 @@ from rich.console import Console
 
 from metasiam.reports.comparison import SHORT, comparison_table, verdict, verdicts
 from metasiam.reports.inputs import Extras, PictureExample
-from metasiam.reports.markdown import comparison_markdown, evaluation_markdown, sweep_markdown
+from metasiam.reports.markdown import comparison_markdown, sweep_markdown
 from metasiam.reports.page import comparison_page, evaluation_page
 from metasiam.reports.pictures import data_uri, picture_groups
 from metasiam.reports.reference import reference_table, sweep_table
@@ -134,6 +135,15 @@ def test_the_comparison_table_marks_winners_and_nothing_else() -> None:
     assert len(verdicts(comparison(), tuple(SHORT))) == len(SHORT) * 10 + 3
 
 
+def test_under_many_compared_rows_stands_that_chance_names_winners_too() -> None:
+    data = comparison()
+    chance = "By chance alone, about one row in twenty would name a winner where there is none."
+    assert chance in comparison_table(data).note
+    assert chance not in comparison_table(comparison(shots=("0",)), ("triplet_accuracy",)).note
+    assert chance not in comparison_table({**data, "paired": []}).note  # rows, but none compared
+    assert chance not in comparison_table(comparison({"a": 80.0})).note
+
+
 @pytest.mark.parametrize("methods", [{"a": 80.0}, {"a": 80.0, "b": 70.0, "c": 75.0}])
 def test_a_comparison_of_one_or_three_is_a_table_too(methods: dict[str, float]) -> None:
     table = comparison_table(comparison(methods))
@@ -146,8 +156,11 @@ def test_the_answer_says_who_is_better_where_that_is_clear() -> None:
     answer = headline(comparison({"reptile": 81.5, "triplet": 80.0}))
     assert answer.sentence == (
         "On ten unseen CIFAR-100 classes, reptile is right about same/different in 76.5 % of pairs after seeing "
-        "5 images of each, 1.5 points more than triplet."
+        "5 images of each, 1.5 points more than triplet (75.0 %; guessing: 50 %)."
     )
+    several = headline(comparison({"a": 78.0, "b": 82.0, "c": 80.0}))
+    assert several.sentence.endswith(", 2.0 points more than c (75.0 %; a: 73.0 %; guessing: 50 %).")
+    assert "b is right about same/different in 77.0 %" in several.sentence
     assert "+0.5 to +2.5" in answer.certainty
     lost = headline(comparison({"reptile": 80.0, "triplet": 81.5}))
     assert "triplet is right about same/different in 76.5 %" in lost.sentence
@@ -156,7 +169,7 @@ def test_the_answer_says_who_is_better_where_that_is_clear() -> None:
 
 def test_the_answer_says_so_where_nothing_is_clear() -> None:
     answer = headline(comparison({"reptile": 80.5, "triplet": 80.0}))
-    assert answer.sentence.endswith("after seeing 5 images of each: no clear winner.")
+    assert answer.sentence.endswith("after seeing 5 images of each (guessing: 50 %): no clear winner.")
     assert "includes zero" in answer.certainty
     several = headline(comparison({"a": 80.5, "b": 80.2, "c": 80.0}))
     assert several.sentence.endswith("no clear winner.")
@@ -211,6 +224,30 @@ def test_only_terms_that_were_measured_are_explained() -> None:
     assert "Closed and antidomain" in Checked(evaluation_page(without)).text
 
 
+def test_terms_say_how_thresholds_are_chosen() -> None:
+    text = Checked(evaluation_page(evaluation())).text
+    assert "Global: chosen for each number of images, on validation classes or, without any, on seen ones." in text
+    assert "Images known, adaptation" in text
+    assert "closed, 5 images known, calibrated threshold" in text
+
+
+def test_captions_say_what_scores_were_pooled() -> None:
+    more = extras(("reptile",))
+    pooled = replace(more, roc=[replace(curve, condition="closed, 5 images known") for curve in more.roc])
+    words = "is not the AUC of the tables"
+    assert words in Checked(evaluation_page(evaluation(), "reptile", extras=pooled)).text
+    assert words not in Checked(evaluation_page(evaluation(), "reptile", extras=more)).text
+
+
+def test_tables_that_scroll_have_shaded_edges_on_screens_and_none_in_print() -> None:
+    style, _, printed = evaluation_page(evaluation()).partition("@media print")
+    shaded = re.search(r"\.scroll \{([^}]*)\}", style)
+    assert shaded is not None
+    assert shaded[1].count("local") == shaded[1].count("scroll;") + shaded[1].count("scroll,") == 2
+    assert style.count("--edge:") == 2  # light and dark
+    assert ".scroll { overflow: visible; background: none; }" in printed
+
+
 def test_a_single_run_has_a_page_without_winners() -> None:
     page = evaluation_page(evaluation(), "reptile", settings={"data": "mnist"}, extras=extras(("reptile",)))
     read = Checked(page)
@@ -259,14 +296,14 @@ def test_no_name_becomes_markup() -> None:
 
 def test_markdown_says_the_same_as_the_page() -> None:
     data = comparison({"reptile": 81.5, "triplet": 80.0})
-    text = comparison_markdown(data)
+    text = comparison_markdown(data, settings={"reptile": {"lr": 0.001}})
     assert "# Comparison: reptile, triplet" in text
     assert headline(data).sentence in text
     assert "| **reptile** |" in text
     assert "no clear winner" in text
-    single = evaluation_markdown(evaluation(), "reptile", settings={"lr": 0.001})
-    assert "| run: lr | 0.001 |" in single
-    assert "wardrobe" in single
+    assert "| **run: lr** | 0.001 | not set |" in text
+    assert "wardrobe" in text
+    assert "78.8 ± 4.4" in text
 
 
 def test_pictures_are_sorted_by_confidence_wrong_ones_first() -> None:
@@ -314,6 +351,21 @@ def test_settings_that_differ_stand_out() -> None:
     assert "protocol: seed" not in {table.rows[place][0] for place, _ in table.strong}
 
 
+def test_settings_word_episodes_and_say_where_fewer_pairs_were_drawn() -> None:
+    data = evaluation()
+    data["protocol"]["episode_kinds"] = [[5, 1], [5, 5]]
+    rows = {row[0]: row[1] for row in settings_table({"a": data}, {}).rows}
+    assert rows["protocol: episode_kinds"] == "5-way 1-shot, 5-way 5-shot"
+    assert rows["protocol: pairs"] == "2000"
+    for row in data["held_out"]["tasks"]:
+        row["n_pairs"] = 1560
+    words = dict(row[:2] for row in settings_table({"a": data}, {}).rows)["protocol: pairs"]
+    assert words == "2000, but 1560 drawn for each task (no more test images)"
+    data["held_out"]["tasks"][0]["n_pairs"] = 2000
+    assert "but 1560 to 2000 drawn" in dict(row[:2] for row in settings_table({"a": data}, {}).rows)["protocol: pairs"]
+    assert data["protocol"]["pairs"] == 2000
+
+
 def test_the_seeds_figures_stand_beside_the_constant_answer_and_the_published_ones() -> None:
     data = evaluation()
     rows = {row[0]: row[1:] for row in reference_table({"ours": data}).rows}
@@ -335,7 +387,6 @@ def test_a_run_measured_only_as_the_seeds_did_is_answered_with_the_constant_besi
         "By the seeds' own few-shot figure, ours scores 78.8 %; always answering “different” scores 90.0 %."
     )
     assert "By the seeds' own protocol" in Checked(evaluation_page(data)).text
-    assert "78.8 ± 4.4" in evaluation_markdown(data)
 
 
 def test_a_sweep_stands_beside_the_published_figures() -> None:

@@ -31,7 +31,7 @@ def printed(table: Table, width: int = 120) -> str:
 def test_the_task_table_has_a_row_for_each_task_and_the_mean_with_its_interval() -> None:
     text = " ".join(printed(task_table(evaluation(80.0), "closed", "5")).split())
     assert "Held-out tasks (never trained on)" in text
-    assert "closed, adapted on 5 images, 2,000 pairs each, seed 0" in text
+    assert "closed, 5 images known, 2,000 pairs each, seed 0" in text
     text = printed(task_table(evaluation(80.0), "closed", "5"))
     for name in ("willow_tree", "wardrobe"):
         assert sum(name in line for line in text.splitlines()) == 1
@@ -41,9 +41,9 @@ def test_the_task_table_has_a_row_for_each_task_and_the_mean_with_its_interval()
 
 
 def test_the_task_table_leads_with_five_images_else_the_most_and_the_closed_regime() -> None:
-    assert "adapted on 5 images" in task_table(evaluation()).title
-    assert "adapted on all images" in task_table(evaluation(shots=("0", "20", "all"))).title
-    assert "adapted on 20 images" in task_table(evaluation(), shots="20").title
+    assert ", 5 images known" in task_table(evaluation()).title
+    assert ", all images known" in task_table(evaluation(shots=("0", "20", "all"))).title
+    assert ", 20 images known" in task_table(evaluation(), shots="20").title
     assert ", closed," in task_table(evaluation()).title
     assert ", antidomain," in task_table(evaluation(regimes=("antidomain",))).title
     assert "not adapted" in task_table(evaluation(shots=("0",))).title

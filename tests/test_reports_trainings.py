@@ -6,9 +6,15 @@ from typing import Any
 
 from reports_samples import comparison, evaluation
 
+from metasiam.reports.comparison import comparison_table
 from metasiam.reports.markdown import comparison_markdown
 from metasiam.reports.page import comparison_page
 from metasiam.reports.trainings import trainings_table, trainings_words
+
+ONCE = (
+    "Each method was trained once: another seed would shift these numbers too, and the intervals do not hold that "
+    "(--seeds 0,1,2 measures it)."
+)
 
 
 def training(seed: int, triplet: float) -> dict[str, Any]:
@@ -24,7 +30,12 @@ TWICE = comparison() | {
 
 
 def test_words_say_how_often_each_method_was_trained() -> None:
-    assert trainings_words(comparison()) == ""
+    assert trainings_words(comparison()) == ONCE
+    assert trainings_words(comparison() | {"budget": {"images_by_method": {"reptile": 9, "triplet": 8}}}) == ONCE
+    assert trainings_words(comparison({"reptile": 80.0})) == ""
+    assert trainings_words(comparison() | {"budget": None}) == (
+        "These weights, not the methods behind them, are compared: another training would shift these numbers too."
+    )
     assert trainings_words(TWICE) == (
         "Every method was trained two times (seeds 0, 1); numbers are means over trainings, and the intervals hold the "
         "chance of training."
@@ -39,7 +50,8 @@ def test_words_say_how_often_each_method_was_trained() -> None:
 def test_the_table_has_a_row_for_each_training_and_the_standard_deviation() -> None:
     table = trainings_table(TWICE)
     assert [column.title for column in table.columns] == [
-        "method", "seed", "triplet, not adapted", "pairs, not adapted", "triplet, 5 images", "pairs, 5 images",
+        "method", "seed", "triplet, not adapted", "pairs, not adapted", "triplet, 5 images known",
+        "pairs, 5 images known",
     ]  # fmt: skip
     assert table.rows[:3] == (
         ("reptile", "0", "80.0", "73.0", "81.0", "74.0"),
@@ -54,5 +66,14 @@ def test_page_and_markdown_show_them_where_there_are_any() -> None:
         assert "Every method was trained two times" in text
         assert "Each training: accuracy" in text
     for text in (comparison_page(comparison()), comparison_markdown(comparison())):
-        assert "method was trained" not in text
-        assert "Each training" not in text
+        assert "Every method was trained" not in text
+        assert "Each training:" not in text
+
+
+def test_that_chance_of_training_is_in_no_interval_stands_near_the_answer_and_under_the_table() -> None:
+    for text in (comparison_page(comparison()), comparison_markdown(comparison())):
+        assert text.count(ONCE) >= 2
+        assert text.index(ONCE) < text.index("<table>" if "<table>" in text else "| measured |")
+    assert ONCE in comparison_table(comparison()).note
+    assert "Every method was trained two times" in comparison_table(TWICE).note
+    assert "trained" not in comparison_table(comparison({"reptile": 80.0})).note

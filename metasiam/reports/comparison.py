@@ -27,6 +27,7 @@ from metasiam.reports.numbers import (
     signed,
 )
 from metasiam.reports.rendering import Column, Row, Table
+from metasiam.reports.trainings import trainings_words
 
 #: Short names of the metrics, for the first column of a comparison.
 SHORT = {
@@ -40,6 +41,8 @@ SHORT = {
     "tar_at_far_1pct": "TAR at FAR 1 %",
     "ece": "ECE (less is better)",
 }
+#: With so many compared rows or more, a table says that chance names winners too.
+MANY_ROWS = 5
 #: What a comparison shows unless asked for more.
 MAIN = ("triplet_accuracy", "pair_accuracy_per_task", "pair_accuracy_global")
 
@@ -173,13 +176,13 @@ def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequen
         )
         if row.winner is not None:
             strong |= {(place, 2 + methods.index(row.winner)), (place, len(columns) - 1)}
-    title = "Accuracy in % on held-out domains, by images seen of each"
+    title = "Accuracy in % on held-out domains, by images known of each"
     note = ""
     if many:
-        note = (
-            "A winner is named only where the paired 95 % interval of the difference excludes zero; "
-            "intervals are for each row by itself. "
-        )
+        note = "A winner is named only where the paired 95 % interval of the difference excludes zero. "
+        if sum(row.compared for row in rows) >= MANY_ROWS:
+            note += "By chance alone, about one row in twenty would name a winner where there is none. "
+        note += f"{trainings_words(compare)} "
     note += regimes_note(row.regime for row in rows) if rows else ""
     return Table(title, columns, tuple(body), note=note.strip(), strong=frozenset(strong))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,14 @@ from metasiam.data.domains import DomainSet
 from metasiam.evaluation.result import Evaluation, TaskResult
 from metasiam.evaluation.verification import roc
 from metasiam.reports.inputs import Curve, Extras, PictureExample, RocCurve, ScoreHistogram
+from metasiam.reports.numbers import shots_words
 from metasiam.reports.tables import chosen_condition
 
 _BINS = 60
-#: Picture examples for each of: same and right, same and wrong, different and right, different and wrong.
+#: Picture examples of wrong answers, and of right ones.
 _PICTURES = 8
+#: Of these, pairs that show one class: eight pictures of one letter teach little.
+_PAIRS_OF_A_CLASS = 2
 
 
 def extras_of(
@@ -69,19 +73,24 @@ def _pictures(method: str, results: Sequence[TaskResult], domains: DomainSet) ->
     similarity = torch.cat([result.scores for result in results])
     first, second = torch.cat([result.pair_images for result in results], 1)
     answered = margin > 0
+    confidence = torch.where(answered, probability, 1 - probability)
+    # The surest first; where probabilities are equal, as at their limits, those furthest from the threshold.
+    order = margin.abs().argsort(descending=True)
+    order = order[confidence[order].argsort(descending=True, stable=True)]
     chosen = []
-    for truth in (True, False):
-        for answer in (True, False):
-            group = ((same == truth) & (answered == answer)).nonzero().flatten()
+    for right in (False, True):
+        seen: set[int] = set()
+        shown: Counter[int] = Counter()
+        for pair in order[((same == answered) == right)[order]].tolist():
+            images = {int(first[pair]), int(second[pair])}
+            classes = {int(domains.labels[image]) for image in images}
             # One pair a picture: the same confident picture eight times over teaches nothing.
-            order = group[margin[group].abs().argsort(descending=True)]
-            seen: set[int] = set()
-            for pair in order.tolist():
-                if int(first[pair]) not in seen and int(second[pair]) not in seen:
-                    seen |= {int(first[pair]), int(second[pair])}
-                    chosen.append(pair)
-                if len(seen) == 2 * _PICTURES:
-                    break
+            if not images & seen and all(shown[label] < _PAIRS_OF_A_CLASS for label in classes):
+                seen |= images
+                shown.update(classes)
+                chosen.append(pair)
+            if len(seen) == 2 * _PICTURES:
+                break
     return [
         PictureExample(
             method=method,
@@ -103,7 +112,12 @@ def _roc(method: str, results: Sequence[TaskResult]) -> RocCurve:
     scores = torch.cat([_margin(result) for result in results])
     same = torch.cat([result.same for result in results])
     false_positive, true_positive, _ = roc(scores, same)
-    return RocCurve(method, false_positive.double().numpy(), true_positive.double().numpy())
+    rates = false_positive.double().numpy(), true_positive.double().numpy()
+    return RocCurve(method, *rates, condition=_condition(results))
+
+
+def _condition(results: Sequence[TaskResult]) -> str:
+    return f"{results[0].regime}, {shots_words(results[0].shots)}"
 
 
 def _histogram(method: str, results: Sequence[TaskResult]) -> ScoreHistogram:
@@ -115,5 +129,6 @@ def _histogram(method: str, results: Sequence[TaskResult]) -> ScoreHistogram:
         for kind in ("fixed", "global", "per_task")
     }
     return ScoreHistogram(
-        method, edges, np.histogram(scores[same], edges)[0], np.histogram(scores[~same], edges)[0], thresholds
-    )
+        method, edges, np.histogram(scores[same], edges)[0], np.histogram(scores[~same], edges)[0], thresholds,
+        _condition(results),
+    )  # fmt: skip

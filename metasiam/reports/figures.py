@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -47,21 +48,19 @@ def task_bars(
     *,
     regime: str,
     shots: str,
-    column: str = "pair_accuracy_calibrated",
-    title: str = "Pair accuracy of each held-out domain",
     order: Sequence[str] = (),
 ) -> Figure:
-    """Draw one group of bars for each held-out task, methods side by side, with their 95 % intervals.
+    """Draw each held-out task's pair accuracy as a group of bars, methods side by side, with their 95 % intervals.
 
-    The bars grow from chance (50 %), so their length is what was learned. Tasks are in falling order of the
-    first method's accuracy.
+    The threshold is the calibrated one. The bars grow from chance (50 %), so their length is what was learned. Tasks
+    are in falling order of the first method's accuracy.
     """
     values: dict[str, dict[str, Interval]] = {}
     names: dict[str, str] = {}
     for method, evaluation in methods.items():
         values[method] = {}
         for row in task_rows(evaluation, regime, shots):
-            found = interval(row.get(column))
+            found = interval(row.get("pair_accuracy_calibrated"))
             if found is not None:
                 values[method][str(row.get("task"))] = found
                 names[str(row.get("task"))] = short(row.get("name", row.get("task")), 22)
@@ -88,7 +87,7 @@ def task_bars(
     axes.grid(visible=False, axis="y")
     axes.set_xlim(right=100)
     axes.set_xlabel("% right; bars grow from chance, thin lines are 95 % intervals")
-    axes.set_title(title, pad=9 if len(methods) < 2 else 24)
+    axes.set_title("Pair accuracy of each held-out domain", pad=9 if len(methods) < 2 else 24)
     if len(methods) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(methods), borderaxespad=0.2, handlelength=1.0)
     return figure
@@ -99,10 +98,10 @@ def accuracy_over_shots(
     methods: Mapping[str, Json],
     *,
     regime: str,
-    name: str = "pair_accuracy_per_task",
     order: Sequence[str] = (),
 ) -> Figure:
-    """Draw a metric against the number of images adapted to, at even distances, with 95 % intervals."""
+    """Draw pair accuracy against the number of images adapted to, at even distances, with 95 % intervals."""
+    name = "pair_accuracy_per_task"
     found: set[str] = set()
     for evaluation in methods.values():
         found |= set((evaluation.get("held_out") or {}).get(regime) or {})
@@ -131,13 +130,27 @@ def accuracy_over_shots(
         ends.append((points[-1][0], points[-1][1].mean, f"{short(method)} {points[-1][1].mean:.1f}", look.colour))
     axes.set_xticks(range(len(keys)), keys)
     axes.set_xlim(-0.3, max(len(keys) - 0.7, 0.3))
-    axes.set_xlabel("images seen of each held-out domain (upright lines: 95 % intervals)")
-    axes.set_ylabel("% right")
+    axes.set_xlabel("images known of each held-out domain (upright lines: 95 % intervals)")
+    _draw_guessing(axes)
     title = metric_words(name)
     axes.set_title(f"{title[:1].upper()}{title[1:]}, {regime}")
     upright_grid_off(axes)
     label_ends(figure, axes, ends)
     return figure
+
+
+def _draw_guessing(axes: Axes) -> None:
+    """Draw the line of guessing, 50 %, where it is not far below what is shown; else say that the axis is cut."""
+    low, high = axes.get_ylim()
+    if low > 50 + (high - low) / 2:
+        axes.set_ylabel("% right (axis is cut: guessing is 50)")
+        return
+    axes.set_ylabel("% right")
+    axes.axhline(50, color=INK, linewidth=1.2, linestyle=":")
+    axes.annotate(
+        "guessing: 50", (0.01, 50), xycoords=("axes fraction", "data"), xytext=(0, 3),
+        textcoords="offset points", fontsize=8.5, color=INK,
+    )  # fmt: skip
 
 
 def adaptation_curves(methods: Mapping[str, Json]) -> list[Curve]:
@@ -186,7 +199,7 @@ def accuracy_over_steps(curves: Sequence[Curve], *, order: Sequence[str] = ()) -
 
 
 @in_house_style
-def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = ()) -> Figure:
+def sweep(points: Sequence[SweepPoint]) -> Figure:
     """Draw held-out accuracy against the number of seen domains, with and without the constant-answer trap.
 
     Above: pair accuracy where half the pairs are same, so that a constant answer scores 50. Below: the seeds'
@@ -194,9 +207,8 @@ def sweep(points: Sequence[SweepPoint], *, order: Sequence[str] = ()) -> Figure:
 
     Args:
         points: one for each split and method.
-        order: see the module.
     """
-    styles = method_styles(order, [point.method for point in points])
+    styles = method_styles([point.method for point in points])
     figure = Figure(figsize=(5.6, 6.4), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     ends: dict[str, list[tuple[float, float, str, str]]] = {"above": [], "below": []}

@@ -48,12 +48,15 @@ class RocCurve:
         method: whose scores.
         false_positive_rate, true_positive_rate: float [T], fractions, growing.
         auc: area under the curve, a fraction; None to leave it out.
+        condition: regime and images known of the tasks whose scores are pooled, each less its task's own threshold;
+            empty for one list of pairs.
     """
 
     method: str
     false_positive_rate: NDArray[np.float64]
     true_positive_rate: NDArray[np.float64]
     auc: float | None = None
+    condition: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,7 @@ class ScoreHistogram:
         edges: float [B + 1], the bins' edges in units of the similarity, growing.
         same, different: [B], how many pairs fall into each bin.
         thresholds: where the method says "same" from, by kind (``fixed``, ``global``, ``per_task``: their median).
+        condition: regime and images known of the tasks whose scores these are; empty for one list of pairs.
     """
 
     method: str
@@ -72,6 +76,7 @@ class ScoreHistogram:
     same: NDArray[np.int64]
     different: NDArray[np.int64]
     thresholds: Mapping[str, float] = field(default_factory=dict)
+    condition: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ class Curve:
         x: where it was measured, growing.
         accuracy: percent, one for each of ``x``.
         low, high: 95 % interval, percent, one for each of ``x``; None where there is none.
-        label: what tells this curve from the method's others, as ``5 images``; may be empty.
+        label: what tells this curve from the method's others, as ``5 images known``; may be empty.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""Reports as Markdown: ``compare.md``, and the tables of a single run and of a sweep."""
+"""Reports as Markdown: ``compare.md``, and the table of a sweep."""
 
 from __future__ import annotations
 
@@ -10,28 +10,9 @@ from metasiam.reports.numbers import Json, clean, episodes_of, task_rows
 from metasiam.reports.reference import reference_table, sweep_table
 from metasiam.reports.rendering import Table, markdown_text, to_markdown
 from metasiam.reports.settings import settings_table
-from metasiam.reports.tables import episode_table, method_task_table, summary_table, task_table
+from metasiam.reports.tables import episode_table, method_task_table
 from metasiam.reports.trainings import trainings_table, trainings_words
 from metasiam.reports.wording import budget_words, headline
-
-
-def evaluation_markdown(evaluation: Json, name: str = "This embedder", *, settings: Json | None = None) -> str:
-    """Return a single run as Markdown: the answer, all readings, the held-out tasks, the episodes, the settings.
-
-    Args:
-        evaluation: a parsed ``evaluation.json``.
-        name: what to call the run.
-        settings: the run's parsed ``config.json``, if it is to be listed.
-    """
-    tables = [summary_table(evaluation)] if "seen" in evaluation or "held_out" in evaluation else []
-    if task_rows(evaluation):
-        tables.append(task_table(evaluation))
-    if episodes_of([evaluation]):
-        tables.append(episode_table({"accuracy": evaluation}))
-    if evaluation.get("reference_protocol"):
-        tables.append(reference_table({"measured": evaluation}))
-    answer = headline({"methods": {name: evaluation}}, (settings or {}).get("data"))
-    return _document(f"{name}: evaluation", [str(answer)], tables, {name: evaluation}, {name: settings or {}})
 
 
 def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = None) -> str:

@@ -51,7 +51,6 @@ METRICS: dict[str, Metric] = {
     "tar_at_far_1pct": Metric("same found at 1 % false alarms"),
     "ece": Metric("calibration error of the probability", lower_is_better=True),
 }
-THRESHOLD_KINDS = ("per_task", "global", "fixed", "oracle")
 REGIMES = ("closed", "antidomain")
 
 
@@ -163,13 +162,6 @@ def plus_minus(value: Interval | None, name: str = "triplet_accuracy") -> str:
     return number(value, name) if half is None else f"{number(value, name)} ± {number(half, name)}"
 
 
-def with_interval(value: Interval | None, name: str = "triplet_accuracy") -> str:
-    """Word a value with its interval, as ``83.7 [82.5, 84.9]``."""
-    if value is None or value.low is None or value.high is None:
-        return number(value, name)
-    return f"{number(value, name)} [{number(value.low, name)}, {number(value.high, name)}]"
-
-
 def signed(value: float | None, name: str = "triplet_accuracy") -> str:
     """Word a difference with its sign, as ``+1.2`` or ``−0.4``; what rounds to zero has none."""
     if value is None:
@@ -179,9 +171,12 @@ def signed(value: float | None, name: str = "triplet_accuracy") -> str:
 
 
 def shots_words(shots: object) -> str:
-    """Word a number of adaptation images: ``not adapted``, ``1 image``, ``5 images``, ``all images``."""
+    """Word a number of adaptation images: ``not adapted``, ``1 image known``, ``5 images known``, ``all images known``.
+
+    Known, not adapted to: what is done with them is chosen, and may be nothing.
+    """
     text = str(shots)
-    return {"0": "not adapted", "1": "1 image"}.get(text, f"{text} images")
+    return {"0": "not adapted", "1": "1 image known"}.get(text, f"{text} images known")
 
 
 def regime_words(regime: str) -> str:

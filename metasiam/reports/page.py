@@ -29,7 +29,7 @@ from metasiam.reports.style import inline_svg
 from metasiam.reports.tables import chosen_condition, episode_table, method_task_table, summary_table, task_table
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
 from metasiam.reports.trainings import trainings_table, trainings_words
-from metasiam.reports.wording import budget_words, headline, how_to_read, leading_condition
+from metasiam.reports.wording import budget_words, headline, how_to_read, is_of_pairs, leading_condition
 
 _NOTHING = Extras()
 
@@ -65,7 +65,9 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     title = f"Comparison of {names}" if len(methods) > 1 else f"Evaluation of {names or 'nothing'}"
     body = [_header(title, compare, data), _tables(compare), _figures(methods, extras)]
     if extras.pictures:
-        words = "The pairs that each method was most sure about. What it gets wrong says most about what it looks at."
+        most = "" if all(map(is_of_pairs, methods.values())) else ", at most two of one class"
+        words = f"The pairs that each method was most sure about{most}. "
+        words += "What it gets wrong says most about what it looks at."
         body.append(_section("Right and wrong answers", picture_groups(extras.pictures), words))
     terms = "".join(
         f"<div><dt>{_text(term)}</dt><dd>{_text(text)}</dd></div>" for term, text in how_to_read(methods.values())
@@ -168,7 +170,13 @@ def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
         caption = "Triplet accuracy as the model adapts: it can fall, where few images are learned by heart."
         found.append(("steps", accuracy_over_steps(adaptation, order=order), caption))
     if extras.roc:
-        found.append(("roc", roc(extras.roc, order=order), "Further up and to the left is better."))
+        caption = "Further up and to the left is better."
+        if any(curve.condition for curve in extras.roc):
+            caption += (
+                " The scores of all classes together, each less its class's own threshold: the area under this curve "
+                "is not the AUC of the tables, which is the mean over classes."
+            )
+        found.append(("roc", roc(extras.roc, order=order), caption))
     if extras.histograms:
         caption = "The less the two humps overlap, the better. Above the threshold the answer is “same”."
         found.append(("similarity", similarity_histograms(extras.histograms), caption))

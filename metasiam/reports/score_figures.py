@@ -44,7 +44,8 @@ def roc(curves: Sequence[RocCurve], *, order: Sequence[str] = ()) -> Figure:
     axes.set_aspect("equal")
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 100)
-    axes.set_title("Same pairs found against false alarms (ROC)")
+    found = list(dict.fromkeys(curve.condition for curve in curves if curve.condition))
+    axes.set_title("\n".join(("Same pairs found against false alarms (ROC)", *found)))
     axes.set_xlabel("% of different pairs called same")
     axes.set_ylabel("% of same pairs called same")
     if curves:
@@ -99,7 +100,8 @@ def _histogram(axes: Axes, histogram: ScoreHistogram) -> None:
             fontsize=8.5,
             color=INK,
         )
-    axes.set_title(f"How similar pairs look to {short(histogram.method)}", pad=20)
+    title = f"How similar pairs look to {short(histogram.method)}"
+    axes.set_title("\n".join(part for part in (title, histogram.condition) if part), pad=20)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(
         handles[::-1], labels[::-1],

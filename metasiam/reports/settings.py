@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from metasiam.reports.numbers import Json, clean
+from metasiam.reports.numbers import Json, clean, task_rows
 from metasiam.reports.rendering import Column, Row, Table
 
 #: Longest setting that is written out; more is cut (a run's ``config.json`` has it whole).
@@ -25,7 +25,7 @@ def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) ->
     names = list(dict.fromkeys((*methods, *settings)))
     of_each: dict[str, dict[str, str]] = {}
     for name in names:
-        own = {"protocol": (methods.get(name) or {}).get("protocol") or {}, "run": settings.get(name) or {}}
+        own = {"protocol": _protocol(methods.get(name) or {}), "run": settings.get(name) or {}}
         for part, values in own.items():
             for key, value in _flat({key: value for key, value in values.items() if key not in _NOT_SETTINGS}):
                 of_each.setdefault(f"{part}: {key}", {})[name] = value
@@ -41,6 +41,18 @@ def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) ->
     columns = (Column("setting", "left"), *(Column(clean(name, 40), "left") for name in names))
     note = "Settings that differ between methods stand out." if len(names) > 1 and rows else ""
     return Table("Settings to repeat this", columns, tuple(rows), note=note, strong=frozenset(strong))
+
+
+def _protocol(evaluation: Json) -> dict[str, object]:
+    """Return an evaluation's protocol, worded where bare numbers would not say what they are."""
+    protocol = dict(evaluation.get("protocol") or {})
+    if kinds := protocol.get("episode_kinds"):
+        protocol["episode_kinds"] = [f"{ways}-way {shots}-shot" for ways, shots in kinds]
+    asked, drawn = protocol.get("pairs"), [row["n_pairs"] for row in task_rows(evaluation) if row.get("n_pairs")]
+    if asked is not None and drawn and min(drawn) < asked:
+        span = f"{min(drawn)}" if min(drawn) == max(drawn) else f"{min(drawn)} to {max(drawn)}"
+        protocol["pairs"] = f"{asked}, but {span} drawn for each task (no more test images)"
+    return protocol
 
 
 def _flat(values: object, prefix: str = "") -> Iterator[tuple[str, str]]:

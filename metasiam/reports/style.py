@@ -21,6 +21,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.reports.inputs import Curve
 from metasiam.reports.numbers import clean
@@ -243,16 +244,16 @@ def spread(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as SVG, PNG or PDF, by the path's ending.
+    """Write a figure as SVG, PNG or PDF, by the path's ending, atomically.
 
     Raises:
         MetaSiamError: if the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with styled():
+        with styled(), atomically(path) as partial:
             metadata = {"Date": None} if path.suffix == ".svg" else None
-            figure.savefig(path, dpi=200, metadata=metadata)
+            figure.savefig(partial, format=path.suffix[1:], dpi=200, metadata=metadata)
     except OSError as error:
         raise MetaSiamError(f"{path} cannot be written ({error.strerror or error}). Choose another --out.") from error
 

@@ -109,8 +109,7 @@ def _mean_of_tasks(evaluation: Json, rows: Sequence[Json], regime: str, shots: s
 def _task_title(evaluation: Json, rows: Sequence[Json], regime: str, shots: str) -> str:
     counts = sorted({int(row["n_pairs"]) for row in rows if row.get("n_pairs") is not None})
     seed = (evaluation.get("protocol") or {}).get("seed")
-    adapted = "not adapted" if shots == "0" else f"adapted on {shots_words(shots)}"
-    parts = ["Held-out tasks (never trained on)", regime, adapted]
+    parts = ["Held-out tasks (never trained on)", regime, shots_words(shots)]
     if counts:
         span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
         parts.append(f"{span} pairs each")
@@ -146,7 +145,7 @@ def summary_table(evaluation: Json) -> Table:
     columns = (Column("domains", "left"), Column("images"), *(Column(title) for title in short.values()))
     note = regimes_note(row[0] for row in rows)
     note += " Oracle: the best threshold in hindsight, an upper bound and not a result."
-    title = "Accuracy in % (± half the 95 % interval), by images seen of each domain"
+    title = "Accuracy in % (± half the 95 % interval), by images known of each domain"
     return Table(title, columns, tuple(rows), note=note if rows else "")
 
 

@@ -1,4 +1,4 @@
-"""What a comparison says of methods that were trained several times: how often, and what each training reached."""
+"""What a comparison says of the luck of training: how often each method was trained, and what each training reached."""
 
 from __future__ import annotations
 
@@ -12,11 +12,26 @@ _SHOWN = {"triplet": "triplet_accuracy", "pairs": "pair_accuracy_per_task"}
 
 
 def trainings_words(compare: Json) -> str:
-    """Say in a sentence how often each method was trained; empty where each was trained once."""
+    """Say in a sentence how often each method was trained, and whether the intervals hold the chance of training.
+
+    Empty where nothing is compared. Where it is not known how many images the methods were trained with, they are
+    taken for weights of unknown making.
+    """
     several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}
-    if not several:
-        return ""
     methods = list(compare.get("methods") or {})
+    if not several:
+        if len(methods) < 2:
+            return ""
+        budget = compare.get("budget") or {}
+        if not (budget.get("images") or budget.get("images_by_method")):
+            return (
+                "These weights, not the methods behind them, are compared: another training would shift these numbers "
+                "too."
+            )
+        return (
+            "Each method was trained once: another seed would shift these numbers too, and the intervals do not hold "
+            "that (--seeds 0,1,2 measures it)."
+        )
     seeds = {name: ", ".join(clean(one.get("seed")) for one in listed) for name, listed in several.items()}
     if len(several) == len(methods) and len(set(seeds.values())) == 1:
         count = len(next(iter(several.values())))

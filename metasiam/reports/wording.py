@@ -27,6 +27,8 @@ from metasiam.reports.numbers import (
 
 #: Which pair accuracy to lead with: calibrated if it was measured, never the oracle's.
 LEADING = ("pair_accuracy_per_task", "pair_accuracy_global", "pair_accuracy_fixed")
+#: What a comparison's answer says of chance: half of the pairs are same.
+_GUESSING = "guessing: 50 %"
 _DATA_NAMES = {
     "cifar100": "CIFAR-100",
     "mnist": "MNIST",
@@ -169,7 +171,7 @@ def _terms(regime: str, shots: str, name: str) -> str:
     # Without images, and from a single one, nothing can be calibrated: the global threshold stands.
     from_images = name == "pair_accuracy_per_task" and shots not in ("0", "1")
     threshold = (
-        "was calibrated for each class from the images seen"
+        "was calibrated for each class from the images known"
         if from_images
         else "was set beforehand"
         if name == "pair_accuracy_fixed"
@@ -180,11 +182,16 @@ def _terms(regime: str, shots: str, name: str) -> str:
 
 def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
     winner = row.winner or ""
-    rival = max((method for method in present if method != winner), key=lambda method: present[method].mean)
+    rivals = sorted((method for method in present if method != winner), key=lambda method: -present[method].mean)
+    rival = rivals[0]
+    beside = [f"{number(present[rival])} %"]
+    beside += [f"{clean(method, 40)}: {number(present[method])} %" for method in rivals[1:]]
+    beside.append(_GUESSING)
     gap = row.difference
     sentence = (
         f"{clean(winner, 40)} is right about same/different in {number(present[winner])} % of pairs {after}, "
-        f"{number(present[winner].mean - present[rival].mean)} points more than {clean(rival, 40)}."
+        f"{number(present[winner].mean - present[rival].mean)} points more than {clean(rival, 40)} "
+        f"({'; '.join(beside)})."
     )
     if gap is None or gap.low is None or gap.high is None:
         return sentence, ""
@@ -195,7 +202,7 @@ def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str
 def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
     parts = [f"{clean(method, 40)} in {number(value)} %" for method, value in present.items()]
     parts[0] = parts[0].replace(" in ", " is right about same/different in ", 1)
-    listed = f"{', '.join(parts[:-1])} and {parts[-1]} of pairs {after}"
+    listed = f"{', '.join(parts[:-1])} and {parts[-1]} of pairs {after} ({_GUESSING})"
     gap = row.difference
     if not row.compared:
         return f"{listed}.", "The methods were not compared pair by pair."
@@ -280,17 +287,17 @@ _TERMS: tuple[tuple[str, str], ...] = (
         "more similar. It needs no threshold. Guessing is right in 50 %.",
     ),
     (
-        "Images seen, adaptation",
-        "How many labelled pictures of each held-out class the model was given before its test, to adapt its weights "
-        "and its threshold. With 0, it has to make do with what it learned from other classes. "
-        "Test pictures are never among them.",
+        "Images known, adaptation",
+        "How many labelled pictures of each held-out class the model was given before its test. Its threshold is "
+        "fitted to them, and it adapts to them where that surely helps other classes. With 0, it has to make do with "
+        "what it learned from other classes. Test pictures are never among them.",
     ),
     (
         "Thresholds",
         "The model answers “same” when the similarity is above a threshold. Fixed: a number set beforehand. "
-        "Global: chosen once, on validation classes. Calibrated (per task): fitted to each held-out class from "
-        "the images seen. Oracle: the best possible one in hindsight; nobody could have known it, so it is an upper "
-        "bound and no result.",
+        "Global: chosen for each number of images, on validation classes or, without any, on seen ones. "
+        "Calibrated (per task): fitted to each held-out class from the images known. Oracle: the best possible one in "
+        "hindsight; nobody could have known it, so it is an upper bound and no result.",
     ),
     (
         "Closed and antidomain",
