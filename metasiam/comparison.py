@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,9 @@ from metasiam.evaluation.trainings import check_poolable, pool
 from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.models.files import load_embedder
-from metasiam.runs import Run, run_behind
+from metasiam.progress import Report, quiet
+from metasiam.runs import Run
+from metasiam.trained_on import check_comparable
 from metasiam.training.machine import choose_device
 from metasiam.training.state import prime, trainable
 
@@ -48,7 +50,7 @@ def compare(
     draws: Draws | None = None,
     budget: Mapping[str, Any] | None = None,
     device: str = "auto",
-    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report: Report = quiet,
 ) -> Comparison:
     """Evaluate trained runs on identical draws and compare them pair by pair.
 
@@ -71,6 +73,9 @@ def compare(
     trainings = {name: [given] if isinstance(given, Run) else list(given) for name, given in runs.items()}
     if empty := [name for name, listed in trainings.items() if not listed]:
         raise MetaSiamError(f"{empty[0]} has no run to compare. Give at least one.")
+    for name, listed in trainings.items():
+        if len({run.path.resolve() for run in listed}) < len(listed):
+            raise MetaSiamError(f"{name} has the same run twice. Give each training once.")
     check_comparable((run for listed in trainings.values() for run in listed), domains, split)
     if any(len(listed) > 1 for listed in trainings.values()):
         check_poolable(settings)
@@ -109,72 +114,6 @@ def _budget_of(trainings: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
     images = {name: max(run.images for run in listed) for name, listed in trainings.items()}
     equal = len(set(images.values())) == 1
     return {"images": next(iter(images.values()))} if equal else {"images_by_method": images}
-
-
-def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> None:
-    """Raise unless every run was trained on this split of these images.
-
-    Raises:
-        MetaSiamError: naming the run and what differs.
-    """
-    for run in runs:
-        stored = run.config.get("split")
-        if stored is None:
-            raise MetaSiamError(
-                f"{run.path} was trained on pairs ({run.method}), not on a split of domains. Leave it out."
-            )
-        for part in ("seen", "validation", "held_out"):
-            theirs, ours = set(stored[part]), set(split.as_dict()[part])  # type: ignore[call-overload]
-            if theirs != ours:
-                raise MetaSiamError(
-                    f"{run.path} was trained with another split: {len(theirs)} {part.replace('_', '-')} domains, "
-                    f"not these {len(ours)} ({len(theirs ^ ours)} differ). Compare runs of one split."
-                )
-        if run.config["data"]["fingerprint"] != domains.fingerprint:
-            raise MetaSiamError(
-                f"{run.path} was trained on other images ({run.config['data']['source']}) than {domains.source} "
-                "holds now. Compare runs of the same data."
-            )
-
-
-def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains: DomainSet, split: Split) -> None:
-    """Raise unless a run was, or is being, trained by a method with these options on this split of these images.
-
-    Raises:
-        MetaSiamError: naming the run and what differs.
-    """
-    check_comparable([run], domains, split)
-    stored = run.config["options"]
-    wanted = config_from(config_class(method), options).as_dict()
-    for name, value in wanted.items():
-        # Options that depend on the data or on the weights to start from are decided when the training begins.
-        if (name in options or name not in ("flip", "arch")) and stored.get(name) != value:
-            raise MetaSiamError(
-                f"{run.path} was trained with {name} {stored.get(name)}, not {value}. Use that, --overwrite to start "
-                "over, or another --out."
-            )
-
-
-def check_never_trained_on(run: Run, domains: DomainSet, split: Split) -> None:
-    """Raise if a run, or one that it started from, was trained on domains that the split holds out or keeps back.
-
-    Only what was trained on these very images can be told.
-
-    Raises:
-        MetaSiamError: naming the run and how many.
-    """
-    stored = run.config.get("split")
-    if stored is not None and run.config["data"]["fingerprint"] == domains.fingerprint:
-        known = set(stored["seen"]) & {*split.held_out, *split.validation}
-        if known:
-            raise MetaSiamError(
-                f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
-                f"'{domains.names[min(known)]}'): the numbers would not be of new domains. Use its --held-out, --split "
-                "and --validation."
-            )
-    start = run_behind(run.config["options"].get("init"))
-    if start is not None:
-        check_never_trained_on(start, domains, split)
 
 
 def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> dict[str, Any]:

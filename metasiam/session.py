@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from metasiam.comparison import check_never_trained_on
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
@@ -21,7 +20,9 @@ from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
+from metasiam.progress import Report
 from metasiam.runs import Run, check_out, create_run, open_run, run_behind
+from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
@@ -48,7 +49,7 @@ def evaluate(
     shots: tuple[Shots, ...] = (0, "all"),
     arch: str | None = None,
     device: str = "auto",
-    report: Callable[[str, int, int], None] | None = None,
+    report: Report | None = None,
     **settings: Any,
 ) -> Evaluation:
     """Test a run, or weights trained elsewhere, by the balanced protocol.
@@ -64,13 +65,20 @@ def evaluate(
         settings: further fields of ``ProtocolSettings``.
 
     Raises:
-        MetaSiamError: if the weights cannot be read, take images of another size, or a domain has too few images for
-            what was asked.
+        MetaSiamError: if the weights cannot be read, take images of another size or kind, or are a run's that was
+            trained on domains of other parts of the split, or a domain has too few images for what was asked.
     """
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
+    if info.channels != domains.channels:
+        raise MetaSiamError(
+            f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
+            "Use the kind of images it was trained on."
+        )
+    if (run := run_behind(weights)) is not None:
+        check_never_trained_on(run, domains, split)
     embedder = embedder.to(choose_device(device))
     chosen = ProtocolSettings(shots=shots, **settings)
     return evaluate_embedder(embedder, info, domains, split, chosen, report=report)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metasiam.data import domains as domains_module
-from metasiam.data.domains import DomainSet, split_domains
+from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
 
 SPLITS = Path(domains_module.__file__).parent / "splits"
@@ -110,6 +110,30 @@ def test_gather_equals_advanced_indexing(channels: int, height: int, width: int)
     buffer = torch.zeros_like(expected)
     assert whole.gather(index, out=buffer) is buffer
     assert torch.equal(buffer, expected)
+
+
+def test_other_images_have_another_fingerprint_also_when_they_replace_known_ones(tiny_domains: TinyDomains) -> None:
+    domains = tiny_domains(3, 4)
+    known = domains.fingerprint
+    assert replace(domains, images=255 - domains.images).fingerprint != known
+    assert domains.to("cpu").fingerprint == known
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 2, 8, 8), (4, 3, 0, 8)])
+def test_images_of_another_layout_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="with one or three channels"):
+        DomainSet(torch.zeros(shape, dtype=torch.uint8), torch.tensor([0, 0, 1, 1]), ("a", "b"), torch.zeros(4).bool())
+
+
+def test_unknown_parts_and_domains_are_refused(tiny_domains: TinyDomains) -> None:
+    domains = tiny_domains(3, 4)
+    with pytest.raises(ValueError, match="parts train and test, not 'valid'"):
+        domains.pool([0], "valid")  # type: ignore[arg-type]
+    for wrong in (-1, len(domains.names)):
+        with pytest.raises(ValueError, match=f"has no domain {wrong}: they are 0"):
+            domains.pool([0, wrong], "train")
+    with pytest.raises(ValueError, match="indices of domains from 0 on, not -1"):
+        Split((0, -1), (), (1,), "x")
 
 
 def test_the_fingerprint_changes_with_every_part_of_the_data() -> None:

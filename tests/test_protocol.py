@@ -88,7 +88,7 @@ def means_in(value: Any) -> Iterator[dict[str, Any]]:
 
 
 def with_test_images(domains: DomainSet, images: Tensor) -> DomainSet:
-    return replace(domains, images=images, _fingerprint=None)
+    return replace(domains, images=images)
 
 
 def test_the_result_has_the_documented_form(evaluation: Evaluation) -> None:
@@ -330,6 +330,14 @@ def test_a_plan_is_tried_on_images_that_it_was_not_adapted_to(
     assert not (adapted_to & tested_on) - own
 
 
+def test_an_embedder_without_batch_norm_is_adapted_by_what_it_has(domains: DomainSet, split: Split) -> None:
+    plain = TinyEmbedder()
+    plain.layers[1] = nn.Identity()
+    settings = replace(QUICK, adapt_steps=None, shots=(5,), seen=False)
+    tried = evaluate(plain.eval(), INFO, domains, split, settings).data["protocol"]["plans_tried"]["5"]
+    assert {row["part"] for row in tried if row["steps"]} == {"all"}
+
+
 def test_gradient_plans_are_gentler_with_fewer_images() -> None:
     assert gradient_candidates(1) == ()
     few, more = (sum(plan.steps * plan.rate for plan in gradient_candidates(k)) for k in (5, 20))
@@ -414,6 +422,11 @@ def test_more_images_than_there_are_is_refused(
     ("wrong", "words"),
     [
         ({"pairs": 1}, "--pairs 1 "),
+        ({"queries": 0}, "queries must be a whole number from 1 on, not 0"),
+        ({"triplets": 1.5}, "triplets must be a whole number from 1 on, not 1.5"),
+        ({"shots": "all"}, "shots must be a tuple, not 'all'"),
+        ({"threshold": float("nan")}, "--threshold nan "),
+        ({"adapt_part": "last"}, "adapt_part 'last' is unknown. Use one of: all, last_block"),
         ({"shots": (-1,)}, "--adapt-shots -1 "),
         ({"shots": ("some",)}, "--adapt-shots some "),
         ({"regimes": ("open",)}, "the regime open "),

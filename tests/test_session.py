@@ -12,7 +12,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from metasiam import MetaSiamError, ProtocolSettings, compare, load_embedder, open_run, split_domains, train
+from metasiam import (
+    MetaSiamError,
+    ProtocolSettings,
+    compare,
+    embed_images,
+    evaluate,
+    load_embedder,
+    open_run,
+    split_domains,
+    train,
+)
 from metasiam.kernels.build import library as kernels
 from metasiam.session import TrainingStopped
 
@@ -159,6 +169,22 @@ def test_a_run_folder_holds_what_design_says(tmp_path, data):
     torch.load(run.path / "checkpoint.pt", weights_only=True)
     assert any((run.path / "tensorboard").iterdir())
     assert load_embedder(run.path)[1].trained_on == "tiny"
+
+
+def test_evaluating_on_domains_that_a_run_was_trained_on_is_refused(tmp_path, data):
+    domains, split = data
+    run = train("triplet", domains, split, out=tmp_path / "run", **SETTINGS, iterations=1)
+    with pytest.raises(MetaSiamError, match=r"was trained on \d of the domains that would be held out"):
+        evaluate(run, domains, split_domains(domains, held_out=4), shots=(0,))
+
+
+def test_embeddings_can_be_learned_on(tmp_path, data):
+    domains, split = data
+    run = train("triplet", domains, split, out=tmp_path / "run", **SETTINGS, iterations=1)
+    rows = embed_images(*load_embedder(run.path), domains, domains.pool(split.seen, "train").images)
+    probe = torch.nn.Linear(rows.shape[1], 2)
+    probe(rows).sum().backward()
+    assert probe.weight.grad.isfinite().all()
 
 
 def test_metrics_are_written_and_reported_also_without_tensorboard(tmp_path, data, monkeypatch):

@@ -114,12 +114,17 @@ class DomainSet:
     names: tuple[str, ...]
     is_test: Tensor
     source: str = "memory"
-    _fingerprint: str | None = field(default=None, repr=False)
+    _fingerprint: str | None = field(default=None, init=False, repr=False)  # not copied: other images, another one
 
     def __post_init__(self) -> None:
         count = len(self.images)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
+        if self.images.shape[1] not in (1, 3) or 0 in self.images.shape[2:]:
+            hint = " (permute(0, 3, 1, 2) makes them so)" if self.images.shape[3] in (1, 3) else ""
+            raise ValueError(
+                f"images must be uint8 [N, C, H, W] with one or three channels, not {list(self.images.shape)}{hint}"
+            )
         if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
             raise ValueError(f"labels must be int64 [{count}]")
         if self.is_test.dtype != torch.bool or self.is_test.shape != (count,):
@@ -154,12 +159,16 @@ class DomainSet:
         """Return the same domain set on ``device`` (itself when it is there already)."""
         if torch.device(device) == self.device:
             return self
-        return replace(
+        moved = replace(
             self, images=self.images.to(device), labels=self.labels.to(device), is_test=self.is_test.to(device)
         )
+        object.__setattr__(moved, "_fingerprint", self._fingerprint)
+        return moved
 
     def counts(self, part: Part) -> Tensor:
         """Return the number of images per domain in one part: int64 [number of domains]."""
+        if part not in ("train", "test"):
+            raise ValueError(f"a domain set has the parts train and test, not {part!r}")
         chosen = self.is_test if part == "test" else ~self.is_test
         return torch.bincount(self.labels[chosen], minlength=len(self.names))
 
@@ -168,11 +177,16 @@ class DomainSet:
 
         Raises:
             MetaSiamError: if one of the domains has no image there.
+            ValueError: for an unknown part, no domain, or one that is not in the set.
         """
-        wanted = torch.tensor(sorted(set(domains)), dtype=torch.int64, device=self.device)
-        counts = self.counts(part)[wanted]
-        if len(wanted) == 0:
+        chosen_domains = sorted(set(domains))
+        if not chosen_domains:
             raise ValueError("a pool needs at least one domain")
+        if chosen_domains[0] < 0 or chosen_domains[-1] >= len(self.names):
+            wrong = chosen_domains[0] if chosen_domains[0] < 0 else chosen_domains[-1]
+            raise ValueError(f"{self.source} has no domain {wrong}: they are 0..{len(self.names) - 1}")
+        wanted = torch.tensor(chosen_domains, dtype=torch.int64, device=self.device)
+        counts = self.counts(part)[wanted]
         if int(counts.min()) == 0:
             name = self.names[int(wanted[int(counts.argmin())])]
             raise MetaSiamError(f"domain '{name}' of {self.source} has no {part} images. Add some or remove it.")
@@ -249,6 +263,8 @@ class Split:
 
     def __post_init__(self) -> None:
         together = [*self.seen, *self.validation, *self.held_out]
+        if wrong := [domain for domain in together if not isinstance(domain, int) or domain < 0]:
+            raise ValueError(f"a split holds indices of domains from 0 on, not {wrong[0]!r}")
         if len(set(together)) != len(together):
             raise ValueError("a domain stands in two parts of the split")
 

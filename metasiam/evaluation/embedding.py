@@ -13,7 +13,7 @@ from metasiam.models.files import EmbedderInfo, device_of
 _BATCH = 512  # images in one forward pass
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed_images(
     embedder: nn.Module,
     info: EmbedderInfo,
@@ -48,7 +48,7 @@ def embed_images(
             module.training = training
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def embed_batch(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirror: bool = False) -> Tensor:
     """Embed uint8 [B, C, H, W] on the embedder's device: float32 [B, D], rows of length 1 when the distance is cosine.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
@@ -181,7 +182,11 @@ def choose_plan(
         report: progress.
     """
     forced = default_plan(shots, settings).plan if settings.adapt_steps is not None else None
-    gradient = gradient_candidates(shots) if candidates is None else candidates
+    gradient: Sequence[AdaptationPlan] = gradient_candidates(shots) if candidates is None else candidates
+    normed = any(isinstance(module, _BatchNorm) for module in embedder.modules())
+    gradient = [plan for plan in gradient if plan.part != "batchnorm" or normed]
+    if not any(weight.requires_grad for weight in embedder.parameters()):
+        gradient = []
     if forced is None and not gradient:
         return solved
     tested: dict[AdaptationPlan, _Tested] = {}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Union
+from typing import Any, Literal, Union, get_args
 
 from metasiam.errors import MetaSiamError
 
@@ -18,6 +19,18 @@ TrainedPart = Literal["all", "last_block", "batchnorm", "head"]
 #: What ``inference`` may name: steps that wrap the embedder, in the order they are taken, and the head of episodes.
 WRAPPING = ("mirror", "shifts", "tukey", "centre", "lda", "normalise")
 INFERENCE = (*WRAPPING, "logistic")
+
+#: The least that each count of the settings may be.
+_LEAST = {
+    "triplets": 1,
+    "episodes": 0,
+    "queries": 1,
+    "support_draws": 0,
+    "choice_domains": 0,
+    "calibration_images": 2,
+    "calibration_negatives": 1,
+    "reference_draws": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -82,8 +95,20 @@ class ProtocolSettings:
     reference_draws: int = 200
 
     def __post_init__(self) -> None:
-        if self.pairs < 2 or self.triplets < 1:
+        if self.pairs < 2:
             raise MetaSiamError(f"--pairs {self.pairs} is too few: at least one same and one different are needed.")
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise MetaSiamError(f"{name} must be a whole number from {least} on, not {value!r}.")
+        for name in ("shots", "regimes", "inference", "protocols", "episode_kinds", "curve_steps"):
+            if not isinstance(getattr(self, name), tuple | list):
+                raise MetaSiamError(f"{name} must be a tuple, not {getattr(self, name)!r}.")
+        if self.threshold is not None and not math.isfinite(self.threshold):
+            raise MetaSiamError(f"--threshold {self.threshold} is no finite number.")
+        if self.adapt_part not in get_args(TrainedPart):
+            parts = ", ".join(get_args(TrainedPart))
+            raise MetaSiamError(f"adapt_part {self.adapt_part!r} is unknown. Use one of: {parts}.")
         for shots in self.shots:
             if shots != "all" and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 0):
                 raise MetaSiamError(f"--adapt-shots {shots} is no count of images. Use counts from 0, or all.")
