@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from metasiam.config import SiameseConfig, config_from
-from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import train_pairs
+from metasiam.progress import Report, quiet
 from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
 from metasiam.training.checkpoint import CHECKPOINT_FILE
 from metasiam.training.loop import Progress

@@ -14,7 +14,6 @@ import torch
 
 from metasiam.config import SiameseConfig, config_from
 from metasiam.data.augment import normalise
-from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PairSet, keep_validation
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import PairResult, as_evaluation, judge
@@ -23,6 +22,7 @@ from metasiam.learners.pair_model import HEAD_FILE, PairModel, build_pair_model,
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
+from metasiam.progress import Report, quiet
 from metasiam.runs import Run, check_out, create_run, open_run
 from metasiam.session import TrainingStopped
 from metasiam.training.distributed import Processes
@@ -217,13 +217,12 @@ def _embedding_threshold(pairs: PairSet, model: PairModel) -> float:
     return best_threshold(similarity(embeddings, first, second, model.info.distance), pairs.same[rows])[0]
 
 
-def cross_validated(pairs: PairSet, config: SiameseConfig, *, working: Report = quiet) -> dict[str, Any]:
+def cross_validated(pairs: PairSet, config: SiameseConfig) -> dict[str, Any]:
     """Train once without a run folder and say how validation pairs are answered; test pairs are not looked at.
 
     Args:
         pairs: with a training part; a validation part is taken from it as ``train_pairs`` does.
         config: the method's options.
-        working: called as ``working(what, done, total)``.
 
     Returns:
         ``accuracy`` at the best threshold and ``auc``, fractions, on validation pairs; ``epochs`` trained; ``seconds``.
@@ -235,13 +234,12 @@ def cross_validated(pairs: PairSet, config: SiameseConfig, *, working: Report = 
     pairs.need_both("train")
     model = build_pair_model(config, pairs)
     pairs = pairs.to(model.device)
-    fit_embedder(model, pairs, config, working)
+    fit_embedder(model, pairs, config, quiet)
     learner = SolvedHead(config, pairs, model) if config.solver == "svm" else Siamese(config, pairs, model)
     iteration = 0
     while iteration < learner.total:  # early stopping lowers it
         loss = float(learner.iterate(iteration, lambda: False))
         iteration += 1
-        working("training", iteration, learner.total)
         if not math.isfinite(loss):  # a trial that diverges is a bad one, and no reason to stop the search
             return {"accuracy": 0.5, "auc": 0.5, "epochs": None, "seconds": time.monotonic() - started}
     learner.finish()

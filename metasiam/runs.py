@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import tempfile
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 
 CONFIG_FILE = "config.json"
@@ -25,7 +25,6 @@ RUN_FILES = (
     "evaluation.json",
     "tasks.csv",
     "report.html",
-    "report.md",
     CONFIG_FILE,  # last: while it is there, the folder is known as a run's
 )
 RUN_FOLDERS = ("figures", "tensorboard")
@@ -120,9 +119,8 @@ def _whole_row(line: str) -> dict[str, Any] | None:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with atomically(path) as partial:
+        partial.write_text(text, encoding="utf-8")
     return path
 
 
@@ -205,7 +203,8 @@ def clear_run(path: Path) -> None:
     for name in RUN_FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)
     for name in RUN_FILES:
-        (path / name).unlink(missing_ok=True)
+        for file in (path / name, *path.glob(f".{name}.*.partial")):  # a process killed while writing leaves a part
+            file.unlink(missing_ok=True)
 
 
 def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -> Run:

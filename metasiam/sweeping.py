@@ -13,6 +13,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
+from metasiam.progress import Report, quiet
 from metasiam.runs import Run
 from metasiam.training.machine import choose_device
 
@@ -68,7 +69,7 @@ def sweep(
     settings: ProtocolSettings,
     *,
     device: str = "auto",
-    report: Callable[[str, int, int], None] = lambda what, done, total: None,
+    report: Report = quiet,
 ) -> list[SweptRun]:
     """Train and evaluate every method on every split; what is finished in ``out`` is taken as it is.
 

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 
 from metasiam.config import SiameseConfig, config_from, value_of
-from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
@@ -168,7 +167,6 @@ def search(
     seed: int = 0,
     resume: bool = False,
     report: Callable[[int, int, Values], None] = lambda number, total, options: None,
-    working: Report = quiet,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Try options and keep what each found in ``out/trials.jsonl``.
@@ -182,7 +180,6 @@ def search(
         seed: of the search; every training has the same seed from ``options``.
         resume: go on with the trials in ``out``.
         report: called before every trial.
-        working: progress of one trial.
         options: fields of ``SiameseConfig`` that do not vary.
 
     Returns:
@@ -203,7 +200,7 @@ def search(
     rows = read_trials(file)
     for number, tried, tell in proposals(strategy, choices, trials, seed, rows):
         report(number, total, tried)
-        found = cross_validated(kept, config_from(SiameseConfig, {**options, **tried}), working=working)
+        found = cross_validated(kept, config_from(SiameseConfig, {**options, **tried}))
         row = {"trial": number, "options": dict(tried), "score": found["accuracy"] + 1e-3 * found["auc"], **found}
         tell(row["score"])
         with open(file, "a", encoding="utf-8") as text:

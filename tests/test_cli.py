@@ -270,6 +270,11 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
     assert "reference_protocol" in json.loads(Path("e/evaluation.json").read_text())
     assert "By the seeds' own protocol" in capsys.readouterr().out
     assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
+    Path("run").mkdir()
+    Path("run/config.json").write_text("{}")
+    assert "holds a run of its own" in complaint(
+        capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "run", "--overwrite"]
+    )
     assert "another architecture" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
 
 

@@ -17,7 +17,7 @@ from pair_samples import write_lfw, write_list
 
 from metasiam.cli import run as metasiam_command
 from metasiam.config import SiameseConfig
-from metasiam.data.pairs import PairSet, keep_validation
+from metasiam.data.pairs import PairSet, groups_of, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import judge
@@ -223,6 +223,16 @@ def test_a_solved_head_answers_every_training_pair_without_having_met_it(pairs: 
     assert [row["fold"] for row in rows] == [0, 1, 2]
     again = train_pairs(pairs, out=tmp_path / "again", **options)
     assert torch.equal(again.result.scores, trained.result.scores)
+
+
+def test_folds_that_leave_one_kind_of_answer_are_refused_with_what_to_do(pairs: PairSet, tmp_path: Path) -> None:
+    rows = pairs.rows("train")
+    group = groups_of(pairs, rows)
+    same = pairs.same.clone()
+    same[rows] = group != 0  # all different pairs share people
+    options = {"arch": "conv4", "head": "features", "solver": "svm", "precision": "fp32", "folds": 3}
+    with pytest.raises(MetaSiamError, match=r"without fold \d of 3 the training pairs of lfw are all same"):
+        train_pairs(replace(pairs, same=same), out=tmp_path / "run", **options)
 
 
 def test_a_solved_head_is_the_support_vector_machine_itself(pairs: PairSet, tmp_path: Path) -> None:

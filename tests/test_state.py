@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import os
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from metasiam.atomic import atomically
 from metasiam.config import ReptileConfig
 from metasiam.learners.reptile import _meta_optimizer
 from metasiam.training.machine import derive_seed, generator_for
@@ -122,3 +125,28 @@ def test_snapshots_are_copies(net):
     with torch.no_grad():
         net[0].weight.zero_()
     assert torch.equal(saved[0], twin[0].weight)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+    with atomically(path) as partial:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == tmp_path
+        assert str(os.getpid()) in partial.name  # another process may be writing the same file
+    assert path.read_text() == "new"
+
+    def break_off() -> None:
+        with atomically(path) as partial:
+            partial.write_text("ha")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
+    assert path.read_text() == "new"
+    with pytest.raises(FileNotFoundError), atomically(path):
+        pass  # nothing was written
+    with pytest.raises(NotADirectoryError), atomically(path / "below") as partial:
+        partial.write_text("x")
+    assert list(tmp_path.iterdir()) == [path]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 Stroke = Sequence[Sequence[float]]
 
-#: More segments are not needed at any size an embedder takes; longer drawings are thinned out.
+#: More segments than about this are not needed at any size an embedder takes; longer drawings are thinned out.
 MOST_SEGMENTS = 512
 
 
@@ -56,8 +56,9 @@ def style_for(trained_on: str) -> InkStyle:
 
 
 def segments_of(strokes: Sequence[Stroke]) -> Tensor:
-    """Return the straight pieces of a drawing: float [S, 2, 2] (piece, begin and end, x and y), S ≤ MOST_SEGMENTS.
+    """Return the straight pieces of a drawing: float [S, 2, 2] (piece, begin and end, x and y).
 
+    S is at most ``MOST_SEGMENTS`` for a drawing of one stroke, and at most one more for each of several.
     A stroke of one point becomes a piece of length 0: a dot.
 
     Raises:

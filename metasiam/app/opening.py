@@ -13,9 +13,8 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.background import load_background, of_run
 from metasiam.gallery.calibrate import calibrate
 from metasiam.models.files import load_embedder
+from metasiam.progress import Report, quiet
 from metasiam.training.machine import choose_device
-
-Report = Callable[[str, int, int], None]
 
 
 def open_studio(
@@ -23,7 +22,7 @@ def open_studio(
     *,
     arch: str | None = None,
     device: str = "auto",
-    report: Report = lambda what, done, total: None,
+    report: Report = quiet,
     note: Callable[[str], None] = lambda text: None,
 ) -> Studio:
     """Load an embedder and calibrate it for pairs.

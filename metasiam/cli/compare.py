@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -273,7 +272,7 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
 def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
 ) -> tuple[Comparison, dict[str, list[Run]], DomainSet]:
-    from metasiam.cli.training import DataOptions
+    from metasiam.cli.training import DataOptions, train_or_take
     from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs import write_text
@@ -333,57 +332,6 @@ def _images_in(
     return min(images_in(minutes, name, methods[name], domains, split, shown.say) for name in first.values())
 
 
-def train_or_take(
-    method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, data: DataOptions, shown: Lines,
-    *, overwrite: bool, again: str,
-) -> Run:  # fmt: skip
-    """Train a method into a folder, go on with what is there, or take it as it is when it is finished.
-
-    Args:
-        method: what to train.
-        options: of the method.
-        path: its folder.
-        domains: the data.
-        split: of the domains.
-        data: how they were loaded.
-        shown: where to say what happens.
-        overwrite: start over whatever is there.
-        again: the command that goes on after Ctrl-C.
-
-    Raises:
-        MetaSiamError: if another run is there.
-    """
-    from metasiam.cli.training import Talk
-    from metasiam.comparison import check_trained_so
-    from metasiam.runs import CONFIG_FILE, open_run
-    from metasiam.session import TrainingStopped, train
-
-    if (path / CONFIG_FILE).is_file() and not overwrite:
-        check_trained_so(open_run(path), method, options, domains, split)
-    if (path / "embedder.safetensors").is_file() and not overwrite:
-        shown.say(f"{path} is finished: taken as it is")
-        return open_run(path)
-    begun = (path / "checkpoint.pt").is_file() and not overwrite
-    talk = Talk(method, shown)
-    try:
-        return train(
-            method,
-            domains,
-            split,
-            out=path,
-            resume=path if begun else None,
-            overwrite=True,
-            report=talk.report,
-            note=talk.note,
-            started=talk.announce,
-            data_options=replace(data).saved(),
-            **({} if begun else options),
-        )
-    except TrainingStopped as stopped:
-        shown.say(f"saved at iteration {stopped.iteration}\nnext: {again}")
-        raise typer.Exit(130) from stopped
-
-
 def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:
     """Write the report of a comparison, and each run's own evaluation beside its weights."""
     from metasiam.cli.evaluating import write_evaluation
@@ -415,7 +363,6 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import method_task_table, task_table
-    from metasiam.reports.trainings import trainings_words
 
     methods = comparison.data["methods"]
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
@@ -425,8 +372,6 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
         if len(methods) > 1:
             print_table(console, method_task_table(methods))
     print_table(console, comparison_table(comparison.data))
-    if words := trainings_words(comparison.data):
-        console.print(words, markup=False, highlight=False)
     if any("reference_protocol" in evaluation for evaluation in methods.values()):
         print_table(console, reference_table(methods))
     print_written(console, written)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from metasiam.atomic import atomically
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
 
@@ -227,6 +228,7 @@ def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
             picture = Image.fromarray(pixels).resize(tile, Image.Resampling.NEAREST)
             sheet.paste(picture, (_LABEL + column * (tile[0] + 2), top))
     try:
-        sheet.save(out, format="PNG")
+        with atomically(out) as partial:
+            sheet.save(partial, format="PNG")
     except OSError as error:
         raise MetaSiamError(f"{out} cannot be written ({error.strerror or error}). Use another --out.") from error

@@ -69,10 +69,10 @@ def command(
     from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
-    from metasiam.comparison import check_never_trained_on
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import load_embedder, stored_image_size
     from metasiam.runs import CONFIG_FILE, Run, open_run
+    from metasiam.trained_on import check_never_trained_on
     from metasiam.training.machine import choose_device
 
     console = Console()

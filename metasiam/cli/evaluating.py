@@ -101,7 +101,7 @@ def settings_from(
     if run.pairs is not None:
         if run.pairs > _MOST_PAIRS:
             raise MetaSiamError(f"--pairs {run.pairs} is more than {_MOST_PAIRS}, the most a task can have. Lower it.")
-        values |= {"pairs": run.pairs, "triplets": max(run.pairs, 1)}
+        values |= {"pairs": run.pairs, "triplets": run.pairs}
     shots = run.adapt_shots if run.adapt_shots is not None else ADAPT_SHOTS.get(run.preset or "")
     if shots is not None:
         values["shots"] = parse_shots(shots)

@@ -56,11 +56,10 @@ def command(
 
     Stopped or killed, the same command goes on: finished runs are taken, the one under way is resumed.
     """
-    from metasiam.cli.compare import train_or_take
     from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
     from metasiam.cli.presets import check_start, preset_options
     from metasiam.cli.progress import lines
-    from metasiam.cli.training import DataOptions, RunOptions
+    from metasiam.cli.training import DataOptions, RunOptions, train_or_take
     from metasiam.comparison import options_for_budget
     from metasiam.config import config_from
     from metasiam.data.sources import load_domains

@@ -77,7 +77,10 @@ class DataOptions:
                 f"{run.path} was trained on pairs ({run.method}) and has no split. Give --data and --held-out."
             )
         if not stored:
-            raise MetaSiamError(f"{run.path} was trained from Python: it does not say how its data was loaded.")
+            raise MetaSiamError(
+                f"{run.path} was trained from Python and does not say how its data was loaded. Give --data and "
+                "--held-out (or --split)."
+            )
         if stored.get("data_dir") is not None:
             stored["data_dir"] = Path(stored["data_dir"])
         return DataOptions(**stored)
@@ -192,6 +195,56 @@ def _resumed(
     measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
     settings = settings_from(run, given.get("seed"), earlier=measured)
     return replace(stored, data_dir=data.data_dir or stored.data_dir), settings
+
+
+def train_or_take(
+    method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, data: DataOptions, shown: Lines,
+    *, overwrite: bool, again: str,
+) -> Run:  # fmt: skip
+    """Train a method into a folder, go on with what is there, or take it as it is when it is finished.
+
+    Args:
+        method: what to train.
+        options: of the method.
+        path: its folder.
+        domains: the data.
+        split: of the domains.
+        data: how they were loaded.
+        shown: where to say what happens.
+        overwrite: start over whatever is there.
+        again: the command that goes on after Ctrl-C.
+
+    Raises:
+        MetaSiamError: if another run is there.
+    """
+    from metasiam.runs import CONFIG_FILE, open_run
+    from metasiam.session import TrainingStopped, train
+    from metasiam.trained_on import check_trained_so
+
+    if (path / CONFIG_FILE).is_file() and not overwrite:
+        check_trained_so(open_run(path), method, options, domains, split)
+    if (path / "embedder.safetensors").is_file() and not overwrite:
+        shown.say(f"{path} is finished: taken as it is")
+        return open_run(path)
+    begun = (path / "checkpoint.pt").is_file() and not overwrite
+    talk = Talk(method, shown)
+    try:
+        return train(
+            method,
+            domains,
+            split,
+            out=path,
+            resume=path if begun else None,
+            overwrite=True,
+            report=talk.report,
+            note=talk.note,
+            started=talk.announce,
+            data_options=data.saved(),
+            **({} if begun else options),
+        )
+    except TrainingStopped as stopped:
+        shown.say(f"saved at iteration {stopped.iteration}\nnext: {again}")
+        raise typer.Exit(130) from stopped
 
 
 def _is_first_process() -> bool:

@@ -6,10 +6,8 @@ carries the fingerprint of what it holds, so a stale, damaged or foreign one is 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
-
-Report = Callable[[str, int, int], None]
+from metasiam.progress import Report, quiet
 
 _LAYOUT = 1  # raise it when the file's layout changes
-
-
-def quiet(what: str, done: int, total: int) -> None:
-    """Report progress to nobody."""
 
 
 def digest(*parts: object) -> str:
@@ -74,7 +68,6 @@ def _read(path: Path, key: str, source: str) -> DomainSet | None:
 
 def _write(path: Path, key: str, domains: DomainSet) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     # is_test goes in as bytes: safetensors then puts the int64 labels first and the images right behind,
     # at an offset that eight-byte views of the rows need.
     tensors = {
@@ -88,9 +81,5 @@ def _write(path: Path, key: str, domains: DomainSet) -> None:
         "names": json.dumps(domains.names),
         "fingerprint": domains.fingerprint,
     }
-    try:
-        save_file(tensors, str(partial), metadata=about)
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with atomically(path) as partial:
+        save_file(tensors, partial, metadata=about)

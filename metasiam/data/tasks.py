@@ -121,7 +121,8 @@ def draw_pairs(anchors: Pool, negatives: Pool, count: int, generator: torch.Gene
         generator: source of randomness.
 
     Returns:
-        ``Pairs`` of at most ``count`` pairs, grouped by domain: first its same pairs, then its different ones.
+        ``Pairs`` of at most ``count`` pairs, but two or more of every domain, grouped by domain: first its same
+        pairs, then its different ones.
 
     Raises:
         ValueError: if a domain has a single image, or ``negatives`` has only that domain.

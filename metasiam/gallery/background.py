@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
+from metasiam.progress import Report, quiet
 from metasiam.runs import CONFIG_FILE, open_run
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
 DOMAINS, IMAGES = 100, 20
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def embed_background(
     info: EmbedderInfo,
     *,
     mirror: bool,
-    report: Report = lambda what, done, total: None,
+    report: Report = quiet,
 ) -> Background:
     """Embed a domain set's images as a background; see ``load_background``."""
     usable = sorted(chosen) if chosen is not None else list(range(len(domains.names)))

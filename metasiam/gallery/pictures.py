@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from metasiam.data.sources.pictures import decode_picture, image_suffixes
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.embedding import embed_batch
 from metasiam.models.files import EmbedderInfo, device_of
+from metasiam.progress import Report, quiet
 
 _BATCH = 64  # pictures decoded and embedded at a time
-
-Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def embed_pictures(
     paths: Sequence[Path],
     *,
     mirror: bool,
-    report: Report = lambda what, done, total: None,
+    report: Report = quiet,
 ) -> Embedded:
     """Decode and embed picture files; those that cannot be read are left out and listed.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
 from metasiam.models.files import EmbedderInfo
@@ -136,7 +136,7 @@ class Gallery:
         """
         about = {
             "schema": SCHEMA,
-            "embedder": {**asdict(self.embedder), "info": asdict(self.embedder.info)},
+            "embedder": asdict(self.embedder),
             "mirror": self.mirror,
             "names": self.names,
             "files": self.files,
@@ -150,16 +150,13 @@ class Gallery:
                 "background_labels": self.background.labels,
                 "background_statistics": self.background.statistics,
             }
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        whole = {name: value.contiguous() for name, value in tensors.items()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            whole = {name: value.contiguous() for name, value in tensors.items()}
-            save_file(whole, str(partial), metadata={"metasiam_gallery": json.dumps(about, ensure_ascii=False)})
-            os.replace(partial, path)
+            with atomically(path) as partial:
+                save_file(whole, partial, metadata={"metasiam_gallery": json.dumps(about, ensure_ascii=False)})
         except (OSError, SafetensorError) as error:
             raise MetaSiamError(f"{path} cannot be written ({error}). Give another --gallery.") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def check_name(name: str) -> None:

@@ -9,14 +9,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from metasiam.atomic import atomically
 from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
-from metasiam.data.cache import Report, quiet
 from metasiam.data.pairs import PairSet
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
+from metasiam.progress import Report, quiet
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
 HEAD_FILE = "head.safetensors"
@@ -164,9 +165,10 @@ def _statistics(pairs: PairSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def save_head(path: Path, head: nn.Module, about: dict[str, str]) -> None:
-    """Write a head's weights to a safetensors file with ``about`` as its metadata."""
+    """Write a head's weights to a safetensors file with ``about`` as its metadata, atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    save_file(tensors, path, metadata=about)
+    with atomically(path) as partial:
+        save_file(tensors, partial, metadata=about)
 
 
 def load_head(path: Path, head: nn.Module) -> None:

@@ -56,7 +56,6 @@ class Siamese:
         self.total = config.epochs * self.batches
         self.images_per_iteration = 2 * config.batch_size
         strengths = {name: value * config.affine for name, value in PAPER_AFFINE.items()}
-        strengths["scale"] = min(strengths["scale"], 0.9)
         self.augmentation = Augmentation(flip=bool(config.flip), shift=config.shift, reflect=True, **strengths)
         self.stopping = EarlyStopping(config.patience, config.min_delta, higher_is_better=config.stop_on == "accuracy")
         self.embeddings = model.embed(pairs.images) if config.freeze else None

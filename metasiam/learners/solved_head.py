@@ -17,6 +17,7 @@ from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet, fold_people
 from metasiam.errors import MetaSiamError
 from metasiam.learners.pair_model import PairModel
+from metasiam.progress import Report, quiet
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import generator_for
 from metasiam.training.state import restore_, snapshot
@@ -45,7 +46,7 @@ class SolvedHead:
         pairs: PairSet,
         model: PairModel,
         record: Callable[[dict[str, Any]], None] = lambda row: None,
-        report: Callable[[str, int, int], None] = lambda what, done, total: None,
+        report: Report = quiet,
     ) -> None:
         if not hasattr(model.head, "features"):
             raise MetaSiamError(f"--solver svm needs a head that is one linear unit, not {config.head}. Use features.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
@@ -60,9 +60,8 @@ class EmbedderInfo:
 def save_embedder(path: Path, embedder: nn.Module, info: EmbedderInfo) -> None:
     """Write weights and ``info`` to a safetensors file, atomically."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
-    os.replace(partial, path)
+    with atomically(path) as partial:
+        save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
 
 
 def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any) -> tuple[nn.Module, EmbedderInfo]:

@@ -7,13 +7,13 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from metasiam.data.cache import Report, quiet
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omniglot, pair_list
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report, quiet
 
 SOURCES: dict[str, Source] = {
     "glyphs": glyphs.SOURCE,
@@ -51,7 +51,8 @@ def load_domains(
     """Load a domain set by the name that ``--data`` takes.
 
     Args:
-        name: ``glyphs``, ``cifar100``, ``mnist``, ``omniglot``, ``folder:PATH`` or ``npz:PATH``.
+        name: ``glyphs``, ``cifar100``, ``mnist``, ``omniglot``, ``omniglot-rotated``, ``lfw``, ``folder:PATH`` or
+            ``npz:PATH``.
         data_dir: where downloads and the cache of decoded images live; the default is ``$METASIAM_DATA``,
             else the user's cache folder.
         image_size: resize to this many pixels square; None keeps each source's own size.

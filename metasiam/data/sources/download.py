@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import ssl
 import tarfile
 import urllib.error
@@ -13,12 +12,17 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from metasiam.data.cache import Report
+from metasiam.atomic import atomically
 from metasiam.data.sources.source import shown
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report
 
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18
+
+
+class _AnotherFile(Exception):
+    """What came has another checksum."""
 
 
 def not_here(name: str, data_dir: Path, reason: str = "there is no network") -> MetaSiamError:
@@ -44,27 +48,24 @@ def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: P
     """
     if target.is_file() and _md5(target) == md5:
         return
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     reasons = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for url in urls:
             try:
-                _get(url, partial, f"downloading {target.name}", report)
+                with atomically(target) as partial:
+                    _get(url, partial, f"downloading {target.name}", report)
+                    if _md5(partial) != md5:
+                        raise _AnotherFile
+                return
+            except _AnotherFile:
+                reasons.append(f"what {url} sent is not the file (its checksum differs)")
             except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
                 reasons.append(_reason(url, error))
-                continue
-            if _md5(partial) == md5:
-                os.replace(partial, target)
-                return
-            reasons.append(f"what {url} sent is not the file (its checksum differs)")
     except OSError as error:
         raise MetaSiamError(
             f"{name} cannot be written to {shown(data_dir)} ({error.strerror}). Use another --data-dir."
         ) from error
-    finally:
-        if partial.exists():
-            partial.unlink()
     raise not_here(name, data_dir, reasons[-1])
 
 

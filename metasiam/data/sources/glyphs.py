@@ -15,9 +15,10 @@ from PIL import __version__ as pillow_version
 from torch import Tensor
 from torch.nn import functional
 
-from metasiam.data.cache import Report, cached, digest
+from metasiam.data.cache import cached, digest
 from metasiam.data.domains import DomainSet
 from metasiam.data.sources.source import Request, Source, resized
+from metasiam.progress import Report
 
 #: Raise it when anything below changes what is drawn; it also seeds the drawing.
 GLYPHS_VERSION = 2

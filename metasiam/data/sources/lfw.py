@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from metasiam.data.cache import Report
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources.folder import Picture, packed_pictures, scan
@@ -15,6 +14,7 @@ from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.pair_list import NamedPair, assemble
 from metasiam.data.sources.source import Request, Source, shown
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report
 
 #: The files that name pairs, by what they are for.
 PAIR_FILES = {"train": "pairsDevTrain.txt", "test": "pairsDevTest.txt", "10-folds": "pairs.txt"}

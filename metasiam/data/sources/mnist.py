@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 
 import torch
 
+from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.data.sources.download import download
 from metasiam.data.sources.source import Request, Source, resized, shown
@@ -35,9 +35,8 @@ def fetch(request: Request) -> None:
         packed = path.with_name(name)
         urls = [mirror + name for mirror in MNIST.mirrors]
         download("mnist", urls, packed, md5, request.data_dir, request.report)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(gzip.decompress(packed.read_bytes()))
-        os.replace(partial, path)
+        with atomically(path) as partial:
+            partial.write_bytes(gzip.decompress(packed.read_bytes()))
 
 
 def load(request: Request) -> DomainSet:

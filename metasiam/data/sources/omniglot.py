@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -50,10 +51,9 @@ def fetch(request: Request) -> None:
         url = f"{Omniglot.download_url_prefix}/{half}.zip"
         download("omniglot", [url], archive, Omniglot.zips_md5[half], request.data_dir, request.report)
         if not (folder / half).is_dir():
-            partial = folder / f".{half}.{os.getpid()}"
-            unpack(archive, partial)
-            os.replace(partial / half, folder / half)
-            partial.rmdir()
+            with tempfile.TemporaryDirectory(prefix=f".{half}.", dir=folder) as partial:
+                unpack(archive, Path(partial))
+                os.replace(Path(partial) / half, folder / half)
 
 
 def load(request: Request) -> DomainSet:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +12,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metasiam.data.cache import Report, digest, quiet
+from metasiam.atomic import atomically
+from metasiam.data.cache import digest
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report, quiet
 
 
 @dataclass(frozen=True)
@@ -117,10 +117,5 @@ def _read(path: Path, key: str) -> Tensor | None:
 
 def _write(path: Path, key: str, images: Tensor) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        save_file({"images": images.contiguous()}, str(partial), metadata={"key": key})
-        os.replace(partial, path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+    with atomically(path) as partial:
+        save_file({"images": images.contiguous()}, partial, metadata={"key": key})

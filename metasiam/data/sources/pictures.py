@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from metasiam.data.cache import Report
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report
 
 Pixels = NDArray[np.uint8]
 

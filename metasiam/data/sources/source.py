@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from metasiam.data.cache import Report, quiet
 from metasiam.data.domains import DomainSet
+from metasiam.progress import Report, quiet
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def resized(domains: DomainSet, size: int | None) -> DomainSet:
     if size is None or domains.image_size == (size, size):
         return domains
     blocks = [_resized(block, size) for block in torch.split(domains.images, 4096)]
-    return replace(domains, images=torch.cat(blocks), _fingerprint=None)
+    return replace(domains, images=torch.cat(blocks))
 
 
 def _resized(images: Tensor, size: int) -> Tensor:
