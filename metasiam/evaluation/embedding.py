@@ -10,8 +10,6 @@ from metasiam.data.augment import normalise
 from metasiam.data.domains import DomainSet
 from metasiam.models.files import EmbedderInfo, device_of
 
-_BATCH = 512  # images in one forward pass
-
 
 @torch.no_grad()
 def embed_images(
@@ -20,6 +18,7 @@ def embed_images(
     domains: DomainSet,
     index: Tensor,
     *,
+    batch_size: int = 512,
     mirror: bool = False,
 ) -> Tensor:
     """Embed the images at ``index`` in eval mode and full precision; the embedder is left as it was.
@@ -29,6 +28,7 @@ def embed_images(
         info: normalisation and distance.
         domains: where the images are.
         index: int64 [M], each image once: pairs index the result.
+        batch_size: images in one forward pass.
         mirror: average each embedding with that of the mirrored image (after length normalisation).
 
     Returns:
@@ -39,7 +39,7 @@ def embed_images(
     embedder.eval()
     try:
         blocks = []
-        for block in torch.split(index, _BATCH):
+        for block in torch.split(index, batch_size):
             pixels = domains.gather(block.to(domains.device)).to(device)
             blocks.append(embed_batch(embedder, info, pixels, mirror=mirror))
         return torch.cat(blocks)

@@ -172,12 +172,12 @@ def _over_images(
     values: Tensor, images: Tensor, generator: torch.Generator, same: Tensor | None, resamples: int
 ) -> Tensor:
     """Return the mean of answers' values (float64 [P]) in every resample of their images: float64 [resamples]."""
-    kinds = [torch.ones(len(values), dtype=torch.bool)] if same is None else [same.cpu(), ~same.cpu()]
-    kinds = [kind for kind in kinds if bool(kind.any())]
-    found = []
-    for weight in _answer_weights(images, generator, resamples):
-        means = [weight[:, kind] @ values[kind] / weight[:, kind].sum(1) * kind.double().mean() for kind in kinds]
-        found.append(torch.stack(means).sum(0))
+    kinds = torch.ones(len(values), 1) if same is None else torch.stack((same, ~same), 1).cpu()
+    kinds = kinds[:, kinds.any(0)].double()  # [P, kinds]
+    found = [
+        (weight @ (kinds * values.unsqueeze(1))) / (weight @ kinds) @ kinds.mean(0)
+        for weight in _answer_weights(images, generator, resamples)
+    ]
     return torch.cat(found)
 
 
