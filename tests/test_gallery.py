@@ -39,9 +39,11 @@ def background(domains: int = 40, images: int = 12) -> Background:
     return Background(rows, labels, torch.full((len(rows), 6), 0.5), "blobs")
 
 
-def gallery(names: int = 3, shots: int = 4, *, with_background: bool = True) -> Gallery:
+def gallery(
+    names: int = 3, shots: int = 4, *, with_background: bool = True, compared: Background | None = None
+) -> Gallery:
     rows, labels = clouds(names, shots + 20, seed=1)
-    made = Gallery(KEY, mirror=False, background=background() if with_background else None)
+    made = Gallery(KEY, mirror=False, background=(compared or background()) if with_background else None)
     for name in range(names):
         own = rows[labels == name][:shots]
         made = made.with_pictures(f"name {name}", [f"{name}/{i}.png" for i in range(shots)], own, torch.zeros(shots, 6))
@@ -65,6 +67,20 @@ def test_own_pictures_are_recognised_and_strangers_are_mostly_unknown():
     refused = [answer.name == "unknown" for answer in identify(made, strangers())]
     assert sum(right) / len(right) > 0.8
     assert sum(refused) / len(refused) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("shots", "domains", "images"),
+    [(12, 40, 12), (30, 40, 12), (4, 9, 12), (4, 40, 4)],
+    ids=["as many pictures", "more pictures", "few domains", "few images"],
+)
+def test_strangers_are_unknown_whatever_the_background_is_too_small_for(shots: int, domains: int, images: int) -> None:
+    made = gallery(shots=shots, compared=background(domains, images))
+    own, truth = queries(shots=shots)
+    right = [answer.name == f"name {name}" for answer, name in zip(identify(made, own), truth.tolist(), strict=True)]
+    refused = [answer.name == "unknown" for answer in identify(made, strangers())]
+    assert sum(right) / len(right) > 0.6
+    assert sum(refused) / len(refused) > 0.5
 
 
 def test_the_answer_s_probability_is_a_half_at_its_threshold_and_above_it_only_for_a_name():

@@ -45,6 +45,16 @@ class Background:
         wanted = torch.unique(self.labels) if domains is None else domains
         return torch.stack([self.embeddings[self.labels == domain].mean(0) for domain in wanted])
 
+    @property
+    def most_shots(self) -> int:
+        """The most pictures that recognition can be acted out with: one name, one stranger and a cohort have more."""
+        counts = torch.unique(self.labels, return_counts=True)[1].sort(descending=True).values
+        return max(int(counts[LEAST_COHORT + 1]) - 1, 0) if len(counts) > LEAST_COHORT + 1 else 0
+
+    def cohort(self) -> Tensor | None:
+        """Return what scores are set in proportion to: None where no threshold for such scores can be learned here."""
+        return self.prototypes() if self.most_shots else None
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -112,7 +122,8 @@ def calibrate(
     """Learn thresholds and probabilities for named domains.
 
     With a background, recognition is acted out on it with as many names and pictures: some of its domains are
-    enrolled, others come as strangers, the rest is the cohort. That gives the general threshold (as many strangers
+    enrolled, others come as strangers, the rest is the cohort; where it has fewer pictures of a domain, with as many as
+    it has. That gives the general threshold (as many strangers
     refused as own pictures accepted), the probability's slope, and how much a name's own pictures should move its
     threshold. Without one, the names' own pictures must do.
 
@@ -130,7 +141,8 @@ def calibrate(
         acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance, seed)
     pair_threshold, pair_slope = _pair_rule(background, info, seed)
     if acted is None or background is None:
-        return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope)
+        few = background.source if background is not None and not background.most_shots else None
+        return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope, few)
     cohort = background.prototypes()
     strangers = background.embeddings
     own = [_separating(embeddings, labels, name, info.distance, cohort, strangers) for name in range(count)]
@@ -180,18 +192,20 @@ class _Acted:
     @staticmethod
     def out(background: Background, names: int, shots: int, distance: str, seed: int) -> _Acted | None:
         """Act recognition out; None when the background has too few domains or images for it."""
+        shots = min(shots, background.most_shots)
+        if shots < 1:
+            return None
         domains, counts = torch.unique(background.labels, return_counts=True)
         domains = domains[counts >= shots + 1]
         names = min(names, _MOST_NAMES, (len(domains) - LEAST_COHORT) // 2)
-        if names < 1:
-            return None
         generator = torch.Generator().manual_seed(seed)
         plays = [_play(background, domains, names, shots, distance, generator) for _ in range(_DRAWS)]
         scores, right = torch.cat([p.top for p in plays]), torch.cat([p.right for p in plays])
-        if bool(right.all()) or not bool(right.any()):
-            return None
-        threshold = ThresholdCalibrator().fit(scores, right).threshold
-        slope = ProbabilityCalibrator().fit(scores, right).slope
+        if bool(right.any()):
+            threshold = ThresholdCalibrator().fit(scores, right).threshold
+            slope = ProbabilityCalibrator().fit(scores, right).slope
+        else:  # recognition does not work at all here: nobody is recognised
+            threshold, slope = float(scores.max()), 0.0
         found = [value for p in plays for value in p.own if value is not None]
         usual = statistics.fmean(found) if found else 0.0
         strength = _learn_strength(plays, threshold, usual, shots)
@@ -269,13 +283,21 @@ def _pair_rule(background: Background | None, info: EmbedderInfo, seed: int) -> 
 
 
 def _from_own(
-    embeddings: Tensor, labels: Tensor, count: int, info: EmbedderInfo, pair_threshold: float, pair_slope: float
+    embeddings: Tensor,
+    labels: Tensor,
+    count: int,
+    info: EmbedderInfo,
+    pair_threshold: float,
+    pair_slope: float,
+    few: str | None,
 ) -> Rules:
-    """Calibrate without a background: each name against the pictures of the others."""
+    """Calibrate without a background, or with one that is too small: each name against the pictures of the others."""
     nobody = embeddings[:0]
     own = [_separating(embeddings, labels, name, info.distance, None, nobody) for name in range(count)]
     known = [value for value in own if value is not None]
     several = "the names' own pictures" if known else "nothing: the embedder's fixed threshold"
+    if few is not None:
+        several += f" (the background, {few}, is too small to learn on)"
     # The more names have shown where they separate, the less the fixed threshold counts.
     general = (pair_threshold * 2 + sum(known)) / (2 + len(known))
     return Rules(

@@ -119,7 +119,7 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
     rules = gallery.rules
     if rules is None:
         raise MetaSiamError("the gallery has no names yet. Enroll some pictures first.")
-    cohort = gallery.background.prototypes() if gallery.background is not None else None
+    cohort = gallery.background.cohort() if gallery.background is not None else None
     distance = gallery.embedder.info.distance
     scorer = NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)
     return [answer_from(gallery.names, rules, row) for row in scorer.scores(embeddings)]
