@@ -206,6 +206,19 @@ def test_names_are_added_and_removed_one_at_a_time(enrolled: Path, photos: Path,
     assert enrolled.read_bytes() == before
 
 
+def test_a_picture_is_known_by_its_place_and_not_by_what_it_is_called(
+    enrolled: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for day in (5, 6):
+        (tmp_path / f"day{day}").mkdir()
+        Image.open(photos / "other" / f"pet{day}" / "0.png").save(tmp_path / f"day{day}" / "a.png")
+        monkeypatch.chdir(tmp_path / f"day{day}")
+        assert run(["enroll", "--name", "rex", "a.png", "--gallery", str(enrolled)]) == 0
+    assert load_gallery(enrolled).counts()["rex"] == 2
+    assert run(["enroll", "--name", "rex", str(tmp_path / "day6" / "a.png"), "--gallery", str(enrolled)]) == 0
+    assert load_gallery(enrolled).counts()["rex"] == 2
+
+
 def test_another_embedder_than_the_gallery_s_is_refused(
     enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -159,7 +159,8 @@ def _add(
         if not rows:
             o.say(f"metasiam: '{name}' has no picture that could be read: left out")
             continue
-        files = [str(found.paths[row]) for row in rows]
+        # Resolved: the same name in two folders is two pictures, and two names of one file are one.
+        files = [str(found.paths[row].resolve()) for row in rows]
         opened = opened.with_pictures(name, files, found.embeddings[rows], found.statistics[rows])
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
     return opened, len(found.unreadable)
