@@ -72,16 +72,25 @@ def evaluate(
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
-    if info.channels != domains.channels:
-        raise MetaSiamError(
-            f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
-            "Use the kind of images it was trained on."
-        )
+    check_channels(weights, info.channels, domains)
     if (run := run_behind(weights)) is not None:
         check_never_trained_on(run, domains, split)
     embedder = embedder.to(choose_device(device))
     chosen = ProtocolSettings(shots=shots, **settings)
     return evaluate_embedder(embedder, info, domains, split, chosen, report=report)
+
+
+def check_channels(weights: Path, channels: int, domains: DomainSet) -> None:
+    """Raise unless images have as many channels as weights take.
+
+    Raises:
+        MetaSiamError: with both numbers.
+    """
+    if domains.channels != channels:
+        raise MetaSiamError(
+            f"{weights} takes images of {channels} channels, {domains.source} has {domains.channels}. "
+            "Use the kind of images it was trained on."
+        )
 
 
 def check_image_size(weights: Path, size: tuple[int, int] | None, domains: DomainSet, advice: str) -> None:

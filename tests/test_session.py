@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -176,6 +177,14 @@ def test_evaluating_on_domains_that_a_run_was_trained_on_is_refused(tmp_path, da
     run = train("triplet", domains, split, out=tmp_path / "run", **SETTINGS, iterations=1)
     with pytest.raises(MetaSiamError, match=r"was trained on \d of the domains that would be held out"):
         evaluate(run, domains, split_domains(domains, held_out=4), shots=(0,))
+
+
+def test_images_of_another_kind_are_refused(tmp_path, data):
+    domains, split = data
+    run = train("triplet", domains, split, out=tmp_path / "run", **SETTINGS, iterations=1)
+    grey = replace(domains, images=domains.images[:, :1].contiguous())
+    with pytest.raises(MetaSiamError, match=r"takes images of 3 channels, tiny has 1"):
+        evaluate(run, grey, split, shots=(0,))
 
 
 def test_embeddings_can_be_learned_on(tmp_path, data):

@@ -111,11 +111,11 @@ def test_tasks_of_like_accuracy_do_not_blow_the_interval_up(alike: int, noise: f
 
 
 def test_an_interval_hardly_depends_on_the_random_stream() -> None:
-    """Ten tasks: of 1,000 resamples alone the bounds would move by a tenth of the interval's width."""
+    """Ten tasks: of 1,000 resamples alone the bounds' standard deviation is 3 % of the interval's width."""
     measured = torch.rand(10, generator=generator(3)) ** 0.5
     bounds = torch.tensor([bootstrap_mean(measured, generator(seed))["ci95"] for seed in range(20)])
     width = float((bounds[:, 1] - bounds[:, 0]).mean())
-    assert float(bounds.std(0).max()) < 0.03 * width
+    assert float(bounds.std(0).max()) < 0.015 * width
 
 
 def test_one_task_s_methods_are_compared_over_its_images() -> None:

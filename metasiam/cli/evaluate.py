@@ -120,13 +120,9 @@ def command(
 
 
 def _check_images(weights: Path, info: EmbedderInfo, taken: tuple[int, int] | None, domains: DomainSet) -> None:
-    from metasiam.session import check_image_size
+    from metasiam.session import check_channels, check_image_size
 
-    if domains.channels != info.channels:
-        raise MetaSiamError(
-            f"{weights} takes images of {info.channels} channels, {domains.source} has {domains.channels}. "
-            "Use the kind of images it was trained on."
-        )
+    check_channels(weights, info.channels, domains)
     check_image_size(weights, taken, domains, "Use the kind of images it was trained on, or pass --image-size.")
 
 

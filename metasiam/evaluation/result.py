@@ -127,7 +127,7 @@ def kinds_of(task: TaskResult, metric: str) -> Tensor | None:
     return None if metric == "triplet_accuracy" else task.same
 
 
-def _over_images(task: Trainings, metric: str, generator: torch.Generator, resamples: int) -> Mean:
+def _of_one_task(task: Trainings, metric: str, generator: torch.Generator, resamples: int) -> Mean:
     """Return one task's mean over trainings, with an interval over its images."""
     first = task[0]
     images, same = images_of(first, metric), kinds_of(first, metric)
@@ -173,7 +173,7 @@ def metrics_of(tasks: Sequence[Trainings], resamples: int, seed: int) -> dict[st
         generator = generator_for("cpu", seed, "bootstrap")
         answers = [answers_of(task, metric) for task in tasks]
         if len(tasks) == 1:  # nothing to resample but the one task's images
-            found = _over_images(tasks[0], metric, generator, resamples)
+            found = _of_one_task(tasks[0], metric, generator, resamples)
         else:
             found = bootstrap_mean(torch.stack([each.mean() for each in answers]), generator, resamples=resamples)
         found = over_trainings(found, torch.stack([each.mean(1) for each in answers]).nanmean(0))

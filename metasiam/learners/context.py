@@ -91,7 +91,7 @@ class TrainingContext:
             try:
                 return GraphedStep(step, index, parameters) if graphs else step
             except RuntimeError as error:
-                self.note(f"no CUDA graph: {str(error).splitlines()[0]}")
+                self.note(f"no CUDA graph: {str(error).partition(chr(10))[0]}")
                 return step
 
         if self.compiled is None:

@@ -14,7 +14,7 @@ def adam(
 ) -> torch.optim.Optimizer:
     """Return Adam (decoupled weight decay, which is plain Adam without any)."""
     cuda = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
+    return torch.optim.AdamW(
         weights,
         lr=torch.tensor(lr, device=device) if cuda else lr,
         betas=betas,
@@ -22,9 +22,6 @@ def adam(
         fused=device.type in ("cpu", "cuda"),
         capturable=cuda,
     )
-    # The first steps, before the capture, are meant: PyTorch need not warn of them.
-    optimizer._warned_capturable_if_run_uncaptured = True  # type: ignore[attr-defined,unused-ignore]
-    return optimizer
 
 
 def sgd(
