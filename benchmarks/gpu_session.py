@@ -104,15 +104,26 @@ class Session:
         split: which domains are held out.
         end: when to stop, on the monotonic clock.
         tiny: make every training a few steps long.
+        evaluates: whether a finished training is evaluated at once.
     """
 
-    def __init__(self, keep: Path, home: Path | None, domains: DomainSet, split: Split, end: float, tiny: bool) -> None:
+    def __init__(
+        self,
+        keep: Path,
+        home: Path | None,
+        domains: DomainSet,
+        split: Split,
+        end: float,
+        tiny: bool,
+        evaluates: bool = True,
+    ) -> None:
         self.keep = keep
         self.home = home
         self.domains = domains
         self.split = split
         self.end = end
         self.tiny = tiny
+        self.evaluates = evaluates
         self.progress: dict[str, Any] = {}
         if (keep / PROGRESS).is_file():
             self.progress = json.loads((keep / PROGRESS).read_text(encoding="utf-8"))["stages"]
@@ -122,8 +133,10 @@ class Session:
         """Train and evaluate one stage, or go on with it."""
         folder = self.keep / "runs" / stage.name
         run = open_run(folder) if (folder / EMBEDDER).is_file() else self._train(stage, folder)  # written at the end
-        self.check_time()
-        self.evaluate(stage, run)
+        self.save_progress()
+        if self.evaluates:
+            self.check_time()
+            self.evaluate(stage, run)
         self.save_progress()
 
     def _train(self, stage: Stage, folder: Path) -> Run:
@@ -237,14 +250,15 @@ def check(keep: Path, home: Path | None, tiny: bool, data: str, end: float) -> N
     if not log.is_file():
         tests_end = min(end, time.monotonic() + TESTS_LAST)
         # A library's new warning is no reason to learn nothing from a rare GPU. -vv names each test as it begins, over
-        # the project's -q. What compiles comes last, and apart: a capture that fails spoils the later ones.
+        # the project's -q. What compiles comes later, and apart: a capture that fails spoils
+        # the later ones; messages, which may wait for ever, come last.
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "-vv", "--tb=short", "--durations=5"]
-        for chosen in ("not compiled", "compiled"):
+        for chosen in ("not compiled and not nccl", "compiled", "nccl"):
             logged([*command, "-k", chosen, "tests/test_gpu.py", "tests/test_augment.py"], log, tests_end)
         bring_home(keep, home)
     if not list(keep.glob("gpu_step*.json")):
         command = [sys.executable, "-m", "benchmarks.gpu_step", "--out", str(keep), "--data", data]
-        command += ["--quick"] if tiny else ["--iterations", "5", "--limit", str(KIND_LASTS)]
+        command += ["--quick"] if tiny else ["--iterations", "3", "--limit", str(KIND_LASTS)]
         logged(command, keep / "gpu_step.log", min(end, time.monotonic() + STEP_LASTS))
         bring_home(keep, home)
 
@@ -354,13 +368,16 @@ def main() -> int:
     """Run the session; return 1 if a stage failed."""
     begin = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--archives", type=Path, help="folder of cifar100-*.zip; without it, made-up images")
+    parser.add_argument(
+        "--archives", type=Path, help="folder of cifar100-*.zip, or of their train/ and test/; else made-up images"
+    )
     parser.add_argument("--keep", type=Path, required=True, help="folder of runs and results")
     parser.add_argument("--home", type=Path, help="folder for what comes home, updated every minute")
     parser.add_argument("--back", type=Path, help="an earlier --home to go on from, where --keep is empty")
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--stages", default="", help="only these, comma-separated, or none; default all")
     parser.add_argument("--alone", help="run this stage in this process, and nothing else")
+    parser.add_argument("--train-only", action="store_true", help="evaluate in a later call, which needs no GPU")
     parser.add_argument("--tiny", action="store_true", help="a few steps of everything: to try the script")
     arguments = parser.parse_args()
     end = begin + 60 * arguments.minutes
@@ -372,10 +389,11 @@ def main() -> int:
     scratch.mkdir(exist_ok=True)
     data = "synthetic"
     if arguments.archives is not None:
-        data = f"folder:{unzipped(arguments.archives, scratch, 'cifar100')}"
+        there = (arguments.archives / "train").is_dir()
+        data = f"folder:{arguments.archives if there else unzipped(arguments.archives, scratch, 'cifar100')}"
     if arguments.alone is not None:
         domains = benchmark_domains(data, images=36 if tiny else 600, domains=20 if tiny else 100)
-        session = Session(keep, home, domains, benchmark_split(domains), end, tiny)
+        session = Session(keep, home, domains, benchmark_split(domains), end, tiny, not arguments.train_only)
         return run_stage(session, next(stage for stage in STAGES if stage.name == arguments.alone))
     check(keep, home, tiny, data, end)
     wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]

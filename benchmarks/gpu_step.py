@@ -31,7 +31,7 @@ from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
 
 #: Name → compiled, as a graph. Graphs need a GPU. In the order of their risks.
-KINDS = {"eager": (False, False), "graph": (False, True), "compiled": (True, False), "compiled graph": (True, True)}
+KINDS = {"eager": (False, False), "graph": (False, True), "compiled graph": (True, True), "compiled": (True, False)}
 
 
 def learner(domains: DomainSet, arguments: Any, arch: str, compiled: bool, graphed: bool) -> Reptile:

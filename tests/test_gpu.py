@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
 from metasiam.models.files import load_embedder
-from metasiam.training import loop
+from metasiam.training import distributed, loop
 from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
 
@@ -173,3 +174,41 @@ def test_a_run_stops_goes_on_and_is_evaluated_there(tiny_domains, tmp_path, monk
     for shots in ("0", "2", "all"):  # 16 triplets and TF32's rounding
         cpu, gpu = (found[device]["held_out"]["closed"][shots]["triplet_accuracy"]["mean"] for device in found)
         assert gpu == pytest.approx(cpu, abs=20)
+
+
+@pytest.mark.filterwarnings("default")  # a group of one is not what DistributedDataParallel is for
+def test_what_processes_tell_each_other_goes_over_nccl(make, monkeypatch):
+    """One GPU takes one process, but that is a group too: weights go through NCCL, votes through gloo."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    known = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1}
+    for name, value in known.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "_started_by_torchrun", lambda: True)
+    try:
+        assert distributed.join("cuda").count == 1
+        assert torch.distributed.get_backend_config() == "cpu:gloo,cuda:nccl"
+        first_of_two = Processes(0, 2)  # asks the group, in which it is alone
+        sent = [torch.ones(3, device="cuda"), torch.full((2, 2), 5.0, device="cuda")]
+        first_of_two.sum_(sent)
+        assert [tensor.sum().item() for tensor in sent] == [3, 20]
+        assert first_of_two.any(True)
+        assert not first_of_two.any(False)
+
+        shared = make(Triplet, TripletConfig(**COMMON, iterations=3))
+        context = shared.context
+        averaged = context.step(shared.optimizer, 3, first_of_two, average_gradients=True)
+        assert isinstance(averaged, TrainingStep)  # gradients that wait for other processes are not captured
+        alone = eager_step(make(Triplet, TripletConfig(**COMMON, iterations=3)))
+        index = context.seen.images[torch.arange(24, device="cuda").view(3, 8)]
+        drawn = context.augmentation.draw((3, 8), context.generator("example"))
+        torch.testing.assert_close(averaged(index, drawn), alone(index, drawn))
+
+        config = ReptileConfig(**COMMON, iterations=2, inner_epochs=2, meta_batch=2)
+        domains = context.domains.to("cpu")
+        split = metasiam.split_domains(domains, held_out=2)
+        reptile = Reptile(config, prepare(config, domains, split), first_of_two)
+        assert torch.isfinite(reptile.iterate(0, lambda: False))
+    finally:
+        torch.distributed.destroy_process_group()

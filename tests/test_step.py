@@ -186,3 +186,25 @@ def follow(fast: torch.optim.Optimizer, plain: torch.optim.Optimizer, ours: torc
             (parameter**3).sum().backward()
             optimizer.step()
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_compiling_for_a_gpu_times_kernels_in_silence():
+    asked = steps._compile_options("cuda")
+    assert asked is not None
+    assert asked["max_autotune"] is True  # no name was left out, here where PyTorch knows them all
+    assert asked == steps._GPU_OPTIONS
+    assert steps._compile_options("cpu") is None
+    torch.testing.assert_close(torch.compile(torch.neg, options=asked)(torch.ones(2)), -torch.ones(2))
+
+
+def test_whether_to_compile_on_a_gpu_knows_what_it_costs_there(batch, monkeypatch):
+    _, index, parameters = batch
+    step: Any = SimpleNamespace(
+        device=torch.device("cuda"), embedder=build_embedder("resnet20", channels=3, image_size=8), state_tensors=list
+    )
+    monkeypatch.setattr(steps, "_missing_for_compiling", lambda device: None)
+    monkeypatch.setattr(steps, "_time_step", lambda *_: 0.004)  # an H200's, as a graph
+    short, long = (decide_compile("auto", step, index, parameters, count) for count in (3_000, 300_000))
+    assert not short.compiled
+    assert "about 49 s" in short.reason
+    assert long.compiled

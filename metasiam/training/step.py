@@ -54,6 +54,21 @@ _BUFFERS_OPTION = (
 )
 
 
+#: On a GPU kernels are chosen by timing them: for few channels Inductor's convolutions take half as long as cuDNN's.
+#: The other options keep that choice from being told to people.
+_GPU_OPTIONS = {"max_autotune": True, "autotune_num_choices_displayed": 0, "max_autotune_report_choices_stats": False}
+
+
+def _compile_options(device_type: str) -> dict[str, Any] | None:
+    """Return what Inductor is told about a device; names that this PyTorch does not know are left out."""
+    if device_type != "cuda":
+        return None
+    import torch._inductor
+
+    known = set(torch._inductor.list_options())
+    return {name: value for name, value in _GPU_OPTIONS.items() if name in known}
+
+
 class _Loss(nn.Module):
     """From uint8 images and augmentation parameters to the loss: what DistributedDataParallel wraps."""
 
@@ -66,7 +81,7 @@ class _Loss(nn.Module):
         std: tuple[float, ...],
         precision: torch.dtype,
         compiled: bool,
-        on_cpu: bool,
+        device_type: str,
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -76,8 +91,9 @@ class _Loss(nn.Module):
         self.std = std
         self.precision = precision
         self._embed = self._augment_and_embed
-        if compiled and not (on_cpu and use_kernels(embedder)):
-            self._embed = torch.compile(self._augment_and_embed, dynamic=False)
+        if compiled and not (device_type == "cpu" and use_kernels(embedder)):
+            options = _compile_options(device_type)
+            self._embed = torch.compile(self._augment_and_embed, dynamic=False, options=options)
 
     def _augment_and_embed(self, images: Tensor, parameters: Tensor) -> Tensor:
         inputs = self.augmentation.apply(images, parameters, self.mean, self.std, self.precision)
@@ -130,9 +146,8 @@ class TrainingStep:
         self.objective = objective
         self.optimizer = optimizer
         self.domains = domains
-        loss: nn.Module = _Loss(
-            embedder, objective, augmentation, mean, std, precision, compiled, self.device.type == "cpu"
-        )
+        loss: nn.Module = _Loss(embedder, objective, augmentation, mean, std, precision, compiled, self.device.type)
+        self.compiled = compiled
         if average_gradients:
             # Running statistics stay each process's own; sending them around every step would buy nothing.
             options: dict[str, Any] = {_BUFFERS_OPTION: False}
@@ -177,6 +192,17 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def _timed_convolutions(wanted: bool) -> Iterator[None]:
+    """Let cuDNN choose convolutions by timing them, where ``wanted``; a graph keeps the choice."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or wanted
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
 class GraphedStep:
     """A ``TrainingStep`` captured as a CUDA graph: one launch a step, no Python between kernels.
 
@@ -203,13 +229,13 @@ class GraphedStep:
         # the capture allocates them in the graph's own pool.
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call,unused-ignore]
         side.wait_stream(current)
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(side), _timed_convolutions(step.compiled):
             for _ in range(3):
                 step(self._index, self._parameters)
         current.wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         try:
-            with _no_collection(), torch.cuda.graph(self._graph, stream=side):
+            with _no_collection(), _timed_convolutions(step.compiled), torch.cuda.graph(self._graph, stream=side):
                 self._loss = step(self._index, self._parameters)
         finally:
             torch.cuda.set_stream(current)  # a capture that fails stays on its own
@@ -246,9 +272,10 @@ class CompileDecision:
     reason: str
 
 
-#: Measured on two CPU cores and rounded against compiling: seconds to compile a convolution's forward and backward,
-#: and the part of an eager step that compiling saves.
-COMPILE_SECONDS_PER_CONVOLUTION = 2.0
+#: Measured on two CPU cores and on an H200 (``benchmarks.gpu_step``), rounded against compiling: seconds that compiling
+#: takes, in all and for each convolution, and the part of a step without it that it saves.
+COMPILE_SECONDS = {"cpu": 0.0, "cuda": 30.0}
+COMPILE_SECONDS_PER_CONVOLUTION = {"cpu": 2.0, "cuda": 1.0}
 COMPILE_SAVES = 0.25
 #: The same for our own kernels.
 KERNEL_SECONDS = 3.0
@@ -285,7 +312,8 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     restore_([tensor.detach() for tensor in step.state_tensors()], saved)
     convolutions = sum(isinstance(module, nn.Conv2d) for module in step.embedder.modules())
     kernels = device.type == "cpu" and has_kernels(step.embedder)
-    cost = KERNEL_SECONDS if kernels else COMPILE_SECONDS_PER_CONVOLUTION * convolutions
+    cost = COMPILE_SECONDS[device.type] + COMPILE_SECONDS_PER_CONVOLUTION[device.type] * convolutions
+    cost = KERNEL_SECONDS if kernels else cost
     gain = (KERNELS_SAVE if kernels else COMPILE_SAVES) * seconds * steps
     compared = f"compiling takes about {cost:.0f} s and would save about {gain:.0f} s of {seconds * steps:.0f} s"
     return CompileDecision(gain > 1.5 * cost, compared)
