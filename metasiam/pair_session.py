@@ -21,6 +21,7 @@ from metasiam.evaluation.verification import best_threshold, roc_auc, similarity
 from metasiam.learners.pair_model import HEAD_FILE, PairModel, build_pair_model, save_head
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
+from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.progress import Report, quiet
 from metasiam.runs import Run, check_out, create_run, open_run
@@ -107,13 +108,14 @@ def train_pairs(
         run = create_run(path, saved, overwrite=overwrite)
     started(run.config)
     loop = TrainingLoop(learner, run, Processes(), checkpoint_every=checkpoint_every, report=report)
-    if earlier is not None:
-        loop.resume()
-    with recorder.into(run):
-        if not loop.go():
-            raise TrainingStopped(run, loop.iteration)
-    learner.finish()
-    return _finished(run, pairs, model, learner, config, working)
+    with run_held(run.path):
+        if earlier is not None:
+            loop.resume()
+        with recorder.into(run):
+            if not loop.go():
+                raise TrainingStopped(run, loop.iteration)
+        learner.finish()
+        return _finished(run, pairs, model, learner, config, working)
 
 
 def _completed(config: SiameseConfig) -> SiameseConfig:

@@ -25,6 +25,7 @@ RUN_FILES = (
     "evaluation.json",
     "tasks.csv",
     "report.html",
+    ".lock",
     CONFIG_FILE,  # last: while it is there, the folder is known as a run's
 )
 RUN_FOLDERS = ("figures", "tensorboard")

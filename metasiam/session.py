@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shlex
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from metasiam.evaluation.result import Evaluation
 from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
+from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.progress import Report
-from metasiam.runs import Run, check_out, create_run, open_run, run_behind
+from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
@@ -161,7 +163,7 @@ def train(
     tune_allocator()
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:
-        return _resume(open_run(resume), method, domains, split, options, hooks)
+        return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
     config = config_from(config_class(method), options)
     if config.init is not None and "arch" not in options:
         config = replace(config, arch=arch_of(config.init))
@@ -200,7 +202,8 @@ def train(
     }
     run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
     processes.wait()  # nobody computes before the run folder is there
-    return _train(hooks.loop(learner, run, processes), context)
+    with _held(run, processes):
+        return _train(hooks.loop(learner, run, processes), context)
 
 
 def _resume(
@@ -209,11 +212,15 @@ def _resume(
     domains: DomainSet,
     split: Split,
     options: dict[str, Any],
+    data_options: dict[str, Any] | None,
     hooks: _Hooks,
 ) -> Run:
     saved = run.options_to_resume(method, options)
     if run.config["data"]["fingerprint"] != domains.fingerprint:
-        raise MetaSiamError(f"{run.path} was trained on other images than {domains.source} holds now. Restore them.")
+        raise MetaSiamError(
+            f"{run.path} was trained on other images ({run.config['data']['images']:,}) than {domains.source} holds "
+            f"now ({len(domains.images):,}). Restore them, or say where they are with --data."
+        )
     if run.config["split"] != split.as_dict():
         raise MetaSiamError(f"{run.path} was trained with another split ({run.config['split']['name']}). Use that one.")
     config = config_from(config_class(method), saved)
@@ -222,9 +229,17 @@ def _resume(
     context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note)
     learner = METHODS[method][1](config, context, processes)
     loop = hooks.loop(learner, run, processes)
-    loop.resume()
-    processes.wait()  # nobody writes before all have read
-    return _train(loop, context)
+    with _held(run, processes):
+        if data_options is not None and processes.writes:  # the images may have moved
+            run.config["data"]["options"] = data_options
+            run.write_json(CONFIG_FILE, run.config)
+        loop.resume()
+        processes.wait()  # nobody writes before all have read
+        return _train(loop, context)
+
+
+def _held(run: Run, processes: Processes) -> AbstractContextManager[None]:
+    return run_held(run.path) if processes.writes else nullcontext()
 
 
 def _train(loop: TrainingLoop, context: TrainingContext) -> Run:

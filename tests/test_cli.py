@@ -20,6 +20,7 @@ from metasiam.config import config_from
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
+from metasiam.locking import run_held
 from metasiam.runs import Run, create_run, open_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
@@ -580,3 +581,44 @@ def test_the_version_is_the_packages(capsys):
 
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"metasiam {__version__}"
+
+
+def test_a_run_finds_its_pictures_from_anywhere_and_where_they_moved(arguments, photos, tmp_path, capsys, monkeypatch):
+    words = [word if not word.startswith("folder:") else "folder:photos" for word in arguments]
+    assert run([*TRIPLET, *words, "--adapt-shots", "0", "--out", "run"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    evaluating = ["evaluate", "../run", "--pairs", "40", "--adapt-shots", "0", "--overwrite"]
+    assert run(evaluating) == 0
+
+    moved = photos.rename(tmp_path / "moved")
+    capsys.readouterr()
+    assert "photos" in complaint(capsys, evaluating)
+    assert run(["triplet", "--resume", "../run", "--data", "folder:../moved"]) == 0
+    assert open_run("../run").config["data"]["options"]["data"] == f"folder:{moved}"
+    assert run(evaluating) == 0  # the run knows now
+
+    evaluated = Path("../run/evaluation.json").read_bytes()
+    (moved / "train" / "new").mkdir()
+    (moved / "test" / "new").mkdir()
+    for part in ("train", "test"):
+        for place in range(2):
+            Image.new("RGB", (16, 16), (0, 0, 100 * place)).save(moved / part / "new" / f"{place}.png")
+    capsys.readouterr()
+    line = complaint(capsys, evaluating)
+    assert "holds other images (124) than ../run was trained on (120)" in line
+    assert "was trained on other images (120)" in complaint(capsys, ["triplet", "--resume", "../run"])
+    assert run([*evaluating[:-1], "--data", "folder:../moved", "--held-out", "3"]) == 0
+    (folder,) = Path("runs").glob("evaluate-*")
+    assert "folder:../moved" in (folder / "evaluation.json").read_text()
+    assert Path("../run/evaluation.json").read_bytes() == evaluated
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
+    assert run([*TRIPLET, *arguments, "--out", "run"]) == 0
+    assert not Path("run/.lock").exists()
+    capsys.readouterr()
+    with run_held(Path("run")):
+        line = complaint(capsys, ["triplet", "--resume", "run"])
+    assert "run is being trained by another process" in line
+    assert run(["triplet", "--resume", "run"]) == 0

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +17,14 @@ from conftest import TinyDomains
 from PIL import Image
 
 from metasiam.cli import run
+from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery import load_gallery
-from metasiam.gallery.background import BackgroundChoice, of_run
+from metasiam.gallery.background import BackgroundChoice, load_background, of_run
+from metasiam.locking import file_held
 from metasiam.models import build_embedder
-from metasiam.models.files import EmbedderInfo, save_embedder
+from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+from metasiam.progress import quiet
 
 SIZE = 16
 
@@ -318,3 +325,42 @@ def test_bad_input_ends_with_one_line_and_code_2(
     assert error.startswith("metasiam: ")
     assert words in error
     assert list(tmp_path.glob("*.safetensors")) == []
+
+
+def test_two_that_enroll_at_once_lose_nothing(weights, photos, tmp_path):
+    gallery = tmp_path / "pets.safetensors"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "metasiam", "enroll", str(photos / "photos" / name), "--name", name,
+             "--weights", str(weights), "--gallery", str(gallery)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("pet0", "pet1", "pet2")
+    ]  # fmt: skip
+    said = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0], said
+    assert load_gallery(gallery).counts() == {"pet0": 4, "pet1": 4, "pet2": 4}
+
+
+def test_an_enroll_waits_for_another_and_says_so(weights, photos, tmp_path, capsys):
+    gallery = tmp_path / "pets.safetensors"
+    words = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(gallery)]
+    with file_held(gallery, lambda: None):
+        waiting = threading.Thread(target=run, args=(words,))
+        waiting.start()
+        waiting.join(timeout=3)
+        assert waiting.is_alive()
+        assert not gallery.exists()
+    waiting.join(timeout=60)
+    assert f"waiting for another enroll into {gallery}" in capsys.readouterr().err.replace("\n", "")
+    assert gallery.exists()
+
+
+def test_a_background_must_be_the_pictures_that_the_run_knows(photos, tmp_path, weights, capsys):
+    """Domains are known by their place: in another folder of the same path they would be other things."""
+    embedder, info = load_embedder(weights)
+    data = load_domains(f"folder:{photos / 'other'}", image_size=SIZE)
+    choice = BackgroundChoice(f"folder:{photos / 'other'}", {"image_size": SIZE}, None, data.fingerprint)
+    assert len(load_background(choice, embedder, info, mirror=False, report=quiet).embeddings) > 0
+    with pytest.raises(MetaSiamError, match="holds other pictures than were trained on"):
+        load_background(replace(choice, fingerprint="0" * 64), embedder, info, mirror=False, report=quiet)

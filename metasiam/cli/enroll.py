@@ -55,42 +55,55 @@ def command(
 
     Exit codes: 0 done; 1 done, but some pictures could not be read; 2 bad input, nothing changed.
     """
-    from metasiam.gallery import calibrated, load_gallery
+    from metasiam.gallery import load_gallery
+    from metasiam.locking import file_held
 
     if out is not None and out.exists():
         there = shlex.quote(str(out))
         raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {there} to add to it.")
-    new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
-    opened = load_gallery(gallery) if new is None else None
     if not paths and not remove:
         if out is not None:
             raise MetaSiamError(
                 f"--out {out} takes a changed gallery, and nothing is to change. Give pictures, or --remove."
             )
-        if opened is None:
+        if not gallery.exists():
             raise MetaSiamError(
                 f"{gallery} does not exist yet. Give a folder with DIR/<name>/*.jpg, and --weights RUN."
             )
-        _show(opened, gallery)
+        _show(load_gallery(gallery), gallery)
         return
-    if opened is not None and (background is not None or mirror is not None):
-        raise MetaSiamError(
-            f"--background and --mirror belong to a new gallery; {gallery} has its own. Leave them out."
-        )
+    with file_held(gallery, lambda: o.say(f"waiting for another enroll into {gallery}")):  # neither loses the other's
+        new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
+        opened = load_gallery(gallery) if new is None else None
+        if opened is not None and (background is not None or mirror is not None):
+            raise MetaSiamError(
+                f"--background and --mirror belong to a new gallery; {gallery} has its own. Leave them out."
+            )
+        unreadable = _change(opened, new, paths, name, remove, out or gallery, (weights, arch, device), seed)
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _change(
+    opened: Gallery | None, new: _Start | None, paths: list[Path] | None, name: str | None, remove: list[str] | None,
+    out: Path, embedder: tuple[str | None, str | None, str], seed: int,
+) -> int:  # fmt: skip
+    """Take names out, add pictures, calibrate, write and show; return how many pictures could not be read."""
+    from metasiam.gallery import calibrated
+
     for gone in remove or ():
         if opened is None:
-            raise MetaSiamError(f"{gallery} does not exist, so '{gone}' cannot be removed from it.")
+            raise MetaSiamError(f"there is no gallery yet that '{gone}' could be removed from.")
         opened = opened.without(gone)
     unreadable = 0
     if paths:
         named = {name: _pictures(paths)} if name is not None else _folders(paths)
-        opened, unreadable = _add(opened, new, named, weights, arch, device)
+        opened, unreadable = _add(opened, new, named, *embedder)
     assert opened is not None
     result = calibrated(opened, seed=seed)
-    result.save(out or gallery)
-    _show(result, out or gallery)
-    if unreadable:
-        raise typer.Exit(1)
+    result.save(out)
+    _show(result, out)
+    return unreadable
 
 
 class _Start:

@@ -15,6 +15,7 @@ from metasiam.errors import MetaSiamError
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet
     from metasiam.models.files import EmbedderInfo
+    from metasiam.runs import Run
 
 #: What an evaluation writes into its folder; ``figures/loss.svg`` too where there is a history.
 _FILES = ("evaluation.json", "tasks.csv", "report.html")
@@ -56,7 +57,11 @@ def command(
     device: o.Device = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the report.", show_default="the run; for weights runs/evaluate-<time>"),
+        typer.Option(
+            "--out",
+            help="Folder for the report.",
+            show_default="the run; for weights or other data runs/evaluate-<time>",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation there.")] = False,
 ) -> None:
@@ -97,11 +102,16 @@ def command(
     # The run's own data have their size already, or are loaded as they were for the training.
     if taken is not None and taken[0] == taken[1] and not (is_run and data is None):
         options = replace(options, image_size=taken[0])
-    folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
+    folder = None  # where somebody chose the data: of its own unless they are the run's
+    if not is_run or data is None or out is not None:
+        folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
         domains, parts = options.load(shown)
         if is_run:
             check_never_trained_on(open_run(weights), domains, parts)
+            its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)
+            folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
+        assert folder is not None
         _check_images(weights, info, taken, domains)
         if domains.image_size != info.image_size:  # of weights that do not say the size
             embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size, **overrides)
@@ -117,6 +127,23 @@ def command(
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
     folder.mkdir(parents=True, exist_ok=True)
     print_evaluation(console, evaluation, write_evaluation(Run(folder, config), evaluation, domains))
+
+
+def _are_its_own(run: Run, domains: DomainSet, *, chosen: bool) -> bool:
+    """Tell whether images are those that a run was trained on; they must be unless somebody chose them.
+
+    Raises:
+        MetaSiamError: if they are others and nobody chose them.
+    """
+    stored = run.config["data"]
+    if stored["fingerprint"] == domains.fingerprint:
+        return True
+    if not chosen and "split" in run.config:
+        raise MetaSiamError(
+            f"{domains.source} holds other images ({len(domains.images):,}) than {run.path} was trained on "
+            f"({stored['images']:,}). Restore them, or give --data to measure it on these or others."
+        )
+    return False
 
 
 def _check_images(weights: Path, info: EmbedderInfo, taken: tuple[int, int] | None, domains: DomainSet) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,21 @@ import typer
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
+
+
+def saved(options: Any) -> dict[str, Any]:
+    """Return a dataclass of options as ``config.json`` keeps them: files and folders are found from anywhere."""
+    values = {name: _absolute(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    kind, colon, path = str(values["data"] or "").partition(":")
+    if kind in ("folder", "npz", "pairs") and colon:
+        values["data"] = f"{kind}:{_absolute(path)}"
+    if str(values.get("split") or "").endswith(".json"):
+        values["split"] = _absolute(values["split"])
+    return values
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(Path(path).expanduser())
 
 
 def _option(*names: str, text: str, panel: str, default: object = None, **more: Any) -> Any:

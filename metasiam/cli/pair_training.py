@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from metasiam.cli.options import check_checkpoint_every
+from metasiam.cli.options import check_checkpoint_every, saved
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
 from metasiam.errors import MetaSiamError
@@ -59,7 +59,7 @@ class PairOptions:
 
     def saved(self) -> dict[str, Any]:
         """Return the options as they are kept in ``config.json``, to load the same pairs again."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return saved(self)
 
     @staticmethod
     def of_run(run: Run) -> PairOptions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,7 @@ class DataOptions:
 
     def saved(self) -> dict[str, Any]:
         """Return the options as they are kept in ``config.json``, to load the same data again."""
-        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+        return o.saved(self)
 
     @staticmethod
     def of_run(run: Run) -> DataOptions:
@@ -181,20 +181,21 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
 def _resumed(
     method: str, run: RunOptions, given: dict[str, Any], data: DataOptions
 ) -> tuple[DataOptions, ProtocolSettings]:
-    """Return the data and the evaluation of the run to go on with; only where the data lies may have changed."""
+    """Return the data and the evaluation of the run to go on with; only where the data lie may have changed."""
     from metasiam.cli.evaluating import settings_from
     from metasiam.runs import open_run
 
     refused = o.given(preset=run.preset, out=run.out, overwrite=run.overwrite or None) | data.given()
-    refused.pop("data_dir", None)
-    o.refuse(refused, "--resume takes the data, the split and the options of the run")
+    for where in ("data", "data_dir"):  # their images must be the run's
+        refused.pop(where, None)
+    o.refuse(refused, "--resume takes the split and the options of the run")
     assert run.resume is not None
     earlier = open_run(run.resume)
     earlier.check_method(method)
     stored = DataOptions.of_run(earlier)
     measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
     settings = settings_from(run, given.get("seed"), earlier=measured)
-    return replace(stored, data_dir=data.data_dir or stored.data_dir), settings
+    return replace(stored, **o.given(data=data.data, data_dir=data.data_dir)), settings
 
 
 def train_or_take(

@@ -25,11 +25,15 @@ DOMAINS, IMAGES = 100, 20
 
 @dataclass(frozen=True)
 class BackgroundChoice:
-    """Which pictures are the background: a ``--data`` name, its options, and which of its domains may be used."""
+    """Which pictures are the background: a ``--data`` name, its options, and which of its domains may be used.
+
+    With a ``fingerprint`` they must be those very pictures: domains are named by their place.
+    """
 
     data: str
     options: dict[str, Any]
     domains: tuple[int, ...] | None = None
+    fingerprint: str | None = None
 
 
 def of_run(weights: Path) -> BackgroundChoice | None:
@@ -48,7 +52,7 @@ def of_run(weights: Path) -> BackgroundChoice | None:
     kept = ("data_dir", "image_size", "skip_unreadable")
     options = {name: stored[name] for name in kept if stored.get(name) is not None}
     domains = tuple(split.get("seen", ())) + tuple(split.get("validation", ()))
-    return BackgroundChoice(str(stored["data"]), options, domains or None)
+    return BackgroundChoice(str(stored["data"]), options, domains or None, config["data"].get("fingerprint"))
 
 
 def _has_domains(data: str) -> bool:
@@ -73,15 +77,17 @@ def load_background(
     """Load and embed up to IMAGES images of up to DOMAINS domains, evenly spread, test images first.
 
     Raises:
-        MetaSiamError: if the data cannot be loaded, or have fewer than four domains.
+        MetaSiamError: if the data cannot be loaded, are others than were chosen, or have fewer than four domains.
     """
     options = dict(choice.options)
     if options.get("data_dir") is not None:
         options["data_dir"] = Path(options["data_dir"])
     # Folders with pictures of many sizes have no size of their own.
-    if "image_size" not in options and choice.data.startswith("folder:"):
+    if "image_size" not in options and choice.data.startswith("folder:") and choice.fingerprint is None:
         options["image_size"] = max(info.image_size)
     domains = load_domains(choice.data, report=report, **options)
+    if choice.fingerprint not in (None, domains.fingerprint):
+        raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Give --background.")
     return embed_background(domains, choice.domains, embedder, info, mirror=mirror, report=report)
 
 
