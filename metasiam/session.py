@@ -83,12 +83,12 @@ def evaluate(
 
 
 def check_channels(weights: Path, channels: int, domains: DomainSet) -> None:
-    """Raise unless images have as many channels as weights take.
+    """Raise unless weights can take images of these channels; grey ones can be shown to an embedder of colour.
 
     Raises:
         MetaSiamError: with both numbers.
     """
-    if domains.channels != channels:
+    if domains.with_channels(channels).channels != channels:
         raise MetaSiamError(
             f"{weights} takes images of {channels} channels, {domains.source} has {domains.channels}. "
             "Use the kind of images it was trained on."

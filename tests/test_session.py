@@ -179,12 +179,27 @@ def test_evaluating_on_domains_that_a_run_was_trained_on_is_refused(tmp_path, da
         evaluate(run, domains, split_domains(domains, held_out=4), shots=(0,))
 
 
-def test_images_of_another_kind_are_refused(tmp_path, data):
+def test_colour_is_refused_where_grey_was_learned(tmp_path, data):
+    domains, split = data
+    grey = replace(domains, images=domains.images[:, :1].contiguous())
+    run = train("triplet", grey, split, out=tmp_path / "run", **SETTINGS, iterations=1)
+    with pytest.raises(MetaSiamError, match=r"takes images of 1 channels, tiny has 3"):
+        evaluate(run, domains, split, shots=(0,))
+
+
+def test_grey_pictures_are_shown_to_an_embedder_of_colour_in_three_equal_channels(tmp_path, data):
     domains, split = data
     run = train("triplet", domains, split, out=tmp_path / "run", **SETTINGS, iterations=1)
     grey = replace(domains, images=domains.images[:, :1].contiguous())
-    with pytest.raises(MetaSiamError, match=r"takes images of 3 channels, tiny has 1"):
-        evaluate(run, grey, split, shots=(0,))
+    by_hand = replace(grey, images=grey.images.repeat(1, 3, 1, 1))
+    few = {"shots": (0, 2), "adapt_steps": 1, "pairs": 20, "triplets": 20, "episodes": 2, "queries": 1}
+    found, expected = (evaluate(run, images, split, **few).data for images in (grey, by_hand))
+    assert found["held_out"] == expected["held_out"]
+    assert found["protocol"]["fingerprint"] == grey.fingerprint != by_hand.fingerprint
+
+    second = train("triplet", grey, split, out=tmp_path / "second", init=str(run.path), **SETTINGS, iterations=1)
+    assert load_embedder(second.path)[1].channels == 3
+    assert evaluate(second, grey, split, shots=(0,), pairs=20, triplets=20, episodes=0).data["held_out"]["tasks"]
 
 
 def test_embeddings_can_be_learned_on(tmp_path, data):

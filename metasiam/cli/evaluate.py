@@ -113,6 +113,8 @@ def command(
             folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
         assert folder is not None
         _check_images(weights, info, taken, domains)
+        if domains.channels < info.channels:
+            shown.say(f"note: {weights} knows colour: grey pictures are shown to it in {info.channels} equal channels")
         if domains.image_size != info.image_size:  # of weights that do not say the size
             embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size, **overrides)
         embedder = embedder.to(choose_device(device or "auto"))

@@ -165,6 +165,17 @@ class DomainSet:
         object.__setattr__(moved, "_fingerprint", self._fingerprint)
         return moved
 
+    def with_channels(self, channels: int) -> DomainSet:
+        """Return grey images as three equal channels where colour is wanted; anything else as it is.
+
+        It keeps its fingerprint: they are the same pictures.
+        """
+        if (self.channels, channels) != (1, 3):
+            return self
+        coloured = replace(self, images=self.images.repeat(1, 3, 1, 1))
+        object.__setattr__(coloured, "_fingerprint", self.fingerprint)
+        return coloured
+
     def counts(self, part: Part) -> Tensor:
         """Return the number of images per domain in one part: int64 [number of domains]."""
         if part not in ("train", "test"):

@@ -56,7 +56,8 @@ def evaluate(
     Args:
         embedder: any module that maps normalised float [B, C, H, W] to [B, D], on the device to compute on.
         info: how its images are normalised and its embeddings compared.
-        domains: all images, of the size that the embedder takes.
+        domains: all images, of the size that the embedder takes; to one of colour, grey ones show three equal
+            channels.
         split: seen, validation and held-out domains.
         settings: what to measure; default ``ProtocolSettings()``.
         draws: from ``draw_protocol`` with the same domains, split and settings, to share between methods.
@@ -67,7 +68,7 @@ def evaluate(
     """
     settings = settings if settings is not None else ProtocolSettings()
     drawn = draws if draws is not None else draw_protocol(domains, split, settings)
-    domains = domains.to(device_of(embedder))
+    domains = domains.with_channels(info.channels).to(device_of(embedder))
     if set(settings.inference) & set(WRAPPING):
         if report is not None:
             report("learning from seen domains", 0, 1)

@@ -152,6 +152,8 @@ def prepare(
     """
     device = choose_device(config.device)
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
+    if config.init is not None:
+        domains = domains.with_channels(load_embedder(config.init, arch=config.arch)[1].channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
     if lonely:
