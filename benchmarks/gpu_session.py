@@ -3,9 +3,10 @@
 In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
 Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
 a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation; one that
-the time is too short for goes on in a later session: expect the checks and a part of one training of the first, and
-about one training, or a part of it, of each later one. ``--stages`` chooses among them. Needs torch, numpy,
-scikit-learn, scipy, safetensors, Pillow, tensorboard and, for the tests, pytest and filelock.
+the time is too short for goes on in a later session: on an H200 the checks take five minutes (left out where
+``benchmarks/results/gpu_step.json`` is committed, but for ``--stages none``) and the seeds' training with ResNet-20
+fourteen. ``--stages`` chooses among them. Needs torch, numpy, scikit-learn, scipy, safetensors, Pillow, tensorboard,
+filelock and, for the tests, pytest.
 
     python3 -m benchmarks.gpu_session --archives ZIPS --keep /tmp/gpu --home HOME
 
@@ -250,8 +251,8 @@ def check(keep: Path, home: Path | None, tiny: bool, data: str, end: float) -> N
     if not log.is_file():
         tests_end = min(end, time.monotonic() + TESTS_LAST)
         # A library's new warning is no reason to learn nothing from a rare GPU. -vv names each test as it begins, over
-        # the project's -q. What compiles comes later, and apart: a capture that fails spoils
-        # the later ones; messages, which may wait for ever, come last.
+        # the project's -q. What compiles comes later, and apart: a capture that fails spoils the later ones. Messages,
+        # which may wait for ever, come last.
         command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "-vv", "--tb=short", "--durations=5"]
         for chosen in ("not compiled and not nccl", "compiled", "nccl"):
             logged([*command, "-k", chosen, "tests/test_gpu.py", "tests/test_augment.py"], log, tests_end)
@@ -395,7 +396,8 @@ def main() -> int:
         domains = benchmark_domains(data, images=36 if tiny else 600, domains=20 if tiny else 100)
         session = Session(keep, home, domains, benchmark_split(domains), end, tiny, not arguments.train_only)
         return run_stage(session, next(stage for stage in STAGES if stage.name == arguments.alone))
-    check(keep, home, tiny, data, end)
+    if tiny or arguments.stages == "none" or not (RESULTS / "gpu_step.json").is_file():
+        check(keep, home, tiny, data, end)
     wanted = arguments.stages.split(",") if arguments.stages else [stage.name for stage in STAGES]
     stages = [stage for stage in STAGES if stage.name in wanted]
     return run_stages(keep, home, stages, bool(arguments.stages), tiny, end)
