@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from metasiam.data.domains import DomainSet, split_domains
-from metasiam.data.sources import Request, default_data_dir, fetch, files, load_domains
+from metasiam.data.sources import Request, default_data_dir, fetch, files, load_domains, memory
 from metasiam.data.sources import glyphs as glyphs_module
 from metasiam.data.sources import pictures as pictures_module
 from metasiam.data.sources.files import find
@@ -120,6 +120,15 @@ def test_four_images_of_each_domain_are_enough_for_every_pair_of_a_run(tmp_path:
     assert all(len(images) == 2 for images in drawn.calibration.values())
 
 
+def test_every_domain_without_a_test_pair_is_named_at_once(tmp_path: Path, data_dir: Path) -> None:
+    for domain, size in enumerate((4, 4, 3, 4, 2)):
+        for i in range(size):
+            save(tmp_path / "photos" / f"{domain}" / f"{i}.png", pixels(20 * domain + i))
+    domains = load(tmp_path / "photos", data_dir)
+    with pytest.raises(MetaSiamError, match="domains '2', '4' have a single test image .* Remove them, or add images"):
+        draw_protocol(domains, split_domains(domains, held_out=3), ProtocolSettings(shots=(0,)))
+
+
 def test_train_and_test_folders_are_kept(tmp_path: Path, data_dir: Path) -> None:
     root = tmp_path / "parts"
     for seed, (part, domain) in enumerate((p, d) for p in ("train", "test") for d in ("train", "ámbar", "北")):
@@ -183,7 +192,8 @@ def test_a_picture_is_known_by_its_first_bytes_where_its_ending_is_not_known(pho
     for name in ("IMG_0001", "a.png_large", "a.png~", "a.png.bak", "a.txt"):
         (photos / "cat" / name).write_bytes(whole)
     (photos / "cat" / "LICENSE").write_text("text")
-    os.mkfifo(photos / "cat" / "pipe")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(photos / "cat" / "pipe")  # opening it would wait for ever
     more = {Path(found.path).name for found in find(photos)} - {f"{i}.png" for i in range(10)}
     assert more == {"IMG_0001", "a.png_large"}
 
@@ -432,7 +442,7 @@ def test_pictures_that_memory_cannot_hold_are_refused_before_they_are_decoded(
     photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = 2 * 20 * 3 * 6 * 5
-    monkeypatch.setattr(pictures_module, "free_memory", lambda: needed)
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
     assert len(load(photos, data_dir).images) == 20
     save(photos / "dog" / "more.png", pixels(50))
     with pytest.raises(
@@ -445,9 +455,21 @@ def test_pictures_that_memory_cannot_hold_are_refused_before_they_are_decoded(
 
 
 def test_free_memory_is_some_of_the_machine_s() -> None:
-    free = pictures_module.free_memory()
+    free = memory.free_memory()
     assert free is not None
     assert 10_000_000 < free < 10**14
+
+
+def test_free_memory_heeds_a_container_s_limit_less_what_it_can_give_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", ((str(tmp_path), "max", "current"),))
+    (tmp_path / "max").write_text("9000\n")
+    (tmp_path / "current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\nactive_file 300\ninactive_file 1000\n")
+    assert memory.free_memory() == 9000 - 5000 + 1300
+    (tmp_path / "max").write_text("max\n")
+    assert (memory.free_memory() or 0) > 9000
 
 
 def test_large_pictures_get_the_advice_to_shrink_them(tmp_path: Path, data_dir: Path) -> None:

@@ -41,12 +41,19 @@ def find(folder: Path) -> list[Found]:
     Raises:
         MetaSiamError: if a folder cannot be read.
     """
-    return sorted(_below(folder, (), (), image_suffixes()), key=attrgetter("path"))
+    found: list[Found] = []
+    _collect(found, folder, (), (), image_suffixes())
+    found.sort(key=attrgetter("path"))
+    return found
 
 
-def _below(
-    folder: Path, inside: tuple[str, ...], above: tuple[tuple[int, int], ...], decoded: frozenset[str]
-) -> Iterator[Found]:
+def _collect(
+    found: list[Found],
+    folder: Path,
+    inside: tuple[str, ...],
+    above: tuple[tuple[int, int], ...],
+    decoded: frozenset[str],
+) -> None:
     with _entries(folder) as entries:
         about = os.stat(folder)
         here = (about.st_dev, about.st_ino)
@@ -57,11 +64,11 @@ def _below(
             if name[0] == ".":
                 continue
             if _is_folder(entry):
-                yield from _below(folder / name, (*inside, name), (*above, here), decoded)
+                _collect(found, folder / name, (*inside, name), (*above, here), decoded)
                 continue
             suffix = name[name.rfind(".") :].lower() if "." in name else ""
             if suffix in decoded or suffix in FOREIGN_SUFFIXES or _looks_like_a_picture(entry, suffix):
-                yield _found(entry, inside, suffix in decoded or suffix not in FOREIGN_SUFFIXES)
+                found.append(_found(entry, inside, suffix in decoded or suffix not in FOREIGN_SUFFIXES))
 
 
 @contextmanager

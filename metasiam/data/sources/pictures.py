@@ -19,18 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report
-from metasiam.wording import counted
 
 Pixels = NDArray[np.uint8]
 
 _CHUNK = 64  # files a thread decodes between two progress reports, at most
 _CHUNK_BYTES = 8_000_000
-_CONTAINER_LIMITS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-)
 # Formats that Pillow registers but cannot decode by itself, or decodes by starting another program.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
@@ -101,7 +97,7 @@ def decode_pictures(
     example = 0
     shape = _first_shape(paths, image_size, finish)
     if shape is not None:
-        need_memory(len(paths), shape, image_size)
+        need_memory(len(paths), shape[0], shape[1], image_size)
     with closing(_decoded(paths, image_size, report, finish, shape)) as decoded:
         for index, image in enumerate(decoded):
             if isinstance(image, _Unreadable):
@@ -147,51 +143,6 @@ def _first_shape(
             if not isinstance(image, _Unreadable):
                 return image.shape
     return None
-
-
-def need_memory(count: int, shape: Sequence[int], image_size: int | None) -> None:
-    """Refuse images that would take more than half of the free memory: packing them takes as much again.
-
-    Args:
-        count: how many images.
-        shape: height and width in pixels.
-        image_size: what was asked for, for the advice.
-
-    Raises:
-        MetaSiamError: saying how much they need and how to need less.
-    """
-    free = free_memory()
-    needed = 3 * count * shape[0] * shape[1]
-    if free is None or needed <= free / 2:
-        return
-    advice = (
-        "Pass --image-size to shrink them, e.g. --image-size 84 or 224."
-        if image_size is None
-        else f"Lower --image-size {image_size}."
-    )
-    raise MetaSiamError(
-        f"{counted(count, 'picture')} of {_size(shape)} pixels take {2 * needed / 1e9:.3g} GB of memory to prepare and "
-        f"{free / 1e9:.3g} GB are free. {advice}"
-    )
-
-
-def free_memory() -> int | None:
-    """Return how many bytes of memory this process may still take, or None where the system does not say."""
-    found = []
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            found += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    except (OSError, ValueError, IndexError):
-        try:
-            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-        except (AttributeError, ValueError, OSError):
-            return None
-    for limit, used in _CONTAINER_LIMITS:
-        try:
-            found.append(int(Path(limit).read_text("ascii")) - int(Path(used).read_text("ascii")))
-        except (OSError, ValueError):  # no such file, or "max"
-            continue
-    return max(min(found), 0) if found else None
 
 
 class _Unreadable(NamedTuple):
