@@ -93,6 +93,22 @@ def test_show_shortens_long_lists_unless_all_are_asked_for(tmp_path: Path) -> No
     assert len(long.splitlines()) - len(short.splitlines()) == 19
 
 
+def test_show_names_the_domains_that_are_too_small_to_evaluate_on(photos: Path, tmp_path: Path) -> None:
+    asked = ("show", f"folder:{photos}", "--data-dir", tmp_path)
+    assert "too few" not in succeeded(run(*asked))
+    for name in ("0", "1"):
+        (photos / "cat" / f"{name}.png").unlink()
+        (photos / "dog" / f"{name}.png").unlink()
+    output = succeeded(run(*asked))
+    assert "note: domains 'cat', 'dog' have fewer than two train or two test images" in output
+
+
+def test_show_says_what_is_left_out(photos: Path, tmp_path: Path) -> None:
+    (photos / "cat" / "0.heic").write_bytes(b"heic")
+    output = succeeded(run("show", f"folder:{photos}", "--data-dir", tmp_path))
+    assert "note: left out: 1 picture is of formats that are not read here (1 .heic)" in output
+
+
 def test_a_grid_that_cannot_be_written_is_an_error(photos: Path, tmp_path: Path) -> None:
     result = run("show", f"folder:{photos}", "--data-dir", tmp_path, "--out", tmp_path / "nowhere" / "grid.png")
     assert isinstance(result.exception, MetaSiamError)

@@ -89,7 +89,7 @@ def test_the_table_and_the_csv_say_the_same(enrolled: Path, photos: Path, capsys
     assert run(["identify", str(photos / "new"), "--gallery", str(enrolled), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert "6 pictures" in table
-    assert list(rows[0]) == ["picture", "name", "probability", "runner_up", "runner_up_probability"]
+    assert list(rows[0]) == ["picture", "name", "probability", "runner_up", "runner_up_probability", "error"]
     for row in rows:
         assert row["name"] in table
         assert row["runner_up"] in table
@@ -194,9 +194,76 @@ def test_pictures_that_cannot_be_read_are_named_skipped_and_counted(
     assert run(["identify", str(broken), str(photos / "new"), "--gallery", str(enrolled)]) == 1
     shown = capsys.readouterr()
     assert f"{broken} cannot be read" in shown.err
-    assert "1 of 7 pictures could not be read" in shown.err
-    assert "6 pictures" in shown.out
+    assert "7 pictures: " in shown.out
+    assert " unknown, 1 not read" in shown.out
     assert run(["identify", str(broken), "--gallery", str(enrolled)]) == 2
+    error = capsys.readouterr().err
+    assert error == f"metasiam: {broken} cannot be read (not an image, or a damaged one). Give another picture.\n"
+
+
+def test_answers_for_programs_have_a_row_for_each_picture_that_cannot_be_read(
+    enrolled: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mixed = tmp_path / "mixed"
+    (mixed / "deep" / "deeper").mkdir(parents=True)
+    (mixed / "deep" / "linked").symlink_to(photos / "new", target_is_directory=True)
+    (mixed / "deep" / "loop").symlink_to(mixed, target_is_directory=True)
+    (mixed / "deep" / "notes.txt").write_text("no picture")
+    for i in range(7):
+        (mixed / "deep" / "deeper" / f"{i}.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    capsys.readouterr()
+    assert run(["identify", str(mixed), "--gallery", str(enrolled), "--json"]) == 1
+    shown = capsys.readouterr()
+    rows = [json.loads(line) for line in shown.out.splitlines()]
+    assert [Path(row["picture"]).name for row in rows[:7]] == [f"{i}.HEIC" for i in range(7)]
+    for row in rows[:7]:
+        assert (row["name"], row["probability"], row["guesses"]) == (None, None, [])
+        assert "save it as JPEG" in row["error"]
+    assert all(row["name"] and "error" not in row for row in rows[7:])
+    assert len(rows) == 13
+    assert shown.err.count("cannot be read") == 5, "some are named, all are counted"
+    assert "7 of 13 pictures could not be read" in shown.err
+    assert run(["identify", str(mixed), "--gallery", str(enrolled), "--csv"]) == 1
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [bool(row["error"]) for row in table] == [True] * 7 + [False] * 6
+    assert [bool(row["name"]) for row in table] == [False] * 7 + [True] * 6
+
+
+def test_of_train_and_test_folders_the_names_come_from_train(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    whole = tmp_path / "whole"
+    (whole / "Test").mkdir(parents=True)
+    (whole / "train").symlink_to(photos / "photos", target_is_directory=True)
+    (whole / "Test" / "pet0").symlink_to(photos / "other" / "pet3", target_is_directory=True)
+    gallery = tmp_path / "g.safetensors"
+    asked = ["enroll", str(whole), "--weights", str(weights), "--gallery", str(gallery)]
+    assert run(asked) == 0
+    assert f"The 6 pictures of Test/ can show how well they are recognised: metasiam identify {whole}/Test" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert load_gallery(gallery).counts() == {"pet0": 4, "pet1": 4, "pet2": 4}
+    (whole / "train").unlink()
+    assert run(asked) == 2
+    assert f"Give {whole}/Test to enroll" in capsys.readouterr().err
+
+
+def test_names_without_a_picture_that_is_read_and_loose_pictures_are_said(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    mine = tmp_path / "mine"
+    (mine / "heic").mkdir(parents=True)
+    (mine / "heic" / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    (mine / "empty").mkdir()
+    (mine / "pet0").symlink_to(photos / "photos" / "pet0", target_is_directory=True)
+    Image.new("RGB", (9, 9)).save(mine / "loose.png")
+    gallery = tmp_path / "g.safetensors"
+    assert run(["enroll", str(mine), "--weights", str(weights), "--gallery", str(gallery)]) == 1
+    said = capsys.readouterr().err
+    assert f"1 picture outside the domains' folders, e.g. {mine}/loose.png" in said
+    assert "'heic' has no picture that could be read: left out" in said
+    assert f"{mine}/empty has no pictures in it: left out" in said
+    assert load_gallery(gallery).names == ("pet0",)
 
 
 def test_names_are_added_and_removed_one_at_a_time(enrolled: Path, photos: Path, capsys: pytest.CaptureFixture[str]):

@@ -44,7 +44,7 @@ def test_a_pool_holds_exactly_its_domains_images_of_one_part(seed: int, domains:
             d: ((whole.labels == d) & (whole.is_test == (part == "test"))).nonzero().flatten().tolist() for d in wanted
         }
         if not all(expected.values()):
-            with pytest.raises(MetaSiamError, match=f"has no {part} images"):
+            with pytest.raises(MetaSiamError, match=f"ha(s|ve) no {part} images"):
                 whole.pool(wanted, part)
             continue
         pool = whole.pool(wanted, part)
@@ -172,6 +172,28 @@ def test_a_domain_with_one_image_is_refused_by_name() -> None:
             torch.zeros(3, dtype=torch.bool),
             "shop",
         )
+
+
+def test_every_domain_that_is_too_small_is_named_at_once() -> None:
+    def shop(lonely: int) -> DomainSet:
+        labels = torch.tensor([0, 0, *range(1, lonely + 1)])
+        names = ("full", *(f"lonely {i}" for i in range(lonely)))
+        images = torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8)
+        return DomainSet(images, labels, names, torch.zeros(len(labels), dtype=torch.bool), "shop")
+
+    with pytest.raises(MetaSiamError, match="domains 'lonely 0', 'lonely 1' of shop have fewer"):
+        shop(2)
+    with pytest.raises(MetaSiamError, match="'lonely 3', 'lonely 4' and 4 more of shop have fewer .* remove them"):
+        shop(9)
+
+
+def test_every_domain_without_test_images_is_named_at_once() -> None:
+    is_test = torch.tensor([False, False, False, True, False, False])
+    whole = DomainSet(
+        torch.zeros(6, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 0, 1, 1, 2, 2]), ("a", "b", "c"), is_test
+    )
+    with pytest.raises(MetaSiamError, match="domains 'a', 'c' of memory have no test images"):
+        whole.pool(range(3), "test")
 
 
 @settings(max_examples=60, deadline=None)

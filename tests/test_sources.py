@@ -17,12 +17,17 @@ import torch
 from PIL import Image
 
 from metasiam.data.domains import DomainSet, split_domains
-from metasiam.data.sources import Request, default_data_dir, fetch, load_domains
+from metasiam.data.sources import Request, default_data_dir, fetch, files, load_domains, memory
 from metasiam.data.sources import glyphs as glyphs_module
-from metasiam.data.sources.folder import Picture, packed_pictures, scan
+from metasiam.data.sources import pictures as pictures_module
+from metasiam.data.sources.files import find
+from metasiam.data.sources.folder import packed_pictures
+from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.gallery.pictures import find_pictures
+from metasiam.progress import quiet
 
 Pixels = np.ndarray
 
@@ -53,7 +58,20 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def load(root: Path, data_dir: Path, **options: object) -> DomainSet:
-    return load_domains(f"folder:{root}", data_dir=data_dir, **options)  # type: ignore[arg-type]
+    told: dict[str, object] = {"report": quiet} | options
+    return load_domains(f"folder:{root}", data_dir=data_dir, **told)  # type: ignore[arg-type]
+
+
+def notes(root: Path, data_dir: Path, **options: object) -> list[str]:
+    """What loading says to be read."""
+    said: list[str] = []
+
+    def report(what: str, done: int, total: int) -> None:
+        if total == 0:
+            said.append(what)
+
+    load(root, data_dir, report=report, **options)
+    return said
 
 
 def same(a: DomainSet, b: DomainSet) -> bool:
@@ -102,6 +120,15 @@ def test_four_images_of_each_domain_are_enough_for_every_pair_of_a_run(tmp_path:
     assert all(len(images) == 2 for images in drawn.calibration.values())
 
 
+def test_every_domain_without_a_test_pair_is_named_at_once(tmp_path: Path, data_dir: Path) -> None:
+    for domain, size in enumerate((4, 4, 3, 4, 2)):
+        for i in range(size):
+            save(tmp_path / "photos" / f"{domain}" / f"{i}.png", pixels(20 * domain + i))
+    domains = load(tmp_path / "photos", data_dir)
+    with pytest.raises(MetaSiamError, match="domains '2', '4' have a single test image .* Remove them, or add images"):
+        draw_protocol(domains, split_domains(domains, held_out=3), ProtocolSettings(shots=(0,)))
+
+
 def test_train_and_test_folders_are_kept(tmp_path: Path, data_dir: Path) -> None:
     root = tmp_path / "parts"
     for seed, (part, domain) in enumerate((p, d) for p in ("train", "test") for d in ("train", "ámbar", "北")):
@@ -128,8 +155,172 @@ def test_what_is_no_image_is_ignored(photos: Path, data_dir: Path) -> None:
     (photos / "empty").mkdir()
     (photos / "cat" / "folder.png").mkdir()
     (photos / "loop").symlink_to(photos, target_is_directory=True)
+    (photos / "cat" / "loop").symlink_to(photos / "cat", target_is_directory=True)
     (photos / "self").symlink_to(photos / "self")
     assert same(load(photos, data_dir), before)
+    assert notes(photos, data_dir) == []
+
+
+# --- folder: what is found where, and what is said of the rest -------------------------------------------------
+
+
+def test_pictures_deeper_in_a_domain_s_folder_and_behind_links_are_its_own(tmp_path: Path, data_dir: Path) -> None:
+    root = tmp_path / "photos"
+    save(root / "cat" / "0.png", pixels(0))
+    save(root / "cat" / "indoors" / "tabby" / "1.png", pixels(1))
+    save(tmp_path / "elsewhere" / "2.png", pixels(2))
+    save(tmp_path / "elsewhere" / "3.png", pixels(3))
+    (root / "dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    domains = load(root, data_dir)
+    assert domains.names == ("cat", "dog")
+    assert domains.labels.tolist() == [0, 0, 1, 1]
+    assert [Path(found.path).name for found in find(root)] == ["0.png", "1.png", "2.png", "3.png"]
+    assert find_pictures([root]) == [Path(found.path) for found in find(root)]
+
+
+def test_a_folder_too_high_up_gets_the_advice_to_go_down(tmp_path: Path, data_dir: Path) -> None:
+    for i in range(2):
+        save(tmp_path / "up" / "photos" / "cat" / f"{i}.png", pixels(i))
+    (said,) = notes(tmp_path / "up", data_dir)
+    assert said.startswith("'photos' is the only domain: ")
+    assert said.endswith(f"--data folder:{tmp_path}/up/photos")
+    assert notes(tmp_path / "up" / "photos", data_dir) == []
+
+
+def test_a_picture_is_known_by_its_first_bytes_where_its_ending_is_not_known(photos: Path) -> None:
+    whole = (photos / "cat" / "0.png").read_bytes()
+    for name in ("IMG_0001", "a.png_large", "a.png~", "a.png.bak", "a.txt"):
+        (photos / "cat" / name).write_bytes(whole)
+    (photos / "cat" / "LICENSE").write_text("text")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(photos / "cat" / "pipe")  # opening it would wait for ever
+    more = {Path(found.path).name for found in find(photos)} - {f"{i}.png" for i in range(10)}
+    assert more == {"IMG_0001", "a.png_large"}
+
+
+def test_formats_that_are_not_read_are_counted_and_a_domain_of_them_is_never_lost_silently(
+    photos: Path, data_dir: Path
+) -> None:
+    before = load(photos, data_dir)
+    (photos / "cat" / "a.HEIC").write_bytes(b"heic")
+    (photos / "dog" / "b.heic").write_bytes(b"heic")
+    (photos / "dog" / "raw").mkdir()
+    (photos / "dog" / "raw" / "c.CR2").write_bytes(b"II*\0")
+    (said,) = notes(photos, data_dir)
+    assert said == (
+        "left out: 3 pictures are of formats that are not read here (2 .heic, 1 .cr2), e.g. "
+        f"{photos}/cat/a.HEIC: save as JPEG or PNG to use them"
+    )
+    with pytest.warns(UserWarning, match="3 pictures are of formats"):
+        load_domains(f"folder:{photos}", data_dir=data_dir)
+    (photos / "owl").mkdir()
+    (photos / "owl" / "d.heic").write_bytes(b"heic")
+    with pytest.raises(
+        MetaSiamError, match=r"domain 'owl' of .* would be lost: 1 picture is .*owl/d\.heic\. Save those"
+    ):
+        load(photos, data_dir)
+    assert (
+        notes(photos, data_dir, skip_unreadable=True)[-1] == "left out domain 'owl': all pictures are of such formats"
+    )
+    assert same(load(photos, data_dir, skip_unreadable=True), before)
+
+
+def test_a_folder_of_formats_that_are_not_read_says_so(tmp_path: Path, data_dir: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "a.jxl").write_bytes(b"")
+    with pytest.raises(MetaSiamError, match=r"not read here \(1 \.jxl\), .*cat/a\.jxl\. Save as JPEG or PNG"):
+        load(tmp_path / "photos", data_dir)
+
+
+def test_formats_that_this_pillow_was_built_without_are_counted(
+    photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for i in range(2):
+        save(photos / "owl" / f"{i}.webp", pixels(30 + i), lossless=True)
+    assert load(photos, data_dir).names == ("cat", "dog", "owl")
+    monkeypatch.setattr(files, "image_suffixes", lambda: frozenset({".png"}))
+    with pytest.raises(MetaSiamError, match=r"'owl' .* \(2 \.webp\)"):
+        load(photos, data_dir)
+
+
+def test_a_domain_none_of_whose_pictures_can_be_read_is_named(photos: Path, data_dir: Path) -> None:
+    for name in "ab":
+        save(photos / "owl" / f"{name}.png", pixels(0)).write_text("no picture")
+    assert notes(photos, data_dir, skip_unreadable=True)[-1] == "left out domain 'owl': no picture can be read"
+
+
+def test_loose_pictures_are_counted(photos: Path, data_dir: Path) -> None:
+    save(photos / "a.png", pixels(0))
+    save(photos / "b.png", pixels(0))
+    (said,) = notes(photos, data_dir)
+    assert said == (
+        f"left out: 2 pictures outside the domains' folders, e.g. {photos}/a.png: move to {photos}/<domain>/ to use "
+        "them"
+    )
+
+
+def parted(root: Path, *names: str) -> Path:
+    for part, name in enumerate(names):
+        for domain in range(2):
+            for i in range(2):
+                save(root / name / f"{domain}" / f"{i}.png", pixels(100 * part + 10 * domain + i))
+    return root
+
+
+def test_a_folder_for_validation_and_loose_pictures_beside_train_and_test_are_counted(
+    tmp_path: Path, data_dir: Path
+) -> None:
+    before = load(parted(tmp_path / "photos", "train", "test"), data_dir)
+    root = parted(tmp_path / "photos", "train", "test", "valid")
+    save(root / "train" / "loose.png", pixels(0))
+    loose, validation = notes(root, data_dir)
+    assert loose.startswith(f"left out: 1 picture outside the domains' folders, e.g. {root}/train/loose.png: ")
+    assert validation.startswith("left out: 4 pictures of valid/: move into train/ to use them")
+    assert same(load(root, data_dir), before)
+
+
+def test_parts_are_known_in_the_other_words_and_letters_that_people_use(tmp_path: Path, data_dir: Path) -> None:
+    domains = load(parted(tmp_path / "photos", "Training", "TEST"), data_dir)
+    assert domains.names == ("0", "1")
+    assert domains.is_test.tolist() == [False, False, True, True] * 2
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (("train", "val"), "has train/ and val/ but no test/ with domains in it. Rename val/ to test/"),
+        (("val",), "has val/ but no train/ and test/"),
+        (("test",), "has test/ but no train/ with domains"),
+    ],
+)
+def test_folders_with_one_part_alone_are_refused(
+    tmp_path: Path, data_dir: Path, names: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(MetaSiamError, match=complaint):
+        load(parted(tmp_path / "photos", *names), data_dir)
+
+
+def test_train_beside_pictures_to_be_named_is_no_domain(tmp_path: Path, data_dir: Path) -> None:
+    root = parted(tmp_path / "photos", "train")
+    save(root / "test" / "0.png", pixels(0))
+    with pytest.raises(MetaSiamError, match="has train/ but no test/ with domains in it"):
+        load(root, data_dir)
+
+
+def test_the_same_picture_in_two_domains_or_parts_is_said_once(photos: Path, data_dir: Path) -> None:
+    save(photos / "dog" / "copy.png", pixels(0))
+    (said,) = notes(photos, data_dir, image_size=5)
+    assert said.startswith("1 picture is in more than one domain, e.g. ")
+    assert f"{photos}/cat/0.png and {photos}/dog/copy.png" in said
+    assert notes(photos, data_dir, image_size=5) == [], "the second time they come from the cache"
+
+
+def test_the_same_picture_in_train_and_test_is_said(tmp_path: Path, data_dir: Path) -> None:
+    root = parted(tmp_path / "photos", "train", "test")
+    for i in range(2):
+        save(root / "test" / "1" / f"again{i}.png", pixels(10 + i))
+    (said,) = notes(root, data_dir)
+    assert said.startswith("2 pictures are in both train and test, e.g. ")
 
 
 # --- folder: formats -------------------------------------------------------------------------------------------
@@ -218,8 +409,18 @@ def test_unreadable_images_are_named_or_skipped(photos: Path, data_dir: Path) ->
     damaged = photos / "cat" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:40])
     (photos / "dog" / "broken.png").symlink_to(photos / "nowhere.png")
+    both = r"cat/3\.png cannot be read \(.+\), nor can 1 other\. Remove them, or pass --skip-unreadable"
+    with pytest.raises(MetaSiamError, match=both):
+        load(photos, data_dir)
+    (said,) = notes(photos, data_dir, skip_unreadable=True)
+    assert said.startswith(f"left out 2 unreadable pictures, e.g. {damaged} (")
+    assert notes(photos, data_dir, skip_unreadable=True) == [
+        "left out 2 unreadable pictures of domains 'cat', 'dog'"
+    ], "also when nothing is decoded anew"
+    (photos / "dog" / "broken.png").unlink()
     with pytest.raises(MetaSiamError, match=r"cat/3\.png cannot be read \(.+\)\. Remove it, or pass --skip-unreadable"):
         load(photos, data_dir)
+    (photos / "dog" / "broken.png").symlink_to(photos / "nowhere.png")
     domains = load(photos, data_dir, skip_unreadable=True)
     assert (domains.counts("train") + domains.counts("test")).tolist() == [9, 10]
     assert np.array_equal(domains.images[3].permute(1, 2, 0).numpy(), pixels(4))
@@ -235,6 +436,71 @@ def test_truncated_jpegs_and_files_that_only_pretend_are_unreadable(tmp_path: Pa
     path.write_text("not an image")
     with pytest.raises(MetaSiamError, match="not an image, or a damaged one"):
         load(tmp_path, data_dir)
+
+
+def test_pictures_that_memory_cannot_hold_are_refused_before_they_are_decoded(
+    photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = 2 * 20 * 3 * 6 * 5
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
+    assert len(load(photos, data_dir).images) == 20
+    save(photos / "dog" / "more.png", pixels(50))
+    with pytest.raises(
+        MetaSiamError, match=r"21 pictures of 5x6 pixels take .* GB .* Pass --image-size to shrink them"
+    ):
+        load(photos, data_dir)
+    assert load(photos, data_dir, image_size=4).image_size == (4, 4)
+    with pytest.raises(MetaSiamError, match=r"21 pictures of 8x8 pixels .* Lower --image-size 8\."):
+        load(photos, data_dir, image_size=8)
+
+
+def test_free_memory_is_some_of_the_machine_s() -> None:
+    free = memory.free_memory()
+    assert free is not None
+    assert 10_000_000 < free < 10**14
+
+
+def test_free_memory_heeds_a_container_s_limit_less_what_it_can_give_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CONTAINER_LIMITS", ((str(tmp_path), "max", "current"),))
+    (tmp_path / "max").write_text("9000\n")
+    (tmp_path / "current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\nactive_file 300\ninactive_file 1000\n")
+    assert memory.free_memory() == 9000 - 5000 + 1300
+    (tmp_path / "max").write_text("max\n")
+    assert (memory.free_memory() or 0) > 9000
+
+
+def test_large_pictures_get_the_advice_to_shrink_them(tmp_path: Path, data_dir: Path) -> None:
+    for i in range(2):
+        save(tmp_path / "photos" / "cat" / f"{i}.png", np.full((520, 530, 3), i, np.uint8))
+    (said,) = notes(tmp_path / "photos", data_dir)
+    assert said == "pictures of 530x520 pixels take much memory and time: --image-size 84 or 224 is usual"
+    assert notes(tmp_path / "photos", data_dir, image_size=8) == []
+
+
+def test_more_pictures_than_are_decoded_ahead_arrive_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures_module, "_CHUNK", 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    paths = [save(tmp_path / f"{i:02}.png", pixels(i)) for i in range(31)]
+    steps: list[tuple[int, int]] = []
+    decoded = pictures_module.decode_pictures(
+        paths, image_size=None, skip_unreadable=False, report=lambda what, done, total: steps.append((done, total))
+    )
+    assert all(np.array_equal(decoded.images[i].permute(1, 2, 0).numpy(), pixels(i)) for i in range(31))
+    assert steps == [*((done, 31) for done in range(0, 31, 2)), (31, 31)]
+
+
+def test_a_picture_that_claims_to_be_enormous_is_refused_in_our_words(
+    photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30)
+    save(photos / "cat" / "4.png", pixels(1, 9, 9))
+    with pytest.raises(
+        MetaSiamError, match=r"4\.png cannot be read \(it claims to have more than the 30 pixels that are"
+    ):
+        load(photos, data_dir)
 
 
 def test_decompression_bombs_are_refused(photos: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,7 +608,8 @@ def test_a_cache_with_another_choice_of_test_images_is_not_used(tmp_path: Path, 
     def only_the_first(pictures: Sequence[Picture]) -> list[bool]:
         return [index == 0 for index in range(len(pictures))]
 
-    earlier = packed_pictures(f"folder:{root}", root, scan(root), request, is_test=only_the_first)  # as versions before
+    found = arrange(root).pictures
+    earlier = packed_pictures(f"folder:{root}", root, found, request, is_test=only_the_first)  # as versions before
     assert earlier.counts("test").tolist() == [1]
     assert load(root, data_dir).counts("test").tolist() == [2]
 

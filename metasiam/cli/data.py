@@ -148,6 +148,13 @@ def show_source(
         highlight=False,
         soft_wrap=True,
     )
+    small = ((domains.counts("train") < 2) | (domains.counts("test") < 2)).nonzero().flatten().tolist()
+    if small:
+        have = "have" if len(small) > 1 else "has"
+        progress.say(
+            f"note: {domains.said(small)} {have} fewer than two train or two test images, and so no pair there: too "
+            "few to evaluate on. Without train/ and test/, four images of each are enough."
+        )
     if chosen is not None:
         console.print(
             f"split {chosen.name}: {len(chosen.seen)} seen, {len(chosen.validation)} validation, "

@@ -50,6 +50,7 @@ def command(
     """Name domains from a few pictures each, into a gallery file. Without pictures, show what is in it.
 
     One picture a name is enough; a name given again gets more. Thresholds are calibrated anew each time.
+    Of DIR/train/<name>/ and DIR/test/<name>/, only the pictures of train/ are enrolled.
 
     Example: [bold]metasiam enroll photos/ --weights runs/mine --gallery pets.safetensors[/bold]
 
@@ -161,8 +162,6 @@ def _add(
     embedder = o.on_device(embedder, device)
     paths = [path for pictures in named.values() for path in pictures]
     found = o.embedded(embedder, key.info, paths, mirror=_mirrors(opened, new, key))
-    if not found.paths:
-        raise MetaSiamError(f"none of the {len(paths)} pictures could be read. Give others.")
     if opened is None:
         assert new is not None
         opened = new.gallery(embedder, key)
@@ -193,22 +192,40 @@ def _pictures(paths: list[Path]) -> list[Path]:
 
 
 def _folders(paths: list[Path]) -> dict[str, list[Path]]:
-    """Return the pictures of each sub-folder, under its name."""
-    from metasiam.gallery.pictures import find_pictures
+    """Return the pictures of each sub-folder, under its name; where there are parts, those for training alone."""
+    from metasiam.data.sources.tree import arrange, joined
+    from metasiam.wording import counted
 
     named: dict[str, list[Path]] = {}
+    known: dict[str, set[Path]] = {}
     for path in paths:
         if not path.is_dir():
             raise MetaSiamError(f"{path} is not a folder. Give DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
+        tree = arrange(path)
+        if tree.parts and "train" not in tree.parts:
+            part = next(folders[0] for folders in tree.parts.values())
+            raise MetaSiamError(
+                f"{path} has {part}/ but no train/. Give {shlex.quote(str(path / part))} to enroll that."
+            )
+        pictures = sorted(tree.pictures + tree.foreign)
+        chosen = [picture for picture in pictures if picture.part != "test"]
+        for text in tree.outside_notes() if chosen else []:
+            o.say(f"note: {text}")
+        if len(chosen) < len(pictures) or tree.validation:
+            rest = [folder for part, folders in tree.parts.items() if part != "train" for folder in folders]
+            count = counted(len(pictures) - len(chosen) + len(tree.validation), "picture")
+            o.say(
+                f"note: names come from {joined(tree.parts['train'])} alone. The {count} of {joined(rest)} can show "
+                f"how well they are recognised: metasiam identify {shlex.quote(str(path / rest[0]))}"
+            )
+        for picture in chosen:
+            file, own = Path(picture.path), known.setdefault(picture.domain, set())
+            if file.resolve() not in own:
+                own.add(file.resolve())
+                named.setdefault(picture.domain, []).append(file)
         for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
-            try:
-                pictures = find_pictures([folder])
-            except MetaSiamError:
+            if not tree.parts and folder.name not in named:
                 o.say(f"metasiam: {folder} has no pictures in it: left out")
-                continue
-            known = {picture.resolve() for picture in named.get(folder.name, [])}
-            new = [picture for picture in pictures if picture.resolve() not in known]
-            named.setdefault(folder.name, []).extend(new)
     if not named:
         raise MetaSiamError(
             f"{', '.join(map(str, paths))} has no folders with pictures in it. Lay them out as DIR/<name>/*.jpg, "

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -18,9 +18,12 @@ from rich.text import Text
 
 from metasiam.cli import own_pictures as o
 from metasiam.errors import MetaSiamError
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.gallery import Answer
+
+    Row = Answer | str  # of a picture that could not be read: why
 
 
 def command(
@@ -60,9 +63,9 @@ def command(
     embedder, key = open_embedder(weights, key=opened.embedder)
     pictures = find_pictures(paths)
     found = o.embedded(o.on_device(embedder, device), key.info, pictures, mirror=opened.mirror)
-    if not found.paths:
-        raise MetaSiamError(f"none of the {len(pictures)} pictures could be read. Give others.")
-    answers = list(zip(found.paths, identify(opened, found.embeddings), strict=True))
+    rows: dict[Path, Row] = dict(found.unreadable)
+    rows |= dict(zip(found.paths, identify(opened, found.embeddings), strict=True))
+    answers = [(path, rows[path]) for path in pictures]
     if as_json:
         sys.stdout.write(_as_json(answers))
     elif as_csv:
@@ -89,34 +92,44 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise MetaSiamError(f"{out.parent} is not a folder. Create it, or give another --out.")
 
 
-def _as_json(answers: list[tuple[Path, Answer]]) -> str:
+def _as_json(answers: list[tuple[Path, Row]]) -> str:
     lines = []
     for path, answer in answers:
+        if isinstance(answer, str):
+            row: dict[str, Any] = {"picture": str(path), "name": None, "probability": None, "guesses": []}
+            lines.append(json.dumps({**row, "error": answer}, ensure_ascii=False) + "\n")
+            continue
         guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
         row = {"picture": str(path), "name": answer.name, "probability": round(answer.probability, 4)}
         lines.append(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
     return "".join(lines)
 
 
-def _as_csv(answers: list[tuple[Path, Answer]]) -> str:
+def _as_csv(answers: list[tuple[Path, Row]]) -> str:
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["picture", "name", "probability", "runner_up", "runner_up_probability"])
+    rows.writerow(["picture", "name", "probability", "runner_up", "runner_up_probability", "error"])
     for path, answer in answers:
+        if isinstance(answer, str):
+            rows.writerow([path, "", "", "", "", answer])
+            continue
         second, chance = _runner_up(answer)
-        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}"])
+        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}", ""])
     return text.getvalue()
 
 
 #: What ``--out`` writes, by the file's ending.
-_FORMATS: dict[str, Callable[[list[tuple[Path, Answer]]], str]] = {".csv": _as_csv, ".jsonl": _as_json}
+_FORMATS: dict[str, Callable[[list[tuple[Path, Row]]], str]] = {".csv": _as_csv, ".jsonl": _as_json}
 
 
-def _print_table(answers: list[tuple[Path, Answer]]) -> None:
+def _print_table(answers: list[tuple[Path, Row]]) -> None:
     table = Table()
     for header in ("picture", "name", "probability", "runner-up"):
         table.add_column(header, justify="right" if header == "probability" else "left", overflow="fold")
     for path, answer in answers:
+        if isinstance(answer, str):
+            table.add_row(Text(str(path)), Text("not read", "dim"), "", Text(answer, "dim"))
+            continue
         second, chance = _runner_up(answer)
         runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
         known = answer.name != "unknown"
@@ -124,8 +137,10 @@ def _print_table(answers: list[tuple[Path, Answer]]) -> None:
         table.add_row(Text(str(path)), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up))
     console = Console(highlight=False)
     console.print(table)
-    unknown = sum(answer.name == "unknown" for _, answer in answers)
-    console.print(f"{len(answers)} pictures: {len(answers) - unknown} recognised, {unknown} unknown")
+    read = [answer for _, answer in answers if not isinstance(answer, str)]
+    unknown = sum(answer.name == "unknown" for answer in read)
+    failed = f", {len(answers) - len(read)} not read" if len(read) < len(answers) else ""
+    console.print(f"{counted(len(answers), 'picture')}: {len(read) - unknown} recognised, {unknown} unknown{failed}")
 
 
 def _runner_up(answer: Answer) -> tuple[str, str]:

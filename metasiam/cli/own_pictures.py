@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from metasiam.errors import MetaSiamError
+
 if TYPE_CHECKING:
     from metasiam.gallery.pictures import Embedded
 
@@ -25,6 +27,8 @@ Arch = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
+_NAMED = 5  # unreadable pictures that get a line of their own
+
 
 def on_device(embedder: Any, device: str) -> Any:
     """Bring an embedder to the device that the option names."""
@@ -34,17 +38,26 @@ def on_device(embedder: Any, device: str) -> Any:
 
 
 def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool) -> Embedded:
-    """Embed pictures with progress on stderr, and list there those that cannot be read."""
+    """Embed pictures with progress on stderr, and name there the first that cannot be read and how many they are.
+
+    Raises:
+        MetaSiamError: if none can be read.
+    """
     from metasiam.cli.progress import lines
     from metasiam.gallery.pictures import embed_pictures
 
     console = Console(stderr=True)
     with lines(console) as shown:
         result = embed_pictures(embedder, info, paths, mirror=mirror, report=shown.update)
-    for path, reason in result.unreadable:
-        say(f"metasiam: {path} cannot be read ({reason}): skipped")
-    if result.unreadable:
-        say(f"metasiam: {len(result.unreadable)} of {len(paths)} pictures could not be read")
+    if not result.paths:
+        path, reason = result.unreadable[0]
+        if len(paths) == 1:
+            raise MetaSiamError(f"{path} cannot be read ({reason}). Give another picture.")
+        raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Give others.")
+    for path, reason in result.unreadable[:_NAMED]:
+        say(f"metasiam: {path} cannot be read ({reason}): left out")
+    if len(result.unreadable) > 1:
+        say(f"metasiam: {len(result.unreadable):,} of {len(paths):,} pictures could not be read")
     return result
 
 

@@ -46,7 +46,10 @@ class Lines:
         self._spoke: dict[str, float] = {}
 
     def update(self, what: str, done: int, total: int, words: str = "") -> None:
-        """Show that ``what`` is at ``done`` of ``total``."""
+        """Show that ``what`` is at ``done`` of ``total``; where that is 0, ``what`` is a note, which is said."""
+        if total == 0:
+            self.say(f"note: {what}")
+            return
         if self.console.is_terminal:
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task(what, total=total, words=words)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
-from metasiam.progress import Report, quiet
+from metasiam.progress import Report, note, quiet
 
 _LAYOUT = 1  # raise it when the file's layout changes
 
@@ -47,7 +47,7 @@ def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str,
         _write(path, key, built)
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        report(f"{path.parent} cannot be written ({reason}): decoded images are not kept", 1, 1)
+        note(report, f"{path.parent} cannot be written ({reason}): decoded images are not kept")
     return built
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metasiam.errors import MetaSiamError
+from metasiam.wording import listed
 
 Part = Literal["train", "test"]
 
@@ -135,10 +136,16 @@ class DomainSet:
             raise ValueError(f"labels must lie in 0..{len(self.names) - 1}")
         small = (self.counts("train") + self.counts("test") < 2).nonzero().flatten().tolist()
         if small:
+            which, have = self.said(small), "have" if len(small) > 1 else "has"
             raise MetaSiamError(
-                f"domain '{self.names[small[0]]}' of {self.source} has fewer than two images, so it has no pair. "
-                "Add images to it or remove it."
+                f"{which} of {self.source} {have} fewer than two images, and so no pair. Add images or remove "
+                f"{'them' if len(small) > 1 else 'it'}."
             )
+
+    def said(self, domains: Sequence[int]) -> str:
+        """Name some domains in a sentence, the first five of many: ``domain 'cat'``, ``domains 'cat', 'dog'``."""
+        names = listed([f"'{self.names[domain]}'" for domain in domains])
+        return f"domain{'s' if len(domains) > 1 else ''} {names}"
 
     @property
     def channels(self) -> int:
@@ -199,8 +206,11 @@ class DomainSet:
         wanted = torch.tensor(chosen_domains, dtype=torch.int64, device=self.device)
         counts = self.counts(part)[wanted]
         if int(counts.min()) == 0:
-            name = self.names[int(wanted[int(counts.argmin())])]
-            raise MetaSiamError(f"domain '{name}' of {self.source} has no {part} images. Add some or remove it.")
+            empty = wanted[counts == 0].tolist()
+            have, it = ("have", "them") if len(empty) > 1 else ("has", "it")
+            raise MetaSiamError(
+                f"{self.said(empty)} of {self.source} {have} no {part} images. Add some or remove {it}."
+            )
         chosen = (self.is_test if part == "test" else ~self.is_test) & torch.isin(self.labels, wanted)
         index = chosen.nonzero().flatten()
         index = index[torch.argsort(self.labels[index], stable=True)]

@@ -111,10 +111,11 @@ def _draw_tasks(domains: DomainSet, split: Split, settings: ProtocolSettings) ->
     for part, regime, tested, others in kinds:
         own, negatives = _pool(domains, tested, "test"), _pool(domains, others, "test")
         if int(own.counts.min()) < 2:
-            name = domains.names[int(own.domains[int(own.counts.argmin())])]
+            single = own.domains[own.counts < 2].tolist()
+            have, it = ("have", "them") if len(single) > 1 else ("has", "it")
             raise MetaSiamError(
-                f"domain '{name}' has a single test image and so no pair. Remove it, or add images: a domain of a "
-                "folder without train/ and test/ needs four or more, two of which are kept for the test."
+                f"{domains.said(single)} {have} a single test image and so no pair. Remove {it}, or add images: a "
+                "domain of a folder without train/ and test/ needs four or more, two of which are kept for the test."
             )
         for domain in own.domains.tolist():
             anchors = own.only([domain])

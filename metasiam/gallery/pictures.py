@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metasiam.data.sources.pictures import decode_picture, image_suffixes
+from metasiam.data.sources.files import find
+from metasiam.data.sources.pictures import decode_picture
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.embedding import embed_batch
 from metasiam.models.files import EmbedderInfo, device_of
@@ -40,15 +40,16 @@ class Embedded:
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
     """List the picture files among ``paths``: files as they are, folders with everything below them, sorted.
 
-    In folders, hidden files and files that are no pictures by name are left out; what is named is always taken.
+    In folders, pictures are found as ``metasiam.data.sources.files.find`` does, those of formats that are not read
+    here among them: embedding them says so. What is named is always taken.
 
     Raises:
-        MetaSiamError: if a path does not exist, or there is no picture at all.
+        MetaSiamError: if a path does not exist or cannot be read, or there is no picture at all.
     """
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(_below(path))
+            found += [Path(file.path) for file in find(path)]
         elif path.exists():
             found.append(path)
         else:
@@ -56,13 +57,6 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     if not found:
         raise MetaSiamError(f"{', '.join(map(str, paths))} has no pictures in it. Give files, or folders of them.")
     return list(dict.fromkeys(found))
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    suffixes = image_suffixes()
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(here) / f for f in files if not f.startswith(".") and Path(f).suffix.lower() in suffixes)
 
 
 def embed_pictures(

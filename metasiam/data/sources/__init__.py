@@ -13,7 +13,7 @@ from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omn
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, quiet
+from metasiam.progress import Report, quiet, warn_of_notes
 
 SOURCES: dict[str, Source] = {
     "glyphs": glyphs.SOURCE,
@@ -59,7 +59,8 @@ def load_domains(
         skip_unreadable: leave images out that cannot be read, instead of stopping at the first.
         test_fraction: share of each domain that becomes test, for folders without train/ and test/; above 0, two
             images or more where a domain has four.
-        report: called as ``report(what, done, total)`` while downloading, decoding and rendering.
+        report: called as ``report(what, done, total)`` while downloading, decoding and rendering; with a total of 0
+            for a note of what is left out, which is a ``UserWarning`` when there is no ``report``.
 
     Raises:
         MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
@@ -69,7 +70,7 @@ def load_domains(
     if not 0 <= test_fraction < 1:
         raise MetaSiamError(f"a test fraction of {test_fraction} is not between 0 and 1. Choose one that is.")
     source, path = _find(name)
-    request = Request(_data_dir(data_dir), path, image_size, skip_unreadable, test_fraction, report or quiet)
+    request = Request(_data_dir(data_dir), path, image_size, skip_unreadable, test_fraction, report or warn_of_notes)
     return source.load(request)
 
 

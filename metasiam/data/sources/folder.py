@@ -5,127 +5,110 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from metasiam.data.cache import cached, digest
 from metasiam.data.domains import DomainSet
-from metasiam.data.sources.pictures import decode_pictures, image_suffixes
+from metasiam.data.sources.pictures import decode_pictures
 from metasiam.data.sources.source import Request, Source
+from metasiam.data.sources.tree import Picture, Tree, arrange, joined
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report, note
+from metasiam.wording import counted, listed
 
-
-class Picture(NamedTuple):
-    """One image file of a tree."""
-
-    path: str
-    domain: str
-    part: str  #: "train", "test", or "" where the tree does not say
-    size: int  #: bytes; -1 for a file that cannot even be looked at
-    changed: int  #: nanoseconds
+_LARGE = 512  # pixels on the shorter side that few embedders are trained on
 
 
 def load(request: Request) -> DomainSet:
     """Load ``PATH/{train,test}/<domain>/<image>`` or ``PATH/<domain>/<image>``.
 
-    Domains are in sorted order, their images train first, then test, each sorted by file name. Without
-    train/ and test/, ``test_fraction`` of each domain becomes test: the files whose names hash lowest, at
-    least two and leaving at least two, which is a pair on either side; one of a domain of two or three. Hidden
-    files, empty folders and files that are no images are ignored.
+    A domain's images may lie deeper in its folder. Domains are in sorted order, their images train first, then test,
+    each sorted by file name. Without train/ and test/, ``test_fraction`` of each domain becomes test: the files whose
+    names hash lowest, at least two and leaving at least two, which is a pair on either side; one of a domain of two or
+    three. What is a picture but left out is said in a note; hidden files, empty folders and files that are no images
+    are ignored.
 
     Raises:
-        MetaSiamError: if the folder is missing or has no images, a domain has a single one, an image cannot
-            be read, or sizes differ and no ``image_size`` is given.
+        MetaSiamError: if the folder is missing or has no images, a domain has a single one or none of a format that is
+            read here, an image cannot be read, or sizes differ and no ``image_size`` is given.
     """
     root = Path(request.path).expanduser()
     if not request.path or not os.path.isdir(root):  # Path.is_dir raises below a folder that may not be entered
         raise MetaSiamError(
             f"{root} is not a folder that can be read. Give --data folder:PATH with PATH/<domain>/<image> in it."
         )
-    pictures = scan(root)
-    if not pictures:
+    tree = arrange(root)
+    if tree.parts and not {"train", "test"} <= set(tree.parts):
+        raise _incomplete(tree)
+    if not tree.pictures:
+        raise _no_images(tree)
+    lost = tree.lost()
+    if lost and not request.skip_unreadable:
+        them = "the domain" if len(lost) == 1 else "the domains"
         raise MetaSiamError(
-            f"{root} has no images in it. Lay them out as PATH/<domain>/<image> or PATH/train/<domain>/<image> "
-            "and PATH/test/<domain>/<image>."
+            f"{_domains(lost)} of {root} would be lost: {tree.foreign_words(lost)}. Save those as JPEG or PNG, or pass "
+            f"--skip-unreadable to leave {them} out."
         )
-    return packed_pictures(
+    for text in (*tree.foreign_notes(), *tree.outside_notes(), *tree.validation_notes()):
+        note(request.report, text)
+    if lost:
+        note(request.report, f"left out {_domains(lost)}: all pictures are of such formats")
+    only = tree.pictures[0].domain
+    if (
+        not tree.parts
+        and tree.pictures[-1].domain == only
+        and all(Path(p.path).parent.name != only for p in tree.pictures)
+    ):
+        inner = shlex.quote(f"folder:{root / only}")
+        note(request.report, f"'{only}' is the only domain: if its sub-folders are the domains, use --data {inner}")
+    found = packed_pictures(
         f"folder:{request.path}",
         root,
-        pictures,
+        tree.pictures,
         request,
         is_test=lambda p: _parts(p, request.test_fraction),
-        recipe="" if pictures[0].part else "a pair for the test",
+        recipe="" if tree.parts else "a pair for the test",
+        compare=True,
     )
-
-
-def scan(root: Path) -> list[Picture]:
-    """List the image files below ``root``, sorted by domain, part (train first) and name.
-
-    Raises:
-        MetaSiamError: if there is a train/ with domains in it but no test/ beside it, or a folder cannot be read.
-    """
-    top = _folders(root)
-    parts = [name for name in ("train", "test") if name in top and _folders(root / name)]
-    if parts == ["train", "test"] and not _images(root / "train", "", "") and not _images(root / "test", "", ""):
-        found = [
-            picture
-            for part in parts
-            for domain in _folders(root / part)
-            for picture in _images(root / part / domain, domain, part)
-        ]
-        order = {"train": 0, "test": 1}
-        return sorted(found, key=lambda picture: (picture.domain, order[picture.part], picture.path))
-    found = [picture for domain in top for picture in _images(root / domain, domain, "")]
-    if parts and not found:
-        other = "test" if parts[0] == "train" else "train"
-        raise MetaSiamError(
-            f"{root} has {parts[0]}/ but no {other}/ with domains in it. Add it, or use "
-            f"--data {shlex.quote(f'folder:{root / parts[0]}')} and let a fixed fraction become test."
+    if request.image_size is None and min(found.image_size) > _LARGE:
+        width, height = found.image_size[::-1]
+        note(
+            request.report,
+            f"pictures of {width}x{height} pixels take much memory and time: --image-size 84 or 224 is usual",
         )
-    return sorted(found, key=lambda picture: (picture.domain, picture.path))
-
-
-@contextmanager
-def _entries(folder: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
-    try:
-        with os.scandir(folder) as entries:
-            yield entries
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise MetaSiamError(f"{folder} cannot be read ({reason}). Make it readable, or move it elsewhere.") from error
-
-
-def _folders(folder: Path) -> list[str]:
-    with _entries(folder) as entries:
-        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _images(folder: Path, domain: str, part: str) -> list[Picture]:
-    suffixes = image_suffixes()
-    found = []
-    with _entries(folder) as entries:
-        for entry in entries:
-            name = entry.name
-            if name[name.rfind(".") :].lower() not in suffixes or name[0] == "." or _is_folder(entry):
-                continue
-            try:
-                about = entry.stat()
-                found.append(Picture(entry.path, domain, part, about.st_size, about.st_mtime_ns))
-            except OSError:  # a broken link: decoding will name it
-                found.append(Picture(entry.path, domain, part, -1, 0))
     return found
+
+
+def _domains(names: Sequence[str]) -> str:
+    return f"domain{'s' if len(names) > 1 else ''} {listed([repr(name) for name in names])}"
+
+
+def _incomplete(tree: Tree) -> MetaSiamError:
+    missing = [part for part in ("train", "test") if part not in tree.parts]
+    there = [name for folders in tree.parts.values() for name in folders]
+    what = f"{tree.root} has {joined(there)} but no {joined(missing)} with domains in it."
+    if missing == ["test"] and "validation" in tree.parts:
+        return MetaSiamError(f"{what} Rename {tree.parts['validation'][0]}/ to test/, or add a test/.")
+    data = shlex.quote(f"folder:{tree.root / there[0]}")
+    return MetaSiamError(f"{what} Add it, or use --data {data} and let a fixed fraction become test.")
+
+
+def _no_images(tree: Tree) -> MetaSiamError:
+    there = ""
+    if tree.foreign:
+        there = f": {tree.foreign_words()}. Save as JPEG or PNG"
+    elif tree.outside:
+        there = f", only {counted(len(tree.outside), 'picture')} beside them, e.g. {tree.outside[0]}"
+    return MetaSiamError(
+        f"{tree.root} has no images in folders of domains{there}. Lay images out as PATH/<domain>/<image> or "
+        "PATH/train/<domain>/<image> and PATH/test/<domain>/<image>."
+    )
 
 
 def packed_pictures(
@@ -138,6 +121,7 @@ def packed_pictures(
     finish: Callable[[Image.Image], Image.Image] | None = None,
     names: Sequence[str] | None = None,
     recipe: str = "",
+    compare: bool = False,
 ) -> DomainSet:
     """Return the pictures as a domain set, from the packed cache when no file has changed since.
 
@@ -150,9 +134,11 @@ def packed_pictures(
         finish: a last step on each decoded image before it is resized.
         names: the domains in their order; sorted when left out.
         recipe: names what ``finish`` and ``is_test`` do; a change of it makes the cache stale.
+        compare: note pictures that are the same in several domains or in both parts, once, when they are decoded.
     """
     where = os.path.realpath(root)
     options = [where, request.image_size, request.skip_unreadable, request.test_fraction, recipe]
+    unreadable: list[tuple[Path, str]] = []
     files = [[p.path[len(str(root)) :], p.part, p.size, p.changed] for p in pictures]
 
     def build() -> DomainSet:
@@ -163,6 +149,7 @@ def packed_pictures(
             report=request.report,
             finish=finish,
         )
+        unreadable.extend(decoded.unreadable)
         left = [picture for picture, kept in zip(pictures, decoded.kept.tolist(), strict=True) if kept]
         present = {picture.domain for picture in left}
         domains = tuple(name for name in (names or sorted(present)) if name in present)
@@ -174,10 +161,48 @@ def packed_pictures(
         for rows in by_domain.values():
             test[rows] = torch.tensor(is_test([left[row] for row in rows]))
         labels = torch.tensor([position[picture.domain] for picture in left])
+        if compare:
+            _note_repeated(decoded.images, labels, test, left, request.report)
         return DomainSet(decoded.images, labels, domains, test, source)
 
     path = request.data_dir / "cache" / f"{source.partition(':')[0]}-{digest(options)}.safetensors"
-    return cached(path, digest(options, files), build, source=source, report=request.report)
+    found = cached(path, digest(options, files), build, source=source, report=request.report)
+    _note_unreadable(pictures, found, unreadable, request.report)
+    return found
+
+
+def _note_unreadable(
+    pictures: Sequence[Picture], found: DomainSet, unreadable: Sequence[tuple[Path, str]], report: Report
+) -> None:
+    """Say how many pictures are missing and one of them, or its domain where the images come from the cache."""
+    missing = Counter(picture.domain for picture in pictures)
+    missing.subtract(dict(zip(found.names, (found.counts("train") + found.counts("test")).tolist(), strict=True)))
+    without = [domain for domain, count in missing.items() if count]
+    if not without:
+        return
+    where = f", e.g. {unreadable[0][0]} ({unreadable[0][1]})" if unreadable else f" of {_domains(without)}"
+    note(report, f"left out {counted(missing.total(), 'unreadable picture')}{where}")
+    gone = [domain for domain in without if domain not in found.names]
+    if gone:
+        note(report, f"left out {_domains(gone)}: no picture can be read")
+
+
+def _note_repeated(images: Tensor, labels: Tensor, test: Tensor, pictures: Sequence[Picture], report: Report) -> None:
+    """Say how many pictures stand in several domains, or in both train and test, with the same pixels."""
+    rows: dict[bytes, list[int]] = {}
+    for row, image in enumerate(images.numpy()):
+        rows.setdefault(hashlib.blake2b(image, digest_size=16).digest(), []).append(row)
+    repeated = [same for same in rows.values() if len(same) > 1]
+    mixed = [same for same in repeated if len(set(labels[same].tolist())) > 1]
+    leaked = [same for same in repeated if len(set(test[same].tolist())) > 1 and same not in mixed]
+    for groups, where, harm in (
+        (mixed, "in more than one domain", "no embedder can tell them apart"),
+        (leaked, "in both train and test", "the test is easier than it should be"),
+    ):
+        if groups:
+            first, other = (pictures[row].path for row in (groups[0][0], groups[0][-1]))
+            are = "is" if len(groups) == 1 else "are"
+            note(report, f"{counted(len(groups), 'picture')} {are} {where}, e.g. {first} and {other}: {harm}")
 
 
 def _parts(pictures: Sequence[Picture], test_fraction: float) -> list[bool]:

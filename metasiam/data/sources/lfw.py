@@ -9,10 +9,11 @@ from pathlib import Path
 
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
-from metasiam.data.sources.folder import Picture, packed_pictures, scan
+from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.pair_list import NamedPair, assemble
 from metasiam.data.sources.source import Request, Source, shown
+from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report
 
@@ -113,7 +114,7 @@ def load(request: Request) -> DomainSet:
     """
     fetch(request)
     root = request.data_dir / "lfw_home" / _IMAGES
-    pictures = scan(root)
+    pictures = arrange(root).pictures
     counts: dict[str, int] = {}
     for picture in pictures:
         counts[picture.domain] = counts.get(picture.domain, 0) + 1

@@ -12,9 +12,9 @@ from PIL import Image, ImageOps
 
 from metasiam.data.domains import ROTATED, DomainSet
 from metasiam.data.sources.download import download, unpack
-from metasiam.data.sources.folder import Picture, packed_pictures
-from metasiam.data.sources.folder import scan as scan_alphabet
+from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.source import Request, Source, shown
+from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 
 #: The two halves that its authors made, in the order that their characters get here.
@@ -72,7 +72,7 @@ def load(request: Request) -> DomainSet:
         picture._replace(domain=f"{alphabet.name}/{picture.domain}")
         for tree in trees
         for alphabet in sorted(path for path in tree.iterdir() if path.is_dir() and path.name[0] != ".")
-        for picture in scan_alphabet(alphabet)
+        for picture in arrange(alphabet).pictures
     ]
     if not pictures:
         raise MetaSiamError(f"omniglot in {shown(trees[0].parent)} has no images. Remove it, to have it downloaded.")

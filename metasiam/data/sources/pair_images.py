@@ -16,7 +16,7 @@ from metasiam.atomic import atomically
 from metasiam.data.cache import digest
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, quiet
+from metasiam.progress import Report, note, quiet
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> Ten
         skip_unreadable=False,
         report=request.report,
         finish=_Finish(request),
-        remedy="Restore it, or take its pairs out of the list.",
+        remedy=("Restore it, or take its pairs out of the list.", "Restore them, or take their pairs out of the list."),
     ).images
     _need_one_kind(files, decoded)
     try:
         _write(path, key, decoded)
     except (OSError, SafetensorError) as error:
-        request.report(f"{path.parent} cannot be written ({error}): decoded images are not kept", 1, 1)
+        note(request.report, f"{path.parent} cannot be written ({error}): decoded images are not kept")
     return decoded
 
 

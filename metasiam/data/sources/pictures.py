@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,14 +19,24 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report
 
 Pixels = NDArray[np.uint8]
 
-_CHUNK = 64  # files a thread decodes between two progress reports
+_CHUNK = 64  # files a thread decodes between two progress reports, at most
+_CHUNK_BYTES = 8_000_000
 # Formats that Pillow registers but cannot decode by itself, or decodes by starting another program.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+
+_FOREIGN = (
+    ".3fr .ai .arw .avif .avifs .bpg .cr2 .cr3 .crw .dcr .dng .emf .eps .erf .exr .fff .hdr .heic .heics .heif .heifs "
+    ".hif .iiq .j2k .jp2 .jxl .jxr .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .svg "
+    ".svgz .wdp .webp .wmf .x3f .xcf"
+)
+#: Endings of pictures in formats that Pillow decodes only with another package, in some builds, or not at all.
+FOREIGN_SUFFIXES = frozenset(_FOREIGN.split())
 
 
 @lru_cache(maxsize=1)
@@ -43,6 +55,7 @@ class Decoded(NamedTuple):
 
     images: Tensor  #: uint8 [M, C, H, W]; C is 1 when every image is grey, else 3
     kept: Tensor  #: bool [number of files], false for the unreadable ones that were skipped
+    unreadable: tuple[tuple[Path, str], ...] = ()  #: file and reason of those
 
 
 def decode_pictures(
@@ -52,7 +65,10 @@ def decode_pictures(
     skip_unreadable: bool,
     report: Report,
     finish: Callable[[Image.Image], Image.Image] | None = None,
-    remedy: str = "Remove it, or pass --skip-unreadable.",
+    remedy: tuple[str, str] = (
+        "Remove it, or pass --skip-unreadable.",
+        "Remove them, or pass --skip-unreadable to leave them out.",
+    ),
 ) -> Decoded:
     """Decode image files into one tensor.
 
@@ -68,21 +84,24 @@ def decode_pictures(
         report: progress.
         finish: a last step on each image (mode L or RGB) before it is resized; a ``ValueError`` of it says what the
             image is that it must not be.
-        remedy: what to do about a file that cannot be read, for the error.
+        remedy: what to do about a file that cannot be read, and about several, for the error.
 
     Raises:
-        MetaSiamError: naming the first file that cannot be read, does not suit ``finish``, or has another size than
-            the others.
+        MetaSiamError: naming the first file that cannot be read and counting the others, naming one that does not
+            suit ``finish`` or has another size than the others, or where memory cannot hold them all.
     """
     pixels: Pixels | None = None
     kept = np.zeros(len(paths), dtype=bool)
+    unreadable: list[tuple[Path, str]] = []
     grey = True
     example = 0
-    with closing(_decoded(paths, image_size, report, finish)) as decoded:
+    shape = _first_shape(paths, image_size, finish)
+    if shape is not None:
+        need_memory(len(paths), shape[0], shape[1], image_size)
+    with closing(_decoded(paths, image_size, report, finish, shape)) as decoded:
         for index, image in enumerate(decoded):
             if isinstance(image, _Unreadable):
-                if not skip_unreadable:
-                    raise MetaSiamError(f"{paths[index]} cannot be read ({image.reason}). {remedy}")
+                unreadable.append((paths[index], image.reason))
                 continue
             if pixels is None:
                 pixels = np.empty((len(paths), 3, *image.shape[:2]), dtype=np.uint8)
@@ -96,14 +115,34 @@ def decode_pictures(
             pixels[index] = image.transpose(2, 0, 1)
             kept[index] = True
     if pixels is None:
-        raise MetaSiamError(f"none of the {len(paths)} images can be read. Check the path given to --data.")
+        path, reason = unreadable[0]
+        several = f"none of the {len(paths)} pictures can be read, e.g. {path} ({reason})"
+        one = f"{path} cannot be read ({reason}), and there is no other picture"
+        raise MetaSiamError(f"{one if len(paths) == 1 else several}. Check the path given to --data.")
+    if unreadable and not skip_unreadable:
+        (path, reason), more = unreadable[0], len(unreadable) - 1
+        others = f", nor can {more:,} other{'s' if more > 1 else ''}" if more else ""
+        raise MetaSiamError(f"{path} cannot be read ({reason}){others}. {remedy[more > 0]}")
     if grey:
         pixels = np.ascontiguousarray(pixels[:, :1])
-    return Decoded(torch.from_numpy(pixels if kept.all() else pixels[kept]), torch.from_numpy(kept))
+    return Decoded(torch.from_numpy(pixels if kept.all() else pixels[kept]), torch.from_numpy(kept), tuple(unreadable))
 
 
 def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"
+
+
+def _first_shape(
+    paths: Sequence[Path], image_size: int | None, finish: Callable[[Image.Image], Image.Image] | None
+) -> tuple[int, ...] | None:
+    """Return the shape that the images will have, from the first one that can be read (None: not one of many)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for path in paths[:_CHUNK]:
+            image = decode_picture(path, image_size, finish)
+            if not isinstance(image, _Unreadable):
+                return image.shape
+    return None
 
 
 class _Unreadable(NamedTuple):
@@ -115,25 +154,40 @@ def _decoded(
     image_size: int | None,
     report: Report,
     finish: Callable[[Image.Image], Image.Image] | None,
+    shape: tuple[int, ...] | None,
 ) -> Generator[Pixels | _Unreadable, None, None]:
-    """Decode in threads (Pillow lets go of the interpreter while it works), yield in order."""
+    """Decode in threads (Pillow lets go of the interpreter while it works), yield in order.
+
+    What follows an image of another size than ``shape`` is left out: that is an error in any case.
+    """
+    # Fewer at a time of large ones, which take memory while they wait.
+    chunk = _CHUNK if shape is None else max(1, min(_CHUNK, _CHUNK_BYTES // (3 * shape[0] * shape[1])))
 
     def decode_chunk(start: int) -> list[Pixels | _Unreadable]:
-        return [decode_picture(path, image_size, finish) for path in paths[start : start + _CHUNK]]
+        images: list[Pixels | _Unreadable] = []
+        for path in paths[start : start + chunk]:
+            image = decode_picture(path, image_size, finish)
+            images.append(image)
+            if shape is not None and not isinstance(image, _Unreadable) and image.shape[:2] != shape[:2]:
+                break
+        return images
 
     report("decoding images", 0, len(paths))
-    executor = ThreadPoolExecutor(max(2, os.cpu_count() or 1))
+    workers = max(2, os.cpu_count() or 1)
+    executor = ThreadPoolExecutor(workers)
+    done = 0
+    submitted = (executor.submit(decode_chunk, start) for start in range(0, len(paths), chunk))
     try:
         with warnings.catch_warnings():
             # Pillow warns of damaged tags and of big images; the latter are refused by size below.
             warnings.simplefilter("ignore")
-            for start, chunk in zip(
-                range(0, len(paths), _CHUNK),
-                executor.map(decode_chunk, range(0, len(paths), _CHUNK)),
-                strict=True,
-            ):
-                yield from chunk
-                report("decoding images", min(start + _CHUNK, len(paths)), len(paths))
+            waiting = deque(islice(submitted, 2 * workers))  # no more are decoded ahead: what waits takes memory
+            while waiting:
+                images = waiting.popleft().result()
+                waiting.extend(islice(submitted, 1))
+                yield from images
+                done += len(images)
+                report("decoding images", done, len(paths))
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
@@ -150,7 +204,7 @@ def decode_picture(
         with Image.open(path) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit} that are safe")
+                return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
             if image_size is not None:
                 image.draft(None, (2 * image_size, 2 * image_size))  # JPEG: decode at a fraction of the size
             upright = _plain(ImageOps.exif_transpose(image))
@@ -173,6 +227,11 @@ def decode_picture(
 def _reason(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
+    if isinstance(error, Image.DecompressionBombError):
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        return f"it claims to have more than the {limit:,} pixels that are safe"
+    if path.suffix.lower() in FOREIGN_SUFFIXES and path.suffix.lower() not in image_suffixes():
+        return f"{path.suffix[1:].upper()} pictures are not read here: save it as JPEG or PNG"
     text = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file").strip()
     if "cannot identify" in text:
         return "not an image, or a damaged one"
