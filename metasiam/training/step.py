@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
+from metasiam.garbage import uncollected
 from metasiam.kernels.norm import has_kernels, use_kernels
 from metasiam.training.state import counters, optimizer_tensors, restore_, running_statistics, snapshot, trainable
 
@@ -180,19 +181,6 @@ class TrainingStep:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Collect garbage now and not in between: an older graph that is destroyed breaks a capture."""
-    gc.collect()
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
-@contextmanager
 def _timed_convolutions(wanted: bool) -> Iterator[None]:
     """Let cuDNN choose convolutions by timing them, where ``wanted``; a graph keeps the choice."""
     before = torch.backends.cudnn.benchmark
@@ -235,7 +223,8 @@ class GraphedStep:
         current.wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         try:
-            with _no_collection(), _timed_convolutions(step.compiled), torch.cuda.graph(self._graph, stream=side):
+            gc.collect()  # now and not in between: an older graph that is destroyed breaks a capture
+            with uncollected(), _timed_convolutions(step.compiled), torch.cuda.graph(self._graph, stream=side):
                 self._loss = step(self._index, self._parameters)
         finally:
             torch.cuda.set_stream(current)  # a capture that fails stays on its own

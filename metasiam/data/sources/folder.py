@@ -19,12 +19,14 @@ from metasiam.data.sources.pictures import decode_pictures
 from metasiam.data.sources.source import Request, Source
 from metasiam.data.sources.tree import Picture, Tree, arrange, joined
 from metasiam.errors import MetaSiamError
+from metasiam.garbage import uncollected
 from metasiam.progress import Report, note
 from metasiam.wording import counted, listed
 
 _LARGE = 512  # pixels on the shorter side that few embedders are trained on
 
 
+@uncollected()
 def load(request: Request) -> DomainSet:
     """Load ``PATH/{train,test}/<domain>/<image>`` or ``PATH/<domain>/<image>``.
 
