@@ -64,9 +64,11 @@ def command(
         raise MetaSiamError(f"none of the {len(pictures)} pictures could be read. Give others.")
     answers = list(zip(found.paths, identify(opened, found.embeddings), strict=True))
     if as_json:
-        sys.stdout.write(_as_json(answers))
+        # Where the terminal cannot print every letter, JSON's own escapes keep what is said readable for programs.
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(_as_json(answers, ascii_only=plain))
     elif as_csv:
-        sys.stdout.write(_as_csv(answers))
+        sys.stdout.write(o.printable(_as_csv(answers), sys.stdout.encoding or "utf-8"))
     else:
         _print_table(answers)
         o.say(suitability(key.info, unlikeness(found.statistics, opened)))
@@ -89,12 +91,12 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise MetaSiamError(f"{out.parent} is not a folder. Create it, or give another --out.")
 
 
-def _as_json(answers: list[tuple[Path, Answer]]) -> str:
+def _as_json(answers: list[tuple[Path, Answer]], *, ascii_only: bool = False) -> str:
     lines = []
     for path, answer in answers:
         guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
         row = {"picture": str(path), "name": answer.name, "probability": round(answer.probability, 4)}
-        lines.append(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
+        lines.append(o.printable(json.dumps({**row, "guesses": guesses}, ensure_ascii=ascii_only)) + "\n")
     return "".join(lines)
 
 
@@ -105,7 +107,7 @@ def _as_csv(answers: list[tuple[Path, Answer]]) -> str:
     for path, answer in answers:
         second, chance = _runner_up(answer)
         rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}"])
-    return text.getvalue()
+    return o.printable(text.getvalue())
 
 
 #: What ``--out`` writes, by the file's ending.
@@ -121,7 +123,9 @@ def _print_table(answers: list[tuple[Path, Answer]]) -> None:
         runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
         known = answer.name != "unknown"
         style = "bold" if known else "dim"
-        table.add_row(Text(str(path)), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up))
+        table.add_row(
+            Text(o.printable(str(path))), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up)
+        )
     console = Console(highlight=False)
     console.print(table)
     unknown = sum(answer.name == "unknown" for _, answer in answers)

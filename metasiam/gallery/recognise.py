@@ -15,6 +15,7 @@ from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.training.checkpoint import is_finite
 
 #: torchvision's ImageNet weights need no file of ours: their arch is their name.
 IMAGENET = "resnet18-imagenet"
@@ -83,6 +84,11 @@ def open_embedder(
         embedder, info = build_embedder(IMAGENET, channels=3, image_size=(224, 224)).eval(), _IMAGENET_INFO
     else:
         embedder, info = load_embedder(weights, arch=arch or (key.info.arch if key is not None else None))
+        if not is_finite(embedder.state_dict()):
+            raise MetaSiamError(
+                f"the weights of {weights} are not finite: their training diverged. Give others, or train again with "
+                "a lower --lr."
+            )
     found = EmbedderKey("" if weights is None else str(Path(weights).absolute()), fingerprint_of(embedder), info)
     if key is not None and found.fingerprint != key.fingerprint:
         raise MetaSiamError(

@@ -154,7 +154,7 @@ class Gallery:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomically(path) as partial:
-                save_file(whole, partial, metadata={"metasiam_gallery": json.dumps(about, ensure_ascii=False)})
+                save_file(whole, partial, metadata={"metasiam_gallery": json.dumps(about)})
         except (OSError, SafetensorError) as error:
             raise MetaSiamError(f"{path} cannot be written ({error}). Give another --gallery.") from error
 
