@@ -13,13 +13,14 @@ from torch import Tensor
 
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.calibration import shrink
-from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery
-from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery, open_embedder
+from metasiam.gallery.calibrate import Background, _separating, calibrate
 from metasiam.gallery.pictures import embed_pixels
 from metasiam.gallery.recognise import answer_from, suitability, unlikeness
-from metasiam.gallery.scoring import NameScorer, centroids, leave_one_out_scores
+from metasiam.gallery.scoring import NameScorer, centroids
 from metasiam.gallery.store import check_name
-from metasiam.models.files import EmbedderInfo
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, save_embedder
 
 INFO = EmbedderInfo("resnet8", trained_on="tiny blobs")
 KEY = EmbedderKey("weights", "abc", INFO)
@@ -144,12 +145,51 @@ def test_a_cohort_that_is_too_small_is_not_used():
     assert torch.equal(scores, NameScorer.of(rows, labels, 3, "cosine", None).scores(rows))
 
 
-def test_leave_one_out_scores_never_compare_a_picture_with_itself():
+@pytest.mark.parametrize("distance", ["cosine", "squared_euclidean"])
+def test_leave_one_out_scores_never_compare_a_picture_with_itself(distance: str):
     rows, labels = clouds(2, 3, seed=5)
-    found = leave_one_out_scores(rows, labels, 0, "squared_euclidean", None)
-    for place in range(3):
-        others = torch.cat((rows[:place], rows[place + 1 : 3])).mean(0)
-        assert float(found[place]) == pytest.approx(-float((rows[place] - others).square().sum()), abs=1e-5)
+    rows, labels = torch.cat((rows, rows[:1])) * 2, torch.cat((labels, torch.tensor([2])))
+    found = NameScorer.of(rows, labels, 3, distance, None).leave_one_out(rows, labels)
+    for place in range(6):
+        others = torch.stack([rows[i] for i in range(6) if i != place and labels[i] == labels[place]]).mean(0)
+        alone = torch.cosine_similarity(rows[place], others, 0)
+        expected = alone if distance == "cosine" else -(rows[place] - others).square().sum()
+        assert float(found[place]) == pytest.approx(float(expected), abs=1e-4)
+    assert torch.isnan(found[6])
+
+
+@pytest.mark.parametrize("with_cohort", [True, False])
+def test_where_names_separate_equals_a_naive_loop(with_cohort: bool):
+    rows, labels = clouds(4, 3, seed=5)
+    rows, labels = rows[:-2], labels[:-2]  # the last name has one picture
+    cohort = clouds(10, 1, seed=4)[0] if with_cohort else None
+    strangers = clouds(9, 4, seed=6)[0]
+    found = _separating(rows, labels, 4, "cosine", cohort, strangers)
+    for name in range(3):
+        own = labels == name
+        inside = []
+        for row in own.nonzero().flatten().tolist():
+            rest = own.clone()
+            rest[row] = False
+            scorer = NameScorer.of(rows[rest], torch.zeros(2, dtype=torch.int64), 1, "cosine", cohort)
+            inside.append(scorer.scores(rows[row : row + 1])[0, 0])
+        scorer = NameScorer.of(rows[own], torch.zeros(3, dtype=torch.int64), 1, "cosine", cohort)
+        outside = scorer.scores(torch.cat((rows[~own], strangers)))[:, 0]
+        expected = (float(torch.stack(inside).median()) + float(outside.quantile(0.95))) / 2
+        assert found[name] == pytest.approx(expected, abs=1e-4)
+    assert found[3] is None
+    assert _separating(rows[:3], labels[:3], 1, "cosine", None, strangers[:0]) == [None]
+
+
+@pytest.mark.parametrize("most", [1, 30, 1 << 22])
+def test_names_scored_in_blocks_are_scored_the_same(most: int):
+    rows, labels = clouds(5, 2, seed=5)
+    asked = clouds(2, 6, seed=6)[0]
+    scorer = NameScorer.of(rows, labels, 5, "cosine", clouds(10, 1, seed=4)[0])
+    names = torch.tensor([4, 0, 3])
+    blocks = list(scorer.blocks(asked, names, most=most))
+    torch.testing.assert_close(torch.cat([scores for _, scores in blocks], 1), scorer.scores(asked)[:, names])
+    assert torch.equal(torch.cat([block for block, _ in blocks]), names)
 
 
 def test_centroids_are_means_for_squared_distances():
@@ -257,3 +297,37 @@ def test_the_likeliest_name_comes_first_also_where_both_are_certain() -> None:
     assert answer.name == "better"
     nobody = answer_from(("far", "near"), steep, torch.tensor([-900.0, -80.0]))
     assert (nobody.name, nobody.guesses[0].name) == ("unknown", "near")
+
+
+def test_many_names_at_once_are_added_as_one_after_the_other_would_be() -> None:
+    start = gallery(2, 2)
+    rows = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
+    names = ["zoe", "name 1", "zoe", "anna", "name 1", "zoe"]
+    files = ["z/0", "1/0.png", "z/1", "a/0", "1/7.png", "z/0"]  # one replaces an old picture, one comes twice
+    at_once = start.with_named(names, files, rows, torch.zeros(6, 6))
+    one_by_one = start
+    for name, file, row in zip(names, files, rows, strict=True):
+        one_by_one = one_by_one.with_pictures(name, [file], row.unsqueeze(0), torch.zeros(1, 6))
+    assert at_once.counts() == {"anna": 1, "name 0": 2, "name 1": 3, "zoe": 2}
+    assert (at_once.names, at_once.files) == (one_by_one.names, one_by_one.files)
+    assert torch.equal(at_once.embeddings, one_by_one.embeddings)
+    assert torch.equal(at_once.labels, one_by_one.labels)
+    with pytest.raises(MetaSiamError, match="Use another name"):
+        start.with_named(["fine", "unknown"], ["a", "b"], rows[:2], torch.zeros(2, 6))
+
+
+def test_files_whose_names_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    odd = "caf\udce9.png"
+    made = gallery(1, 2).with_pictures("né", [odd], torch.ones(1, 16), torch.zeros(1, 6))
+    made.save(tmp_path / "g.safetensors")
+    back = load_gallery(tmp_path / "g.safetensors")
+    assert odd in back.files
+    assert back.names == ("name 0", "né")
+
+
+def test_weights_of_a_training_that_diverged_are_refused_by_name(tmp_path: Path) -> None:
+    embedder = build_embedder("resnet8")
+    next(embedder.parameters()).data[0] = float("nan")
+    save_embedder(tmp_path / "w.safetensors", embedder, EmbedderInfo("resnet8"))
+    with pytest.raises(MetaSiamError, match=r"the weights of .*w\.safetensors are not finite"):
+        open_embedder(tmp_path / "w.safetensors")

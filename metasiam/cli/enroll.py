@@ -154,14 +154,16 @@ def _add(
         assert new is not None
         opened = new.gallery(embedder, key)
     place = {path: row for row, path in enumerate(found.paths)}
+    names, rows = [], []
     for name, pictures in named.items():
-        rows = [place[path] for path in pictures if path in place]
-        if not rows:
+        own = [place[path] for path in pictures if path in place]
+        if not own:
             o.say(f"metasiam: '{name}' has no picture that could be read: left out")
-            continue
-        # Resolved: the same name in two folders is two pictures, and two names of one file are one.
-        files = [str(found.paths[row].resolve()) for row in rows]
-        opened = opened.with_pictures(name, files, found.embeddings[rows], found.statistics[rows])
+        names += [name] * len(own)
+        rows += own
+    # Resolved: the same name in two folders is two pictures, and two names of one file are one.
+    files = [str(found.paths[row].resolve()) for row in rows]
+    opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows])
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
     return opened, len(found.unreadable)
 

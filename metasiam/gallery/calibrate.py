@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
 from metasiam.evaluation.verification import similarity_matrix
-from metasiam.gallery.scoring import LEAST_COHORT, NameScorer, leave_one_out_scores
+from metasiam.gallery.scoring import LEAST_COHORT, NameScorer
 from metasiam.models.files import EmbedderInfo
 
 _DRAWS = 30  # times that recognition is acted out
@@ -145,9 +145,9 @@ def calibrate(
         return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope, few)
     cohort = background.prototypes()
     strangers = background.embeddings
-    own = [_separating(embeddings, labels, name, info.distance, cohort, strangers) for name in range(count)]
+    separating = _separating(embeddings, labels, count, info.distance, cohort, strangers)
     # A name's own separating score counts by how it differs from what such scores usually are.
-    own = [None if value is None else acted.threshold + value - acted.usual for value in own]
+    own = [None if value is None else acted.threshold + value - acted.usual for value in separating]
     return Rules(
         thresholds=_shrunk(own, labels, acted.threshold, acted.strength),
         own_thresholds=tuple(own),
@@ -168,16 +168,32 @@ def _shrunk(own: list[float | None], labels: Tensor, general: float, strength: f
 
 
 def _separating(
-    embeddings: Tensor, labels: Tensor, name: int, distance: str, cohort: Tensor | None, strangers: Tensor
-) -> float | None:
-    """Return the score halfway between a name's own pictures and the strangers most like it, if it has two."""
-    own = labels == name
-    if int(own.sum()) < 2:
-        return None
-    inside = leave_one_out_scores(embeddings, labels, name, distance, cohort)
-    scorer = NameScorer.of(embeddings[own], torch.zeros(int(own.sum()), dtype=torch.int64), 1, distance, cohort)
-    outside = scorer.scores(torch.cat((embeddings[~own], strangers)))[:, 0]
-    return float(inside.median() + outside.quantile(0.95)) / 2 if len(outside) else None
+    embeddings: Tensor, labels: Tensor, count: int, distance: str, cohort: Tensor | None, strangers: Tensor
+) -> list[float | None]:
+    """Return for each name the score halfway between its own pictures and the strangers most like it.
+
+    None for names with one picture, and where there are no strangers: the other names' pictures are some, too.
+    """
+    found: list[float | None] = [None] * count
+    scorer = NameScorer.of(embeddings, labels, count, distance, cohort)
+    counts = torch.bincount(labels, minlength=count)
+    queries, owners = torch.cat((embeddings, strangers)), torch.cat((labels, labels.new_full((len(strangers),), -1)))
+    several = ((counts > 1) & (counts < len(queries))).nonzero().flatten()
+    if len(several) == 0:
+        return found
+    by_name = scorer.leave_one_out(embeddings, labels)[torch.argsort(labels, stable=True)]
+    inside = torch.split(by_name, counts.tolist())
+    for block, scores in scorer.blocks(queries, several):
+        others = scores.masked_fill(owners.unsqueeze(1) == block, -torch.inf).t().contiguous()
+        # The quantile 0.95 by its place among the highest: one pass, where sorting all would take most of the time.
+        place = 0.05 * (len(queries) - counts[block] - 1).double().unsqueeze(1)
+        above, below = place.floor().long(), place.ceil().long()
+        highest = others.topk(int(below.max()) + 1, dim=1).values.double()
+        upper, lower = highest.gather(1, above), highest.gather(1, below)
+        outside = (upper + (lower - upper) * (place - above)).squeeze(1)
+        for name, value in zip(block.tolist(), outside.tolist(), strict=True):
+            found[name] = (float(inside[name].median()) + value) / 2
+    return found
 
 
 @dataclass(frozen=True)
@@ -241,7 +257,7 @@ def _play(
     top, name = scorer.scores(background.embeddings[torch.cat((*queries, foreign))]).max(1)
     answers = torch.cat((*truth, torch.full((len(foreign),), -1)))
     others = background.embeddings[torch.isin(background.labels, order[2 * names :])]
-    own = [_separating(embeddings, labels, place, distance, cohort, others) for place in range(names)]
+    own = _separating(embeddings, labels, names, distance, cohort, others)
     return _Play(own, name, top, name == answers)
 
 
@@ -293,7 +309,7 @@ def _from_own(
 ) -> Rules:
     """Calibrate without a background, or with one that is too small: each name against the pictures of the others."""
     nobody = embeddings[:0]
-    own = [_separating(embeddings, labels, name, info.distance, None, nobody) for name in range(count)]
+    own = _separating(embeddings, labels, count, info.distance, None, nobody)
     known = [value for value in own if value is not None]
     several = "the names' own pictures" if known else "nothing: the embedder's fixed threshold"
     if few is not None:

@@ -86,19 +86,31 @@ class Gallery:
             MetaSiamError: for a name that cannot be one.
         """
         check_name(name)
+        return self.with_named([name] * len(files), files, embeddings, statistics)
+
+    def with_named(self, names: Sequence[str], files: Sequence[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
+        """Return the gallery with pictures of many names at once, as ``with_pictures`` adds them to one.
+
+        Args:
+            names: the name of each picture.
+            files: the file of each picture.
+            embeddings: float32 [len(files), D].
+            statistics: float32 [len(files), 2 · C].
+
+        Raises:
+            MetaSiamError: for a name that cannot be one.
+        """
+        for name in set(names):
+            check_name(name)
         if not files:
             return self
-        again = set(files)
-        own = self.names.index(name) if name in self.names else -1
-        stays = torch.tensor(
-            [not (f in again and label == own) for f, label in zip(self.files, self.labels.tolist(), strict=True)],
-            dtype=torch.bool,
-        )
-        kept_names = [self.names[label] for label in self.labels[stays].tolist()]
-        kept_files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
-        parts = [(self.embeddings[stays], self.statistics[stays])] if len(self.labels) else []
-        rows, numbers = zip(*parts, (embeddings, statistics), strict=True)
-        return self._of([*kept_names, *[name] * len(files)], [*kept_files, *files], torch.cat(rows), torch.cat(numbers))
+        old_names = [self.names[label] for label in self.labels.tolist()]
+        all_names, all_files = [*old_names, *names], [*self.files, *files]
+        parts = [(self.embeddings, self.statistics)] if len(self.labels) else []
+        rows, numbers = map(torch.cat, zip(*parts, (embeddings, statistics), strict=True))
+        newest = {picture: row for row, picture in enumerate(zip(all_names, all_files, strict=True))}
+        stays = sorted(newest.values())
+        return self._of([all_names[i] for i in stays], [all_files[i] for i in stays], rows[stays], numbers[stays])
 
     def without(self, name: str) -> Gallery:
         """Return the gallery without a name.
@@ -116,7 +128,8 @@ class Gallery:
 
     def _of(self, picture_names: list[str], files: list[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
         names = tuple(sorted(set(picture_names)))
-        labels = torch.tensor([names.index(name) for name in picture_names], dtype=torch.int64)
+        place = {name: index for index, name in enumerate(names)}
+        labels = torch.tensor([place[name] for name in picture_names], dtype=torch.int64)
         order = torch.argsort(labels, stable=True)
         return replace(
             self,
