@@ -589,11 +589,11 @@ def test_a_disk_that_is_full_at_the_first_checkpoint_is_said_in_one_line(argumen
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("metasiam.training.checkpoint.open", lambda path, mode: Full(path, mode), raising=False)
-    line = complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
+    with monkeypatch.context() as patched:
+        patched.setattr("metasiam.training.checkpoint.open", lambda path, mode: Full(path, mode), raising=False)
+        line = complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
     assert line.startswith("metasiam: run/checkpoint.pt cannot be written: the disk is full. Free some space, then ")
     assert "start again with --overwrite" in line
-    monkeypatch.undo()
     assert run([*TRIPLET, *arguments, "--out", "run", "--overwrite", "--adapt-shots", "0"]) == 0
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +19,9 @@ from metasiam.evaluation.calibration import shrink
 from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery, open_embedder
 from metasiam.gallery.calibrate import Background, _separating, calibrate
 from metasiam.gallery.pictures import embed_pixels
-from metasiam.gallery.recognise import answer_from, suitability, unlikeness
+from metasiam.gallery.recognise import answer_from, suitability, thresholds_moved, unlikeness
 from metasiam.gallery.scoring import NameScorer, centroids
-from metasiam.gallery.store import check_name
+from metasiam.gallery.store import check_name, check_writable
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, save_embedder
 
@@ -331,3 +334,118 @@ def test_weights_of_a_training_that_diverged_are_refused_by_name(tmp_path: Path)
     save_embedder(tmp_path / "w.safetensors", embedder, EmbedderInfo("resnet8"))
     with pytest.raises(MetaSiamError, match=r"the weights of .*w\.safetensors are not finite"):
         open_embedder(tmp_path / "w.safetensors")
+
+
+@pytest.fixture
+def embedders(tmp_path: Path) -> tuple[Path, Path, EmbedderKey]:
+    """Two weights files of other seeds and architectures, and the key of a gallery made with the first."""
+    for name, arch in (("mine", "resnet8"), ("other", "resnet14")):
+        save_embedder(tmp_path / f"{name}.safetensors", build_embedder(arch), EmbedderInfo(arch))
+    mine = tmp_path / "mine.safetensors"
+    return mine, tmp_path / "other.safetensors", open_embedder(mine)[1]
+
+
+def test_another_embedder_s_weights_are_called_so_and_left_out_it_works(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, other, key = embedders
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+        open_embedder(other, key=key)
+    assert open_embedder(None, key=key)[1] == key
+    torch.save(build_embedder("resnet14").state_dict(), other.with_suffix(".pt"))  # does not say its architecture
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+        open_embedder(other.with_suffix(".pt"), key=key)
+    with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Leave --arch out"):
+        open_embedder(mine, arch="resnet14", key=key)
+
+
+def test_an_embedder_that_was_moved_is_found_by_its_new_place_which_is_kept(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, other, key = embedders
+    made = Gallery(key, mirror=False).with_named(["a"], ["a.png"], torch.ones(1, 16), torch.zeros(1, 6))
+    new = mine.rename(mine.with_name("elsewhere.safetensors"))
+    with pytest.raises(MetaSiamError, match="no longer in .*mine.safetensors. Say where it is now with --weights"):
+        open_embedder(None, key=made.embedder)
+    with pytest.raises(MetaSiamError, match="which was in .*mine.safetensors. Say where that is now with --weights"):
+        open_embedder(other, key=made.embedder)
+    found = open_embedder(new, key=made.embedder)[1]
+    made = made.with_named(["b"], ["b.png"], torch.ones(1, 16), torch.zeros(1, 6), embedder=found)
+    assert made.embedder == replace(key, path=str(new))
+    assert open_embedder(None, key=made.embedder)[1] == found
+    with pytest.raises(ValueError, match="another embedder"):
+        made.with_named(["b"], ["c.png"], torch.ones(1, 16), torch.zeros(1, 6), embedder=KEY)
+
+
+def test_weights_trained_anew_in_place_are_known_not_to_be_the_gallery_s(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, _, key = embedders
+    copy = Path(shutil.copy(mine, mine.with_name("copy.safetensors")))
+    save_embedder(mine, build_embedder("resnet8"), EmbedderInfo("resnet8"))
+    for weights in (None, mine):
+        with pytest.raises(MetaSiamError, match="changed since. Give a copy of the old ones with --weights, or enroll"):
+            open_embedder(weights, key=key)
+    assert open_embedder(copy, key=key)[1].fingerprint == key.fingerprint
+    assert open_embedder(mine)[1].fingerprint != key.fingerprint  # a new gallery takes it
+
+
+def test_a_place_that_takes_no_gallery_is_found_before_anything_is_embedded(tmp_path: Path, monkeypatch):
+    for fine in (tmp_path / "g.safetensors", tmp_path / "new" / "deep" / "g.safetensors"):
+        check_writable(fine)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MetaSiamError, match="is a folder, not a gallery file"):
+        check_writable(tmp_path)
+
+    def refuses(**options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuses)
+    words = r"g.safetensors cannot be written: the disk is read-only. Write the gallery elsewhere with --out FILE\."
+    with pytest.raises(MetaSiamError, match=words):
+        check_writable(tmp_path / "g.safetensors")
+
+
+def test_a_gallery_that_cannot_be_saved_says_which_file_why_and_what_to_do(tmp_path: Path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = gallery()
+    made.save(tmp_path / "g.safetensors")
+    before = (tmp_path / "g.safetensors").read_bytes()
+    monkeypatch.setattr("metasiam.gallery.store.save_file", full)
+    words = (
+        "g.safetensors cannot be written: the disk is full. Free some space, or write the gallery elsewhere with --out"
+    )
+    with pytest.raises(MetaSiamError, match=words):
+        made.save(tmp_path / "g.safetensors")
+    assert (tmp_path / "g.safetensors").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_names_whose_thresholds_a_new_name_moved_are_counted() -> None:
+    before = gallery(3, 4)
+    rows = clouds(1, 4, seed=42)[0]
+    after = calibrated(before.with_pictures("new", list("abcd"), rows, torch.zeros(4, 6)))
+    assert before.rules is not None
+    assert after.rules is not None
+    old, new = (dict(zip(made.names, made.rules.thresholds, strict=True)) for made in (before, after) if made.rules)
+    assert thresholds_moved(before, after) == sum(old[name] != pytest.approx(new[name], abs=1e-6) for name in old) > 0
+    assert thresholds_moved(before, calibrated(before)) == 0
+    assert thresholds_moved(before, replace(before, rules=None)) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "shots", "compared", "words"),
+    [
+        (
+            1,
+            4,
+            None,
+            "nothing, it is a fixed one: one name alone has no others to be told from, and there is",
+        ),
+        (3, 1, None, "nothing, it is a fixed one: no name has two pictures"),
+        (1, 4, background(6, 3), "pairs of pictures of blobs alone: one name alone has no others to be told from"),
+        (2, 4, background(6, 3), r"the names' own pictures \(the background, blobs, is too small to learn on\)"),
+    ],
+)
+def test_what_thresholds_were_learned_on_is_said_as_it_is(names, shots, compared, words) -> None:
+    rules = gallery(names, shots, with_background=compared is not None, compared=compared).rules
+    assert rules is not None
+    assert re.match(words, rules.learned_on)
+    if "nothing" in words:
+        assert set(rules.thresholds) == {0.2}

@@ -163,7 +163,7 @@ def _add(
         rows += own
     # Resolved: the same name in two folders is two pictures, and two names of one file are one.
     files = [str(found.paths[row].resolve()) for row in rows]
-    opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows])
+    opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows], embedder=key)
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
     return opened, len(found.unreadable)
 

@@ -141,8 +141,7 @@ def calibrate(
         acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance, seed)
     pair_threshold, pair_slope = _pair_rule(background, info, seed)
     if acted is None or background is None:
-        few = background.source if background is not None and not background.most_shots else None
-        return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope, few)
+        return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope, background)
     cohort = background.prototypes()
     strangers = background.embeddings
     separating = _separating(embeddings, labels, count, info.distance, cohort, strangers)
@@ -305,15 +304,12 @@ def _from_own(
     info: EmbedderInfo,
     pair_threshold: float,
     pair_slope: float,
-    few: str | None,
+    background: Background | None,
 ) -> Rules:
     """Calibrate without a background, or with one that is too small: each name against the pictures of the others."""
     nobody = embeddings[:0]
     own = _separating(embeddings, labels, count, info.distance, None, nobody)
     known = [value for value in own if value is not None]
-    several = "the names' own pictures" if known else "nothing: the embedder's fixed threshold"
-    if few is not None:
-        several += f" (the background, {few}, is too small to learn on)"
     # The more names have shown where they separate, the less the fixed threshold counts.
     general = (pair_threshold * 2 + sum(known)) / (2 + len(known))
     return Rules(
@@ -324,5 +320,18 @@ def _from_own(
         pair_threshold=pair_threshold,
         pair_slope=pair_slope,
         strength=5.0,
-        learned_on=several,
+        learned_on=_learned_on(bool(known), count, info, background),
     )
+
+
+def _learned_on(own: bool, count: int, info: EmbedderInfo, background: Background | None) -> str:
+    """Say what ``_from_own`` learned on: the names' pictures, pairs of the background's, or nothing, and then why."""
+    if own:
+        small = f" (the background, {background.source}, is too small to learn on)" if background is not None else ""
+        return f"the names' own pictures{small}"
+    alone = {0: "no names are enrolled", 1: "one name alone has no others to be told from"}
+    why = alone.get(count, "no name has two pictures")
+    if background is not None:
+        return f"pairs of pictures of {background.source} alone: {why}, and it is too small to act recognition out on"
+    origin = "the one stored with the embedder" if info.threshold is not None else "a fixed one"
+    return f"nothing, it is {origin}: {why}, and there is no background"
