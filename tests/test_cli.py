@@ -1,5 +1,7 @@
 """The command line as people use it: real commands on a tiny data set, and bad input in one clear line."""
 
+import errno
+import io
 import json
 import os
 import signal
@@ -622,3 +624,139 @@ def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
         line = complaint(capsys, ["triplet", "--resume", "run"])
     assert "run is being trained by another process" in line
     assert run(["triplet", "--resume", "run"]) == 0
+
+
+def test_a_disk_that_is_full_at_the_first_checkpoint_is_said_in_one_line(arguments, capsys, monkeypatch):
+    class Full(io.FileIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("metasiam.training.checkpoint.open", lambda path, mode: Full(path, mode), raising=False)
+        line = complaint(capsys, [*TRIPLET, *arguments, "--out", "run"])
+    assert line.startswith("metasiam: run/checkpoint.pt cannot be written: the disk is full. Free some space, then ")
+    assert "start again with --overwrite" in line
+    assert run([*TRIPLET, *arguments, "--out", "run", "--overwrite", "--adapt-shots", "0"]) == 0
+
+
+def test_a_disk_that_fills_later_keeps_the_checkpoint_and_says_how_to_go_on(arguments, capsys, monkeypatch):
+    monkeypatch.setattr("metasiam.training.loop.LOG_EVERY", 0.0)
+    append = Run.append_metrics
+
+    def full(self, row):
+        if row["step"] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(self, row)
+
+    command = [*TRIPLET, *arguments, "--adapt-shots", "0", "--checkpoint-every", "0"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "append_metrics", full)
+        line = complaint(capsys, [*command, "--out", "my run"])
+    assert "my run cannot be written: the disk is full." in line
+    assert "go on with --resume 'my run': its checkpoint of iteration 1 is kept" in line
+    assert run(["triplet", "--resume", "my run"]) == 0
+    assert [row["step"] for row in open_run("my run").metrics()] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError(errno.ENOSPC, "No space", "a.json"), "a.json cannot be written: the disk is full. Free some space"),
+        (OSError(errno.EDQUOT, "Quota"), "the output cannot be written: your share of the disk is used up"),
+        (OSError(errno.EROFS, "Read-only", b"b.json"), "b.json cannot be written: the disk is read-only"),
+        (PermissionError(errno.EACCES, "Denied", "c"), "c cannot be used: permission denied. Change its permissions"),
+    ],
+    ids=["full", "quota", "read-only", "rights"],
+)
+def test_what_the_disk_refuses_is_said_in_one_line(arguments, capsys, monkeypatch, error, text):
+    def fails(*args, **options):
+        raise error
+
+    monkeypatch.setattr("metasiam.session.train", fails)
+    assert text in complaint(capsys, [*TRIPLET, *arguments])
+
+
+def test_a_bug_is_no_full_disk(arguments, monkeypatch):
+    def fails(*args, **options):
+        raise FileNotFoundError(errno.ENOENT, "No such file", "x")
+
+    monkeypatch.setattr("metasiam.session.train", fails)
+    with pytest.raises(FileNotFoundError):
+        run([*TRIPLET, *arguments])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_an_output_that_takes_nothing_is_said_in_one_line():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-m", "metasiam", "--version"], stdout=full, stderr=subprocess.PIPE,
+                              text=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "metasiam: the output cannot be written: the disk is full. Free some space, then try again; a saved run goes "
+        "on with --resume."
+    ]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}],
+    ids=["ascii", "C"],
+)
+def test_an_output_that_is_not_utf_8_gets_signs_that_look_alike(environment, tmp_path):
+    code = (
+        r"import sys, metasiam.cli as c; c._print_anything(); print('\xd7\u2026\u2713'); sys.stderr.write('\udcff\xb1')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | environment, capture_output=True, check=False)
+    assert done.stdout.decode("ascii").strip() == r"x...\u2713", done.stderr
+    assert done.stderr.decode("ascii") == r"\xff+-"
+    words = ["triplet", "--data", "folder:" + "\xe9…", "--out", "run"]
+    done = subprocess.run([sys.executable, "-m", "metasiam", *words], env=os.environ | environment, cwd=tmp_path,
+                          capture_output=True, check=False)  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.decode("ascii").splitlines()) == 1
+
+
+def test_a_name_that_cannot_be_kept_is_said_in_one_line(arguments, capsys, monkeypatch):
+    def fails(*args, **options):
+        json.dumps({"data": "folder:caf\udce9", "x": 1}, ensure_ascii=False).encode()
+
+    monkeypatch.setattr("metasiam.session.train", fails)
+    line = complaint(capsys, [*TRIPLET, *arguments])
+    assert "the name folder:caf\\xe9 has bytes that are not UTF-8" in line
+
+
+def test_weights_that_overflow_while_the_loss_stays_finite_stop_the_training(arguments, capsys, monkeypatch):
+    """Training normalises by the batch, so that only the running statistics tell."""
+    from metasiam.learners.triplet import Triplet
+
+    iterate = Triplet.iterate
+
+    def overflowing(self, iteration, stop):
+        loss = iterate(self, iteration, stop)
+        if iteration == 1:
+            self._tensors["statistics"][0][0] = float("inf")
+        return loss
+
+    monkeypatch.setattr(Triplet, "iterate", overflowing)
+    monkeypatch.setattr("metasiam.training.loop.LOG_EVERY", 0.0)
+    line = complaint(capsys, [*TRIPLET, *arguments, "--out", "run", "--checkpoint-every", "0"])
+    assert "the weights are not finite at iteration 2. The last good checkpoint is kept in run (iteration 1)" in line
+    assert "a lower --lr" in line
+    assert torch.load("run/checkpoint.pt", weights_only=True)["iteration"] == 1
+    assert not Path("run/embedder.safetensors").exists()
+
+
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), "the weights of this resnet8 are not finite"),
+                                             (1e30, "makes embeddings that are not finite")])  # fmt: skip
+def test_weights_of_a_training_that_diverged_are_not_measured(arguments, capsys, value, text):
+    embedder = build_embedder("resnet8")
+    with torch.no_grad():
+        for parameter in embedder.parameters():
+            parameter.fill_(value)
+    save_embedder(Path("w.safetensors"), embedder, EmbedderInfo("resnet8", image_size=(16, 16)))
+    data = arguments[:2]
+    line = complaint(
+        capsys, ["evaluate", "w.safetensors", *data, "--held-out", "3", "--pairs", "40", "--device", "cpu"]
+    )
+    assert text in line
+    assert "lower --lr" in line

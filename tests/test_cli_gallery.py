@@ -431,3 +431,33 @@ def test_a_background_must_be_the_pictures_that_the_run_knows(photos, tmp_path, 
     assert len(load_background(choice, embedder, info, mirror=False, report=quiet).embeddings) > 0
     with pytest.raises(MetaSiamError, match="holds other pictures than were trained on"):
         load_background(replace(choice, fingerprint="0" * 64), embedder, info, mirror=False, report=quiet)
+
+
+def test_what_is_enrolled_is_no_background(weights, photos, tmp_path, capsys):
+    """A name that the background knows as something unknown would never be recognised."""
+    gallery = tmp_path / "pets.safetensors"
+    other = f"folder:{photos / 'other'}"
+    words = ["enroll", str(photos / "other" / "pet5"), "--name", "Pet5", "--weights", str(weights)]
+    assert run([*words, "--gallery", str(gallery), "--background", other]) == 0
+    assert "domain 'pet5' is also a name to enroll: left out of the background" in capsys.readouterr().err
+    background = load_gallery(gallery).background
+    assert background is not None
+    assert len(background.labels.unique()) == 12  # of 13
+    own = load_gallery(gallery).embeddings
+    assert torch.cdist(own, background.embeddings).min() > 1e-3
+
+
+def test_a_gallery_that_cannot_be_written_is_said_before_pictures_are_embedded(weights, photos, tmp_path, capsys):
+    words = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(tmp_path)]
+    assert run(words) == 2
+    captured = capsys.readouterr()
+    assert "Give --gallery FILE" in captured.err.replace("\n", " ") or "not a gallery" in captured.err
+    assert "embedding" not in captured.err
+
+
+def test_another_name_moves_the_others_thresholds_and_says_so(enrolled, photos, capsys):
+    capsys.readouterr()
+    assert run(["enroll", str(photos / "other" / "pet5"), "--name", "pet5", "--gallery", str(enrolled)]) == 0
+    captured = capsys.readouterr()
+    assert "thresholds are learned from all names: 3 names of before got another" in " ".join(captured.err.split())
+    assert "4 names, 18 pictures" in captured.out

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +14,19 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from metasiam.cli.identify import _as_csv, _as_json
+from metasiam.cli.own_pictures import printable
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.calibration import shrink
-from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery
-from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery, open_embedder
+from metasiam.gallery.calibrate import Background, _separating, calibrate
 from metasiam.gallery.pictures import embed_pixels
-from metasiam.gallery.recognise import answer_from, suitability, unlikeness
-from metasiam.gallery.scoring import NameScorer, centroids, leave_one_out_scores
-from metasiam.gallery.store import check_name
-from metasiam.models.files import EmbedderInfo
+from metasiam.gallery.recognise import answer_from, suitability, thresholds_moved, unlikeness
+from metasiam.gallery.scoring import NameScorer, centroids
+from metasiam.gallery.store import check_name, check_writable
+from metasiam.models import build_embedder
+from metasiam.models.files import EmbedderInfo, save_embedder
+from metasiam.runs import write_text
 
 INFO = EmbedderInfo("resnet8", trained_on="tiny blobs")
 KEY = EmbedderKey("weights", "abc", INFO)
@@ -144,12 +151,51 @@ def test_a_cohort_that_is_too_small_is_not_used():
     assert torch.equal(scores, NameScorer.of(rows, labels, 3, "cosine", None).scores(rows))
 
 
-def test_leave_one_out_scores_never_compare_a_picture_with_itself():
+@pytest.mark.parametrize("distance", ["cosine", "squared_euclidean"])
+def test_leave_one_out_scores_never_compare_a_picture_with_itself(distance: str):
     rows, labels = clouds(2, 3, seed=5)
-    found = leave_one_out_scores(rows, labels, 0, "squared_euclidean", None)
-    for place in range(3):
-        others = torch.cat((rows[:place], rows[place + 1 : 3])).mean(0)
-        assert float(found[place]) == pytest.approx(-float((rows[place] - others).square().sum()), abs=1e-5)
+    rows, labels = torch.cat((rows, rows[:1])) * 2, torch.cat((labels, torch.tensor([2])))
+    found = NameScorer.of(rows, labels, 3, distance, None).leave_one_out(rows, labels)
+    for place in range(6):
+        others = torch.stack([rows[i] for i in range(6) if i != place and labels[i] == labels[place]]).mean(0)
+        alone = torch.cosine_similarity(rows[place], others, 0)
+        expected = alone if distance == "cosine" else -(rows[place] - others).square().sum()
+        assert float(found[place]) == pytest.approx(float(expected), abs=1e-4)
+    assert torch.isnan(found[6])
+
+
+@pytest.mark.parametrize("with_cohort", [True, False])
+def test_where_names_separate_equals_a_naive_loop(with_cohort: bool):
+    rows, labels = clouds(4, 3, seed=5)
+    rows, labels = rows[:-2], labels[:-2]  # the last name has one picture
+    cohort = clouds(10, 1, seed=4)[0] if with_cohort else None
+    strangers = clouds(9, 4, seed=6)[0]
+    found = _separating(rows, labels, 4, "cosine", cohort, strangers)
+    for name in range(3):
+        own = labels == name
+        inside = []
+        for row in own.nonzero().flatten().tolist():
+            rest = own.clone()
+            rest[row] = False
+            scorer = NameScorer.of(rows[rest], torch.zeros(2, dtype=torch.int64), 1, "cosine", cohort)
+            inside.append(scorer.scores(rows[row : row + 1])[0, 0])
+        scorer = NameScorer.of(rows[own], torch.zeros(3, dtype=torch.int64), 1, "cosine", cohort)
+        outside = scorer.scores(torch.cat((rows[~own], strangers)))[:, 0]
+        expected = (float(torch.stack(inside).median()) + float(outside.quantile(0.95))) / 2
+        assert found[name] == pytest.approx(expected, abs=1e-4)
+    assert found[3] is None
+    assert _separating(rows[:3], labels[:3], 1, "cosine", None, strangers[:0]) == [None]
+
+
+@pytest.mark.parametrize("most", [1, 30, 1 << 22])
+def test_names_scored_in_blocks_are_scored_the_same(most: int):
+    rows, labels = clouds(5, 2, seed=5)
+    asked = clouds(2, 6, seed=6)[0]
+    scorer = NameScorer.of(rows, labels, 5, "cosine", clouds(10, 1, seed=4)[0])
+    names = torch.tensor([4, 0, 3])
+    blocks = list(scorer.blocks(asked, names, most=most))
+    torch.testing.assert_close(torch.cat([scores for _, scores in blocks], 1), scorer.scores(asked)[:, names])
+    assert torch.equal(torch.cat([block for block, _ in blocks]), names)
 
 
 def test_centroids_are_means_for_squared_distances():
@@ -257,3 +303,164 @@ def test_the_likeliest_name_comes_first_also_where_both_are_certain() -> None:
     assert answer.name == "better"
     nobody = answer_from(("far", "near"), steep, torch.tensor([-900.0, -80.0]))
     assert (nobody.name, nobody.guesses[0].name) == ("unknown", "near")
+
+
+def test_many_names_at_once_are_added_as_one_after_the_other_would_be() -> None:
+    start = gallery(2, 2)
+    rows = torch.randn(6, 16, generator=torch.Generator().manual_seed(0))
+    names = ["zoe", "name 1", "zoe", "anna", "name 1", "zoe"]
+    files = ["z/0", "1/0.png", "z/1", "a/0", "1/7.png", "z/0"]  # one replaces an old picture, one comes twice
+    at_once = start.with_named(names, files, rows, torch.zeros(6, 6))
+    one_by_one = start
+    for name, file, row in zip(names, files, rows, strict=True):
+        one_by_one = one_by_one.with_pictures(name, [file], row.unsqueeze(0), torch.zeros(1, 6))
+    assert at_once.counts() == {"anna": 1, "name 0": 2, "name 1": 3, "zoe": 2}
+    assert (at_once.names, at_once.files) == (one_by_one.names, one_by_one.files)
+    assert torch.equal(at_once.embeddings, one_by_one.embeddings)
+    assert torch.equal(at_once.labels, one_by_one.labels)
+    with pytest.raises(MetaSiamError, match="Use another name"):
+        start.with_named(["fine", "unknown"], ["a", "b"], rows[:2], torch.zeros(2, 6))
+
+
+def test_files_whose_names_are_not_utf_8_are_kept(tmp_path: Path) -> None:
+    odd = "caf\udce9.png"
+    made = gallery(1, 2).with_pictures("né", [odd], torch.ones(1, 16), torch.zeros(1, 6))
+    made.save(tmp_path / "g.safetensors")
+    back = load_gallery(tmp_path / "g.safetensors")
+    assert odd in back.files
+    assert back.names == ("name 0", "né")
+
+
+def test_weights_of_a_training_that_diverged_are_refused_by_name(tmp_path: Path) -> None:
+    embedder = build_embedder("resnet8")
+    next(embedder.parameters()).data[0] = float("nan")
+    save_embedder(tmp_path / "w.safetensors", embedder, EmbedderInfo("resnet8"))
+    with pytest.raises(MetaSiamError, match=r"the weights of .*w\.safetensors are not finite"):
+        open_embedder(tmp_path / "w.safetensors")
+
+
+@pytest.fixture
+def embedders(tmp_path: Path) -> tuple[Path, Path, EmbedderKey]:
+    """Two weights files of other seeds and architectures, and the key of a gallery made with the first."""
+    for name, arch in (("mine", "resnet8"), ("other", "resnet14")):
+        save_embedder(tmp_path / f"{name}.safetensors", build_embedder(arch), EmbedderInfo(arch))
+    mine = tmp_path / "mine.safetensors"
+    return mine, tmp_path / "other.safetensors", open_embedder(mine)[1]
+
+
+def test_another_embedder_s_weights_are_called_so_and_left_out_it_works(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, other, key = embedders
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+        open_embedder(other, key=key)
+    assert open_embedder(None, key=key)[1] == key
+    torch.save(build_embedder("resnet14").state_dict(), other.with_suffix(".pt"))  # does not say its architecture
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+        open_embedder(other.with_suffix(".pt"), key=key)
+    with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Leave --arch out"):
+        open_embedder(mine, arch="resnet14", key=key)
+
+
+def test_an_embedder_that_was_moved_is_found_by_its_new_place_which_is_kept(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, other, key = embedders
+    made = Gallery(key, mirror=False).with_named(["a"], ["a.png"], torch.ones(1, 16), torch.zeros(1, 6))
+    new = mine.rename(mine.with_name("elsewhere.safetensors"))
+    with pytest.raises(MetaSiamError, match="no longer in .*mine.safetensors. Say where it is now with --weights"):
+        open_embedder(None, key=made.embedder)
+    with pytest.raises(MetaSiamError, match="which was in .*mine.safetensors. Say where that is now with --weights"):
+        open_embedder(other, key=made.embedder)
+    found = open_embedder(new, key=made.embedder)[1]
+    made = made.with_named(["b"], ["b.png"], torch.ones(1, 16), torch.zeros(1, 6), embedder=found)
+    assert made.embedder == replace(key, path=str(new))
+    assert open_embedder(None, key=made.embedder)[1] == found
+    with pytest.raises(ValueError, match="another embedder"):
+        made.with_named(["b"], ["c.png"], torch.ones(1, 16), torch.zeros(1, 6), embedder=KEY)
+
+
+def test_weights_trained_anew_in_place_are_known_not_to_be_the_gallery_s(embedders: tuple[Path, Path, EmbedderKey]):
+    mine, _, key = embedders
+    copy = Path(shutil.copy(mine, mine.with_name("copy.safetensors")))
+    save_embedder(mine, build_embedder("resnet8"), EmbedderInfo("resnet8"))
+    for weights in (None, mine):
+        with pytest.raises(MetaSiamError, match="changed since. Give a copy of the old ones with --weights, or enroll"):
+            open_embedder(weights, key=key)
+    assert open_embedder(copy, key=key)[1].fingerprint == key.fingerprint
+    assert open_embedder(mine)[1].fingerprint != key.fingerprint  # a new gallery takes it
+
+
+def test_a_place_that_takes_no_gallery_is_found_before_anything_is_embedded(tmp_path: Path, monkeypatch):
+    for fine in (tmp_path / "g.safetensors", tmp_path / "new" / "deep" / "g.safetensors"):
+        check_writable(fine)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(MetaSiamError, match="is a folder, not a gallery file"):
+        check_writable(tmp_path)
+
+    def refuses(**options):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuses)
+    words = r"g.safetensors cannot be written: the disk is read-only. Write the gallery elsewhere with --out FILE\."
+    with pytest.raises(MetaSiamError, match=words):
+        check_writable(tmp_path / "g.safetensors")
+
+
+def test_a_gallery_that_cannot_be_saved_says_which_file_why_and_what_to_do(tmp_path: Path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = gallery()
+    made.save(tmp_path / "g.safetensors")
+    before = (tmp_path / "g.safetensors").read_bytes()
+    monkeypatch.setattr("metasiam.gallery.store.save_file", full)
+    words = (
+        "g.safetensors cannot be written: the disk is full. Free some space, or write the gallery elsewhere with --out"
+    )
+    with pytest.raises(MetaSiamError, match=words):
+        made.save(tmp_path / "g.safetensors")
+    assert (tmp_path / "g.safetensors").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_names_whose_thresholds_a_new_name_moved_are_counted() -> None:
+    before = gallery(3, 4)
+    rows = clouds(1, 4, seed=42)[0]
+    after = calibrated(before.with_pictures("new", list("abcd"), rows, torch.zeros(4, 6)))
+    assert before.rules is not None
+    assert after.rules is not None
+    old, new = (dict(zip(made.names, made.rules.thresholds, strict=True)) for made in (before, after) if made.rules)
+    assert thresholds_moved(before, after) == sum(old[name] != pytest.approx(new[name], abs=1e-6) for name in old) > 0
+    assert thresholds_moved(before, calibrated(before)) == 0
+    assert thresholds_moved(before, replace(before, rules=None)) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "shots", "compared", "words"),
+    [
+        (
+            1,
+            4,
+            None,
+            "nothing, it is a fixed one: one name alone has no others to be told from, and there is",
+        ),
+        (3, 1, None, "nothing, it is a fixed one: no name has two pictures"),
+        (1, 4, background(6, 3), "pairs of pictures of blobs alone: one name alone has no others to be told from"),
+        (2, 4, background(6, 3), r"the names' own pictures \(the background, blobs, is too small to learn on\)"),
+    ],
+)
+def test_what_thresholds_were_learned_on_is_said_as_it_is(names, shots, compared, words) -> None:
+    rules = gallery(names, shots, with_background=compared is not None, compared=compared).rules
+    assert rules is not None
+    assert re.match(words, rules.learned_on)
+    if "nothing" in words:
+        assert set(rules.thresholds) == {0.2}
+
+
+def test_answers_about_files_whose_names_are_not_utf_8_can_be_written_and_read_back(tmp_path: Path) -> None:
+    odd = Path("caf\udce9 ü.png")
+    answers = [(odd, answer) for answer in identify(gallery(), queries()[0][:1])]
+    for text in (_as_json(answers), _as_csv(answers), _as_json(answers, ascii_only=True)):
+        assert write_text(tmp_path / "answers", text).read_text(encoding="utf-8") == text
+    for ascii_only in (False, True):
+        assert json.loads(_as_json(answers, ascii_only=ascii_only))["picture"] == str(odd)
+    assert _as_json(answers, ascii_only=True).isascii()
+    assert r"caf\udce9 ü.png" in _as_csv(answers)
+    assert printable("ü", "ascii") == r"\xfc"

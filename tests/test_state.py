@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import io
 import os
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 import torch
 from torch import nn
 
-from metasiam.atomic import atomically
+from metasiam.atomic import atomically, storage_error, trouble
 from metasiam.config import ReptileConfig
 from metasiam.learners.reptile import _meta_optimizer
+from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.state import (
     add_difference_,
@@ -150,3 +153,56 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(NotADirectoryError), atomically(path / "below") as partial:
         partial.write_text("x")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+@pytest.mark.parametrize("taken", [0, 3_000])
+def test_a_disk_that_takes_no_more_is_named_and_the_checkpoint_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, taken: int
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"learner": {"weights": [torch.ones(3)]}})
+
+    class Full(io.FileIO):
+        def write(self, data: object) -> int:
+            if self.tell() + len(memoryview(data)) > taken:  # type: ignore[arg-type]
+                raise OSError(number, os.strerror(number))
+            return super().write(data)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("metasiam.training.checkpoint.open", lambda path, mode: Full(path, mode), raising=False)
+    with pytest.raises(OSError, match=os.strerror(number)) as error:
+        save_checkpoint(path, {"learner": {"weights": [torch.zeros(1_000)]}})
+    assert error.value.filename == str(path)
+    assert error.value.errno == number
+    monkeypatch.undo()
+    assert load_checkpoint(path)["learner"]["weights"][0].tolist() == [1.0, 1.0, 1.0]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_libraries_make_of_a_full_disk_is_recognised_and_other_errors_are_left_alone() -> None:
+    from safetensors import SafetensorError
+
+    full = storage_error(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"))
+    assert full is not None
+    assert trouble(full)[0] == "the disk is full"
+    assert storage_error(RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 5 vs 4")) is not None
+    for other in (RuntimeError("size mismatch"), SafetensorError("header too large"), FileNotFoundError(2, "x", "y")):
+        assert storage_error(other) is None
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError) as error, atomically(tmp_path / "mine"):
+        raise PermissionError(errno.EACCES, "Permission denied", "theirs")
+    assert error.value.filename == "theirs"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_one_number_that_is_not_finite_is_found_however_deep_it_lies(value: float) -> None:
+    state = {
+        "slow": {"weights": [torch.ones(3)], "best": float("inf")},
+        "momenta": {0: (torch.ones(2), torch.tensor(4))},
+    }
+    assert is_finite(state)
+    assert is_finite({})
+    state["momenta"][0][0][1] = value
+    assert not is_finite(state)

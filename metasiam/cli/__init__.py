@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import os
 import sys
 from typing import Any, NoReturn
@@ -9,6 +11,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
+from metasiam.atomic import storage_error, trouble
 from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
 from metasiam.errors import MetaSiamError
 
@@ -16,6 +19,9 @@ _OUT_OF_MEMORY = (
     "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a run that was saved goes on "
     "with --resume."
 )
+
+#: What is printed instead where the output cannot take these characters.
+_PLAIN = {"×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": "*"}
 
 
 class _Commands(typer.core.TyperGroup):
@@ -64,23 +70,26 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0 done, 2 bad input, 130 stopped by the user."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read when torch first allocates
+    _print_anything()
     try:
         result = typer.main.get_command(app).main(args=arguments, prog_name="metasiam", standalone_mode=False)
+        sys.stdout.flush()  # what cannot be written is said here, not in the interpreter's last words
     except MetaSiamError as error:
         return _complain(str(error)) if _speaks() else 2
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("metasiam: interrupted\n")
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 1
     except Exception as error:
         # Typer's usage errors; typer keeps its own copy of click, so they are known by what they can do.
         format_message = getattr(error, "format_message", None)
         if format_message is None:
-            if not _is_out_of_memory(error):
+            said = _said(error)
+            if said is None:
                 raise
-            return _complain(_OUT_OF_MEMORY) if _speaks() else 2
+            return _complain(said) if _speaks() else 2
         what = format_message().strip()
         if not what:  # no command given: the help is shown already
             return 2
@@ -88,6 +97,52 @@ def run(arguments: list[str] | None = None) -> int:
         path = context.command_path if context is not None else "metasiam"
         return _complain(f"{what.rstrip('.')}. See {path} --help.")
     return result if isinstance(result, int) else 0
+
+
+def _print_anything() -> None:
+    """Let stdout and stderr print every text, whatever their encoding and whatever bytes a file's name is made of."""
+    codecs.register_error("metasiam", _plainly)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # replaced by something that is no text file, or closed
+            stream.reconfigure(errors="metasiam")  # type: ignore[union-attr]
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    """Say in ASCII what cannot be encoded: a sign that looks alike, a byte as ``\\xff``, else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    plain = ""
+    for character in error.object[error.start : error.end]:
+        byte = ord(character) - 0xDC00  # how Python keeps a byte of a file's name that is no text
+        escaped = f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
+        plain += _PLAIN.get(character, escaped)
+    return plain, error.end
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds nowhere, so that the interpreter does not fail on it when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _said(error: Exception) -> str | None:
+    """Return the line for an error that is no bug: memory, disk, or a name that is no text; None for others."""
+    if _is_out_of_memory(error):
+        return _OUT_OF_MEMORY
+    if (found := storage_error(error)) is not None:
+        reason, remedy = trouble(found)
+        where = os.fsdecode(found.filename) if found.filename is not None else "the output"
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()
+        verb = "used" if isinstance(found, PermissionError) else "written"  # a file to read, perhaps
+        return f"{where} cannot be {verb}: {reason}. {remedy}, then try again; a saved run goes on with --resume."
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        begin = max(error.object.rfind(mark, 0, error.start) for mark in '"\n,') + 1
+        name = error.object[begin : error.end + 40].splitlines()[0].split('"')[0]
+        return f"the name {name} has bytes that are not UTF-8, which cannot be kept. Rename it, then try again."
+    return None
 
 
 def _is_out_of_memory(error: Exception) -> bool:

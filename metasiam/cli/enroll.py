@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from metasiam.cli import own_pictures as o
 from metasiam.errors import MetaSiamError
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.gallery import Gallery
@@ -91,7 +93,11 @@ def _change(
 ) -> int:  # fmt: skip
     """Take names out, add pictures, calibrate, write and show; return how many pictures could not be read."""
     from metasiam.gallery import calibrated
+    from metasiam.gallery.recognise import thresholds_moved
+    from metasiam.gallery.store import check_writable
 
+    check_writable(out)  # before pictures are embedded for nothing
+    before = opened
     for gone in remove or ():
         if opened is None:
             raise MetaSiamError(f"there is no gallery yet that '{gone}' could be removed from.")
@@ -103,6 +109,8 @@ def _change(
     assert opened is not None
     result = calibrated(opened, seed=seed)
     result.save(out)
+    if before is not None and (moved := thresholds_moved(before, result)):
+        o.say(f"thresholds are learned from all names: {counted(moved, 'name')} of before got another")
     _show(result, out)
     return unreadable
 
@@ -115,14 +123,14 @@ class _Start:
     ) -> None:
         self.weights, self.arch, self.background, self.mirror, self.device = weights, arch, background, mirror, device
 
-    def gallery(self, embedder: Any, key: Any) -> Gallery:
-        """Return an empty gallery with its background."""
+    def gallery(self, embedder: Any, key: Any, names: Iterable[str]) -> Gallery:
+        """Return an empty gallery with its background, in which none of the names may be."""
         from metasiam.gallery import Gallery
 
         mirror = key.info.mirrored if self.mirror is None else self.mirror
-        return Gallery(key, mirror, background=self._background(embedder, key, mirror))
+        return Gallery(key, mirror, background=self._background(embedder, key, mirror, names))
 
-    def _background(self, embedder: Any, key: Any, mirror: bool) -> Any:
+    def _background(self, embedder: Any, key: Any, mirror: bool, names: Iterable[str]) -> Any:
         from metasiam.cli.progress import lines
         from metasiam.gallery.background import BackgroundChoice, load_background, of_run
 
@@ -136,7 +144,7 @@ class _Start:
             return None
         try:
             with lines(Console(stderr=True)) as shown:
-                return load_background(choice, embedder, key.info, mirror=mirror, report=shown.update)
+                return load_background(choice, embedder, key.info, mirror=mirror, report=shown.update, without=names)
         except MetaSiamError as error:
             if self.background is not None:
                 raise
@@ -164,16 +172,18 @@ def _add(
     found = o.embedded(embedder, key.info, paths, mirror=_mirrors(opened, new, key))
     if opened is None:
         assert new is not None
-        opened = new.gallery(embedder, key)
+        opened = new.gallery(embedder, key, named)
     place = {path: row for row, path in enumerate(found.paths)}
+    names, rows = [], []
     for name, pictures in named.items():
-        rows = [place[path] for path in pictures if path in place]
-        if not rows:
+        own = [place[path] for path in pictures if path in place]
+        if not own:
             o.say(f"metasiam: '{name}' has no picture that could be read: left out")
-            continue
-        # Resolved: the same name in two folders is two pictures, and two names of one file are one.
-        files = [str(found.paths[row].resolve()) for row in rows]
-        opened = opened.with_pictures(name, files, found.embeddings[rows], found.statistics[rows])
+        names += [name] * len(own)
+        rows += own
+    # Resolved: the same name in two folders is two pictures, and two names of one file are one.
+    files = [str(found.paths[row].resolve()) for row in rows]
+    opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows], embedder=key)
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
     return opened, len(found.unreadable)
 
@@ -194,7 +204,6 @@ def _pictures(paths: list[Path]) -> list[Path]:
 def _folders(paths: list[Path]) -> dict[str, list[Path]]:
     """Return the pictures of each sub-folder, under its name; where there are parts, those for training alone."""
     from metasiam.data.sources.tree import arrange, joined
-    from metasiam.wording import counted
 
     named: dict[str, list[Path]] = {}
     known: dict[str, set[Path]] = {}
@@ -239,7 +248,7 @@ def _show(gallery: Gallery, path: Path) -> None:
     if gallery.rules is None:
         console.print(Text(f"{path} has no names"))
         return
-    console.print(Text(f"{path}: {len(gallery.names)} names, {len(gallery.files)} pictures"))
+    console.print(Text(f"{path}: {counted(len(gallery.names), 'name')}, {counted(len(gallery.files), 'picture')}"))
     table = Table()
     table.add_column("name")
     for header in ("pictures", "threshold", "of its own"):
@@ -249,10 +258,9 @@ def _show(gallery: Gallery, path: Path) -> None:
     ):
         table.add_row(Text(name), str(count), f"{threshold:.3f}", "–" if own is None else f"{own:.3f}")
     console.print(table, soft_wrap=False)
-    console.print(
-        Text(
-            f"thresholds learned on {gallery.rules.learned_on}; each name's own is shrunk towards "
-            f"{gallery.rules.general_threshold:.3f} (strength {gallery.rules.strength:g} pictures)"
-        )
-    )
+    words = f"thresholds learned on {gallery.rules.learned_on}"
+    if any(own is not None for own in gallery.rules.own_thresholds):
+        general, strength = gallery.rules.general_threshold, gallery.rules.strength
+        words += f"; each name's own is shrunk towards {general:.3f} (strength {strength:g} pictures)"
+    console.print(Text(words))
     console.print(Text(f"next: metasiam identify PICTURES --gallery {shlex.quote(str(path))}"))

@@ -67,9 +67,11 @@ def command(
     rows |= dict(zip(found.paths, identify(opened, found.embeddings), strict=True))
     answers = [(path, rows[path]) for path in pictures]
     if as_json:
-        sys.stdout.write(_as_json(answers))
+        # Where the terminal cannot print every letter, JSON's own escapes keep what is said readable for programs.
+        plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+        sys.stdout.write(_as_json(answers, ascii_only=plain))
     elif as_csv:
-        sys.stdout.write(_as_csv(answers))
+        sys.stdout.write(o.printable(_as_csv(answers), sys.stdout.encoding or "utf-8"))
     else:
         _print_table(answers)
         o.say(suitability(key.info, unlikeness(found.statistics, opened)))
@@ -92,16 +94,15 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise MetaSiamError(f"{out.parent} is not a folder. Create it, or give another --out.")
 
 
-def _as_json(answers: list[tuple[Path, Row]]) -> str:
+def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> str:
     lines = []
     for path, answer in answers:
         if isinstance(answer, str):
-            row: dict[str, Any] = {"picture": str(path), "name": None, "probability": None, "guesses": []}
-            lines.append(json.dumps({**row, "error": answer}, ensure_ascii=False) + "\n")
-            continue
-        guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
-        row = {"picture": str(path), "name": answer.name, "probability": round(answer.probability, 4)}
-        lines.append(json.dumps({**row, "guesses": guesses}, ensure_ascii=False) + "\n")
+            row: dict[str, Any] = {"name": None, "probability": None, "guesses": [], "error": answer}
+        else:
+            guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
+            row = {"name": answer.name, "probability": round(answer.probability, 4), "guesses": guesses}
+        lines.append(o.printable(json.dumps({"picture": str(path), **row}, ensure_ascii=ascii_only)) + "\n")
     return "".join(lines)
 
 
@@ -115,7 +116,7 @@ def _as_csv(answers: list[tuple[Path, Row]]) -> str:
             continue
         second, chance = _runner_up(answer)
         rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}", ""])
-    return text.getvalue()
+    return o.printable(text.getvalue())
 
 
 #: What ``--out`` writes, by the file's ending.
@@ -128,13 +129,15 @@ def _print_table(answers: list[tuple[Path, Row]]) -> None:
         table.add_column(header, justify="right" if header == "probability" else "left", overflow="fold")
     for path, answer in answers:
         if isinstance(answer, str):
-            table.add_row(Text(str(path)), Text("not read", "dim"), "", Text(answer, "dim"))
+            table.add_row(Text(o.printable(str(path))), Text("not read", "dim"), "", Text(answer, "dim"))
             continue
         second, chance = _runner_up(answer)
         runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
         known = answer.name != "unknown"
         style = "bold" if known else "dim"
-        table.add_row(Text(str(path)), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up))
+        table.add_row(
+            Text(o.printable(str(path))), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up)
+        )
     console = Console(highlight=False)
     console.print(table)
     read = [answer for _, answer in answers if not isinstance(answer, str)]

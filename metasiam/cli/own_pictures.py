@@ -64,3 +64,8 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool) -> Em
 def say(text: str) -> None:
     """Print a line on stderr: stdout is for answers."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Return text that an encoding can hold: what it cannot becomes an escape, a file name's odd byte ``\\udcff``."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)

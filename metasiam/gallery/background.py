@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
-from metasiam.progress import Report, quiet
+from metasiam.progress import Report, note, quiet
 from metasiam.runs import CONFIG_FILE, open_run
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
@@ -72,9 +73,17 @@ def _is_foreign(config: Path) -> bool:
 
 
 def load_background(
-    choice: BackgroundChoice, embedder: nn.Module, info: EmbedderInfo, *, mirror: bool, report: Report
+    choice: BackgroundChoice,
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    *,
+    mirror: bool,
+    report: Report,
+    without: Iterable[str] = (),
 ) -> Background:
     """Load and embed up to IMAGES images of up to DOMAINS domains, evenly spread, test images first.
+
+    Domains named like one of ``without`` are no background: what is to be recognised would be learned as unknown.
 
     Raises:
         MetaSiamError: if the data cannot be loaded, are others than were chosen, or have fewer than four domains.
@@ -88,7 +97,14 @@ def load_background(
     domains = load_domains(choice.data, report=report, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
         raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Give --background.")
-    return embed_background(domains, choice.domains, embedder, info, mirror=mirror, report=report)
+    wanted = {name.casefold() for name in without}
+    usable = range(len(domains.names)) if choice.domains is None else choice.domains
+    same = [domain for domain in usable if domains.names[domain].casefold() in wanted]
+    if same:
+        what = "is also a name to enroll" if len(same) == 1 else "are also names to enroll"
+        note(report, f"{domains.said(same)} {what}: left out of the background")
+    left = tuple(domain for domain in usable if domain not in same)
+    return embed_background(domains, left, embedder, info, mirror=mirror, report=report)
 
 
 def embed_background(

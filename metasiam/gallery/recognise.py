@@ -15,6 +15,7 @@ from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.training.checkpoint import is_finite
 
 #: torchvision's ImageNet weights need no file of ours: their arch is their name.
 IMAGENET = "resnet18-imagenet"
@@ -75,21 +76,67 @@ def open_embedder(
     Raises:
         MetaSiamError: if there is no such embedder, or it is another than the gallery's.
     """
-    if weights is None and key is not None:
-        weights, arch = key.path or None, key.info.arch
+    if key is not None:
+        return _open_again(weights, arch, key)
     if weights is None:
         if arch != IMAGENET:
             raise MetaSiamError(f"there is no embedder yet. Give --weights RUN, or --arch {IMAGENET} (downloaded).")
         embedder, info = build_embedder(IMAGENET, channels=3, image_size=(224, 224)).eval(), _IMAGENET_INFO
     else:
-        embedder, info = load_embedder(weights, arch=arch or (key.info.arch if key is not None else None))
-    found = EmbedderKey("" if weights is None else str(Path(weights).absolute()), fingerprint_of(embedder), info)
-    if key is not None and found.fingerprint != key.fingerprint:
+        embedder, info = load_embedder(weights, arch=arch)
+        if not is_finite(embedder.state_dict()):
+            raise MetaSiamError(
+                f"the weights of {weights} are not finite: their training diverged. Give others, or train again with "
+                "a lower --lr."
+            )
+    return embedder, EmbedderKey(_place(weights), fingerprint_of(embedder), info)
+
+
+def _place(weights: str | Path | None) -> str:
+    return "" if weights is None else str(Path(weights).absolute())
+
+
+def _open_again(weights: str | Path | None, arch: str | None, key: EmbedderKey) -> tuple[nn.Module, EmbedderKey]:
+    """Load a gallery's embedder from where it was, or from where it is said to be now."""
+    if arch is not None and arch != key.info.arch:
         raise MetaSiamError(
-            f"{weights or arch} is another embedder ({found.fingerprint}) than the gallery was made with "
-            f"({key.fingerprint}, {key.path or key.info.arch}). Give that one, or enroll again into a new gallery."
+            f"the gallery was made with a {key.info.arch}, not with {arch}. Leave --arch out, or enroll into a new "
+            "gallery."
         )
-    return embedder, found
+    place = weights if weights is not None else key.path or None
+    if weights is None and key.path and not Path(key.path).exists():
+        raise MetaSiamError(
+            f"the gallery's embedder is no longer in {key.path}. Say where it is now with --weights; enroll keeps the "
+            "new place when it adds pictures."
+        )
+    try:
+        try:
+            embedder, found = open_embedder(place, arch=None if place is not None else key.info.arch)
+        except MetaSiamError as error:
+            if "does not say its architecture" not in str(error):
+                raise
+            embedder, found = open_embedder(place, arch=key.info.arch)
+        same = found.fingerprint == key.fingerprint
+    except MetaSiamError as error:
+        if "is of another architecture" not in str(error):
+            raise
+        same = False
+    if same:
+        return embedder, found
+    if place is None or _place(place) == key.path:
+        raise MetaSiamError(
+            f"the weights in {place or key.info.arch} are not those that the gallery was made with: they were trained "
+            "or changed since. Give a copy of the old ones with --weights, or enroll again into a new gallery."
+        )
+    if key.path and not Path(key.path).exists():
+        raise MetaSiamError(
+            f"{place} is another embedder than the gallery was made with, which was in {key.path}. Say where that is "
+            "now with --weights, or enroll again into a new gallery."
+        )
+    raise MetaSiamError(
+        f"{place} is another embedder than the gallery was made with ({key.path or key.info.arch}). Leave --weights "
+        "out, or enroll again into a new gallery."
+    )
 
 
 def calibrated(gallery: Gallery, *, seed: int = 0) -> Gallery:
@@ -181,3 +228,17 @@ def suitability(info: EmbedderInfo, far: float | None) -> str:
     if far is not None and far > _UNLIKE:
         return f"{said}; these pictures look unlike that ({far:.1f} standard deviations off), so expect more mistakes"
     return said
+
+
+def thresholds_moved(before: Gallery, after: Gallery) -> int:
+    """Return how many names that are in both galleries have another threshold in the second: calibrating moves all.
+
+    Args:
+        before: with rules, or none are counted.
+        after: the same.
+    """
+    if before.rules is None or after.rules is None:
+        return 0
+    old = dict(zip(before.names, before.rules.thresholds, strict=True))
+    new = dict(zip(after.names, after.rules.thresholds, strict=True))
+    return sum(abs(new[name] - old[name]) > 1e-6 for name in old.keys() & new.keys())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metasiam.evaluation.calibration import CohortNormaliser
-from metasiam.evaluation.verification import similarity_matrix
+from metasiam.evaluation.verification import comparable, similarity_matrix
 
 #: Fewer prototypes say too little about what is usual.
 LEAST_COHORT = 8
@@ -17,7 +18,7 @@ LEAST_COHORT = 8
 
 def centroids(embeddings: Tensor, labels: Tensor, count: int, distance: str) -> Tensor:
     """Return each name's mean embedding: float [count, D]; with cosine, of embeddings of length 1."""
-    rows = F.normalize(embeddings, dim=1) if distance == "cosine" else embeddings
+    rows = comparable(embeddings, distance)
     sums = torch.zeros(count, rows.shape[1], dtype=rows.dtype).index_add_(0, labels, rows)
     return sums / torch.bincount(labels, minlength=count).clamp(min=1).unsqueeze(1)
 
@@ -49,20 +50,51 @@ class NameScorer:
 
     def scores(self, queries: Tensor) -> Tensor:
         """Score float [Q, D] pictures against every name: float [Q, names], higher for more alike."""
-        raw = similarity_matrix(queries, self.means, self.distance)
+        return self._in_proportion(similarity_matrix(queries, self.means, self.distance), queries)
+
+    def blocks(self, queries: Tensor, names: Tensor, *, most: int = 1 << 22) -> Iterator[tuple[Tensor, Tensor]]:
+        """Score float [Q, D] pictures against some names, a block of names at a time, to bound the memory.
+
+        Args:
+            queries: the pictures.
+            names: int64 [N], places of the names.
+            most: scores in a block.
+
+        Yields:
+            The block's names and their scores, float [Q, names of the block].
+        """
+        usual = self._usual(queries)
+        for block in torch.split(names, max(most // max(len(queries), 1), 1)):
+            raw = similarity_matrix(queries, self.means[block], self.distance)
+            yield block, raw if usual is None else (raw - usual[0]) / usual[1]
+
+    def _in_proportion(self, raw: Tensor, queries: Tensor) -> Tensor:
+        """Set similarities float [Q, any] in proportion to those of the cohort."""
+        usual = self._usual(queries)
+        return raw if usual is None else (raw - usual[0]) / usual[1]
+
+    def _usual(self, queries: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return mean and standard deviation of each picture's similarities to the cohort: float [Q, 1] each."""
         if self.cohort is None:
-            return raw
+            return None
         mean, std = CohortNormaliser(self.cohort, self.distance).statistics(queries)
-        return (raw - mean.unsqueeze(1)) / std.unsqueeze(1)
+        return mean.unsqueeze(1), std.unsqueeze(1)
 
+    def leave_one_out(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Score each of the pictures that the names are made of against its name without it.
 
-def leave_one_out_scores(embeddings: Tensor, labels: Tensor, name: int, distance: str, cohort: Tensor | None) -> Tensor:
-    """Score each of a name's k ≥ 2 pictures against the name's other k − 1: float [k]."""
-    own = embeddings[labels == name]
-    keep = ~torch.eye(len(own), dtype=torch.bool)
-    found = []
-    for picture, others in zip(own, keep, strict=True):
-        rest = own[others]
-        scorer = NameScorer.of(rest, torch.zeros(len(rest), dtype=torch.int64), 1, distance, cohort)
-        found.append(scorer.scores(picture.unsqueeze(0))[0, 0])
-    return torch.stack(found)
+        Args:
+            embeddings: float [M, D], as in ``of``.
+            labels: int64 [M], as in ``of``.
+
+        Returns:
+            float [M]; NaN for a name's only picture.
+        """
+        rows = comparable(embeddings, self.distance)
+        counts = torch.bincount(labels, minlength=len(self.means))[labels].unsqueeze(1)
+        others = (self.means[labels] * counts - rows) / (counts - 1)
+        if self.distance == "cosine":
+            raw = (rows * F.normalize(others, dim=1)).sum(1, keepdim=True)
+        else:
+            raw = -(rows - others).square().sum(1, keepdim=True)
+        return self._in_proportion(raw, embeddings).squeeze(1).where(counts.squeeze(1) > 1, torch.nan)

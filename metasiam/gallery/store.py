@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shlex
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from metasiam.atomic import atomically
+from metasiam.atomic import atomically, storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
 from metasiam.models.files import EmbedderInfo
@@ -86,19 +87,46 @@ class Gallery:
             MetaSiamError: for a name that cannot be one.
         """
         check_name(name)
+        return self.with_named([name] * len(files), files, embeddings, statistics)
+
+    def with_named(
+        self,
+        names: Sequence[str],
+        files: Sequence[str],
+        embeddings: Tensor,
+        statistics: Tensor,
+        *,
+        embedder: EmbedderKey | None = None,
+    ) -> Gallery:
+        """Return the gallery with pictures of many names at once, as ``with_pictures`` adds them to one.
+
+        Args:
+            names: the name of each picture.
+            files: the file of each picture.
+            embeddings: float32 [len(files), D].
+            statistics: float32 [len(files), 2 · C].
+            embedder: what made the embeddings, if it may have moved: where it is now is kept.
+
+        Raises:
+            MetaSiamError: for a name that cannot be one.
+            ValueError: if they were made by another embedder.
+        """
+        for name in set(names):
+            check_name(name)
+        if embedder is not None:
+            if embedder.fingerprint != self.embedder.fingerprint:
+                raise ValueError("the pictures were embedded by another embedder than the gallery's")
+            moved = replace(self.embedder, path=embedder.path)
+            return replace(self, embedder=moved).with_named(names, files, embeddings, statistics)
         if not files:
             return self
-        again = set(files)
-        own = self.names.index(name) if name in self.names else -1
-        stays = torch.tensor(
-            [not (f in again and label == own) for f, label in zip(self.files, self.labels.tolist(), strict=True)],
-            dtype=torch.bool,
-        )
-        kept_names = [self.names[label] for label in self.labels[stays].tolist()]
-        kept_files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
-        parts = [(self.embeddings[stays], self.statistics[stays])] if len(self.labels) else []
-        rows, numbers = zip(*parts, (embeddings, statistics), strict=True)
-        return self._of([*kept_names, *[name] * len(files)], [*kept_files, *files], torch.cat(rows), torch.cat(numbers))
+        old_names = [self.names[label] for label in self.labels.tolist()]
+        all_names, all_files = [*old_names, *names], [*self.files, *files]
+        parts = [(self.embeddings, self.statistics)] if len(self.labels) else []
+        rows, numbers = map(torch.cat, zip(*parts, (embeddings, statistics), strict=True))
+        newest = {picture: row for row, picture in enumerate(zip(all_names, all_files, strict=True))}
+        stays = sorted(newest.values())
+        return self._of([all_names[i] for i in stays], [all_files[i] for i in stays], rows[stays], numbers[stays])
 
     def without(self, name: str) -> Gallery:
         """Return the gallery without a name.
@@ -116,7 +144,8 @@ class Gallery:
 
     def _of(self, picture_names: list[str], files: list[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
         names = tuple(sorted(set(picture_names)))
-        labels = torch.tensor([names.index(name) for name in picture_names], dtype=torch.int64)
+        place = {name: index for index, name in enumerate(names)}
+        labels = torch.tensor([place[name] for name in picture_names], dtype=torch.int64)
         order = torch.argsort(labels, stable=True)
         return replace(
             self,
@@ -154,9 +183,33 @@ class Gallery:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomically(path) as partial:
-                save_file(whole, partial, metadata={"metasiam_gallery": json.dumps(about, ensure_ascii=False)})
+                save_file(whole, partial, metadata={"metasiam_gallery": json.dumps(about)})
         except (OSError, SafetensorError) as error:
-            raise MetaSiamError(f"{path} cannot be written ({error}). Give another --gallery.") from error
+            raise _unwritable(path, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise unless a gallery can be written at ``path``; changes nothing. For before pictures are embedded.
+
+    Raises:
+        MetaSiamError: naming the file and the reason.
+    """
+    if path.is_dir():
+        raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
+    try:  # permission bits do not tell everything (read-only mounts, full disks)
+        parent = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.NamedTemporaryFile(dir=parent, prefix=".metasiam.", suffix=".partial") as file:
+            file.write(b"x")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: Exception) -> MetaSiamError:
+    found = storage_error(error)
+    reason, remedy = trouble(found) if found is not None else (str(error), "Look at its folder")
+    remedies = [] if remedy == "Use another folder" else [remedy.removesuffix(", or use another folder")]
+    advice = ", or ".join([*remedies, "write the gallery elsewhere with --out FILE"])
+    return MetaSiamError(f"{path} cannot be written: {reason}. {advice[0].upper()}{advice[1:]}.")
 
 
 def check_name(name: str) -> None:
@@ -186,6 +239,9 @@ def load_gallery(path: Path) -> Gallery:
             header = (file.metadata() or {}).get("metasiam_gallery")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
+        if (found := storage_error(error)) is not None:
+            reason, remedy = trouble(found)
+            raise MetaSiamError(f"{path} cannot be read: {reason}. {remedy}.") from error
         raise MetaSiamError(f"{path} is not a whole gallery file ({error}). Enroll again into a new one.") from error
     if header is None:
         raise MetaSiamError(f"{path} is no gallery. Give a file that metasiam enroll made.")

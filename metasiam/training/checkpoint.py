@@ -17,11 +17,30 @@ _SCHEMA = 1
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is always a whole file."""
+    """Write ``state`` (tensors, numbers, strings, lists, dicts) so that ``path`` is always a whole file.
+
+    Raises:
+        OSError: naming ``path``, if it cannot be written; what was there stays.
+    """
     with atomically(path) as partial, open(partial, "wb") as file:
         torch.save({"schema": _SCHEMA, **state}, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def is_finite(state: Any) -> bool:
+    """Tell whether every tensor in a state, however nested, holds finite numbers; waits once for each device."""
+    found: dict[torch.device, list[torch.Tensor]] = {}
+    waiting = [state]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            found.setdefault(value.device, []).append(value.detach().isfinite().all())
+        elif isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, (list, tuple)):
+            waiting += value
+    return all(bool(torch.stack(flags).all()) for flags in found.values())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metasiam.atomic import storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.runs import Run
-from metasiam.training.checkpoint import CHECKPOINT_FILE, load_checkpoint, save_checkpoint
+from metasiam.training.checkpoint import CHECKPOINT_FILE, is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.learner import Learner, StopRequested
 
@@ -114,6 +115,7 @@ class TrainingLoop:
         self.report = report
         self.iteration = 0
         self.seconds = 0.0
+        self.saved_at: int | None = None  #: iteration of the checkpoint that is in the run folder
 
     def resume(self) -> None:
         """Take up the run's checkpoint."""
@@ -125,6 +127,7 @@ class TrainingLoop:
             self.learner.load(state["learner"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise MetaSiamError(f"{self.run.path / CHECKPOINT_FILE} does not fit this run ({error}).") from error
+        self.saved_at = self.iteration
         if self.processes.writes:
             self.run.keep_metrics_to(self.iteration)
 
@@ -132,8 +135,31 @@ class TrainingLoop:
         """Train to the end; return False if the user stopped it (everything is saved then).
 
         Raises:
-            MetaSiamError: if the loss is no longer a number; the last good checkpoint is kept.
+            MetaSiamError: if the loss or the weights are no longer finite, or nothing can be written; the last good
+                checkpoint is kept.
         """
+        try:
+            return self._go()
+        except MetaSiamError:
+            raise
+        except Exception as error:
+            found = storage_error(error)
+            if found is None:
+                raise
+            reason, remedy = trouble(found)
+            where = found.filename or self.run.path
+            raise MetaSiamError(
+                f"{where} cannot be written: {reason}. {remedy}, then {self._what_is_kept()}."
+            ) from error
+
+    def _what_is_kept(self) -> str:
+        """Say how to go on: from the checkpoint that is there, if there is one."""
+        if self.saved_at is None:
+            return "start again with --overwrite: nothing was trained yet"
+        there = shlex.quote(str(self.run.path))
+        return f"go on with --resume {there}: its checkpoint of iteration {self.saved_at} is kept"
+
+    def _go(self) -> bool:
         with _stop_on_signals(patient=self.processes.count > 1) as stop, _Logger(self) as logger:
             saved = time.monotonic()
             if not (self.run.path / CHECKPOINT_FILE).exists():
@@ -164,8 +190,20 @@ class TrainingLoop:
 
     def _save(self) -> None:
         if self.processes.writes:
-            state = {"iteration": self.iteration, "seconds": self.seconds, "learner": self.learner.state()}
+            learned = self.learner.state()
+            if not is_finite(learned):  # the loss can stay finite where the weights or running statistics overflow
+                raise self.diverged(f"the weights are not finite at iteration {self.iteration}")
+            state = {"iteration": self.iteration, "seconds": self.seconds, "learner": learned}
             save_checkpoint(self.run.path / CHECKPOINT_FILE, state)
+            self.saved_at = self.iteration
+
+    def diverged(self, what: str) -> MetaSiamError:
+        """Return the error that ends a training which went astray: what was seen, what is kept, what to do."""
+        at = "" if self.saved_at is None else f" (iteration {self.saved_at})"
+        return MetaSiamError(
+            f"{what}. The last good checkpoint is kept in {self.run.path}{at}. The training diverged: start again with "
+            "a lower --lr or --meta-step, or with --precision fp32."
+        )
 
 
 def _tensorboard(loop: TrainingLoop) -> Any:
@@ -209,10 +247,7 @@ class _Logger:
         now = time.monotonic()
         loop.seconds += now - self.last
         if not math.isfinite(loss):
-            raise MetaSiamError(
-                f"the loss is {loss} at iteration {loop.iteration}. The last good checkpoint is kept in "
-                f"{loop.run.path}. Lower --lr or --meta-step, or use --precision fp32."
-            )
+            raise loop.diverged(f"the loss is {loss} at iteration {loop.iteration}")
         self.last = now
         self.waiting = []
         self.recent.append((now, loop.iteration))
