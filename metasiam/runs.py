@@ -140,6 +140,10 @@ def check_out(path: Path, *, overwrite: bool) -> None:
         finished = (path / "embedder.safetensors").is_file()
         if not (path / CONFIG_FILE).is_file():
             raise MetaSiamError(f"{path} is not empty and holds no run. Give another --out.")
+        if not finished and not (path / "checkpoint.pt").is_file():
+            raise MetaSiamError(
+                f"{path} holds a run that never saved anything. Use --overwrite to start over, or another --out."
+            )
         what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "go on with it")
         raise MetaSiamError(
             f"{path} holds {what}. Use --resume {shlex.quote(str(path))} to {again}, --overwrite to start over, or "

@@ -306,7 +306,8 @@ def test_evaluate_normalises_grey_weights_and_refuses_numbers_that_do_not_fit(ar
     measure = ["--arch", "resnet8", *arguments[:2], *arguments[-6:], "--adapt-shots", "0", "--out", "e"]
     assert "Give --mean one number for each" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--mean", "0.5"])
     assert "--std must be positive" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--std", "0,0,0"])
-    assert "images of 3 channels" in complaint(capsys, ["evaluate", "colour.pt", *measure])
+    assert run(["evaluate", "colour.pt", *measure[:-1], "shown-in-colour"]) == 0
+    assert "grey pictures are shown to it in 3 equal channels" in " ".join(capsys.readouterr().out.split())
     assert run(["evaluate", "grey.pt", *measure]) == 0
     assert Path("e/evaluation.json").is_file()
 
