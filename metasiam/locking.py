@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,18 +14,23 @@ from filelock import FileLock, Timeout
 from metasiam.errors import MetaSiamError
 
 _RUN_LOCK = ".lock"
+#: What the library raises where the file system has no locks.
+_NO_LOCKS = (NotImplementedError, PermissionError)
 
 
 @contextmanager
 def run_held(run: Path) -> Iterator[None]:
     """Keep other processes from training into a run folder; a process that is killed lets go of it.
 
+    Where the file system knows no locks, nobody is kept out.
+
     Raises:
         MetaSiamError: if another process is at it.
     """
     lock = FileLock(run / _RUN_LOCK, timeout=0)
     try:
-        lock.acquire()
+        with suppress(*_NO_LOCKS):
+            lock.acquire()
     except Timeout as error:
         raise MetaSiamError(
             f"{run} is being trained by another process. Wait for it, or stop it with Ctrl-C."
@@ -33,7 +38,8 @@ def run_held(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        (run / _RUN_LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # where files that are open cannot be removed, it stays
+            (run / _RUN_LOCK).unlink(missing_ok=True)
         lock.release()
 
 
@@ -49,11 +55,12 @@ def file_held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
     user = os.getuid() if hasattr(os, "getuid") else 0
     lock = FileLock(Path(tempfile.gettempdir()) / f"metasiam-{user}-{name}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        waiting()
-        lock.acquire()
+    with suppress(*_NO_LOCKS):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
     try:
         yield
     finally:

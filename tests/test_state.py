@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 from metasiam.atomic import atomically, storage_error, trouble
 from metasiam.config import ReptileConfig
 from metasiam.learners.reptile import _meta_optimizer
+from metasiam.locking import file_held, run_held
 from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.state import (
@@ -206,3 +208,13 @@ def test_one_number_that_is_not_finite_is_found_however_deep_it_lies(value: floa
     assert is_finite({})
     state["momenta"][0][0][1] = value
     assert not is_finite(state)
+
+
+def test_where_the_file_system_knows_no_locks_nobody_is_kept_out(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise NotImplementedError("no locks here")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    said: list[str] = []
+    with run_held(tmp_path), run_held(tmp_path), file_held(tmp_path / "g", lambda: said.append("waiting")):
+        assert said == []
