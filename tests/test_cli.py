@@ -1,6 +1,7 @@
 """The command line as people use it: real commands on a tiny data set, and bad input in one clear line."""
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -424,6 +425,8 @@ def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures
 
     both = ["compare", "--methods", "triplet", "--budget-images", "36", "--out", "my both", "--adapt-shots", "0"]
     with monkeypatch.context() as patched:
+        for module in ("comparison", "session", "sweeping"):  # imported meanwhile, they would keep the patched function
+            importlib.import_module(f"metasiam.{module}")
         patched.setattr("metasiam.evaluation.protocol.evaluate", interrupted)
         patched.setattr("metasiam.comparison.compare", interrupted)
         for command, out in (([*TRIPLET, "--out", "my run"], "my run"), (both, "my both")):
@@ -618,7 +621,7 @@ def test_a_run_finds_its_pictures_from_anywhere_and_where_they_moved(arguments, 
 
 
 def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
-    assert run([*TRIPLET, *arguments, "--out", "run"]) == 0
+    assert run([*TRIPLET, *arguments, "--adapt-shots", "0", "--out", "run"]) == 0
     assert not Path("run/.lock").exists()
     capsys.readouterr()
     with run_held(Path("run")):
