@@ -3,7 +3,7 @@
 In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
 Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
 a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation; one that
-the time is too short for goes on in a later session: on an H200 the checks take five minutes (left out where
+the time is too short for goes on in a later session: on an H200 the checks take six minutes (left out where
 ``benchmarks/results/gpu_step.json`` is committed, but for ``--stages none``) and the seeds' training with ResNet-20
 fourteen. ``--stages`` chooses among them. Needs torch, numpy, scikit-learn, scipy, safetensors, Pillow, tensorboard,
 filelock and, for the tests, pytest.

@@ -329,10 +329,11 @@ anew.
     "gpu_step": """## On a GPU
 
 Whole Reptile iterations with the data set on the device, sampling and augmentation included, in bfloat16; the graph
-is what `metasiam reptile` and `metasiam triplet` run. Without one a GPU waits for Python. Compiling chooses
+is what `metasiam reptile` and `metasiam triplet` run. Without the graph a GPU waits for Python. Compiling chooses
 convolutions by timing them, in the first run of an embedder and batch size (the seconds to begin; later ones find what
-was compiled). `pytest -m gpu` passes there too: the graph computes what the plain step does, follows the learning
-rate and never waits for the host.
+was compiled). The tests marked `gpu` passed there (`pytest -m gpu`; the two of compiled steps when convolutions were
+not yet chosen by timing): the graph computes what the plain step does, follows the learning rate and never waits for
+the host.
 
 """,
     "scaling": """## Cost as work grows
@@ -365,8 +366,8 @@ images forward and backward (three times a forward pass). These networks are nar
 {H200_TFLOPS:.0f} bf16 TFLOP/s (data sheet) takes a minute or two, and what counts should be traffic to memory, here
 {PASSES} passes over the kept values in bf16 at {H200_TB_PER_S} TB/s without any fusion, and the time between
 kernels, here 13 of them for a convolution at 2 µs inside a CUDA graph. The minutes on 1 GPU are those measured above:
-twice the two together, because convolutions of 16 and 32 channels fill neither the tensor cores nor the memory's
-bandwidth. Those on 8 and 64 are their eighth and sixty-fourth.
+twice the two together, so kernels for so few channels reach neither bound. Those on 8 and 64 are their eighth and
+sixty-fourth.
 
 """,
     "paper_end": """

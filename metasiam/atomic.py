@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,19 @@ def atomically(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def check_can_write(folder: Path) -> None:
+    """Raise unless a file can be made in a folder, or in the nearest above it that exists; nothing is left behind.
+
+    Permission bits do not tell everything (read-only mounts, full disks), so it is tried.
+
+    Raises:
+        OSError: with the reason.
+    """
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    with tempfile.TemporaryFile(dir=there) as file:
+        file.write(b"x")
 
 
 def storage_error(error: BaseException) -> OSError | None:

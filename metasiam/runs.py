@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metasiam.atomic import atomically
+from metasiam.atomic import atomically, check_can_write
 from metasiam.errors import MetaSiamError
 
 CONFIG_FILE = "config.json"
@@ -160,10 +159,8 @@ def check_writable(path: Path) -> None:
     """
     if path.exists() and not path.is_dir():
         raise MetaSiamError(f"--out {path} is a file. Give a folder.")
-    parent = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-    try:  # permission bits do not tell everything (read-only mounts, full disks)
-        with tempfile.TemporaryFile(dir=parent):
-            pass
+    try:
+        check_can_write(path)
     except OSError as error:
         raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Give another folder.") from error
 

@@ -750,7 +750,7 @@ def test_weights_that_overflow_while_the_loss_stays_finite_stop_the_training(arg
     assert not Path("run/embedder.safetensors").exists()
 
 
-@pytest.mark.parametrize(("value", "text"), [(float("nan"), "the weights of this resnet8 are not finite"),
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), "the weights of w.safetensors are not finite"),
                                              (1e30, "makes embeddings that are not finite")])  # fmt: skip
 def test_weights_of_a_training_that_diverged_are_not_measured(arguments, capsys, value, text):
     embedder = build_embedder("resnet8")

@@ -447,12 +447,14 @@ def test_what_is_enrolled_is_no_background(weights, photos, tmp_path, capsys):
     assert torch.cdist(own, background.embeddings).min() > 1e-3
 
 
-def test_a_gallery_that_cannot_be_written_is_said_before_pictures_are_embedded(weights, photos, tmp_path, capsys):
-    words = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(tmp_path)]
-    assert run(words) == 2
-    captured = capsys.readouterr()
-    assert "Give --gallery FILE" in captured.err.replace("\n", " ") or "not a gallery" in captured.err
-    assert "embedding" not in captured.err
+def test_a_gallery_that_cannot_be_written_is_said_before_pictures_are_embedded(
+    weights, photos, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "file").write_text("no folder")
+    gallery = tmp_path / "file" / "pets.safetensors"
+    monkeypatch.setattr("metasiam.gallery.pictures.embed_pictures", lambda *_, **__: pytest.fail("embedded already"))
+    assert run(["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(gallery)]) == 2
+    assert f"{gallery} cannot be written" in capsys.readouterr().err
 
 
 def test_another_name_moves_the_others_thresholds_and_says_so(enrolled, photos, capsys):

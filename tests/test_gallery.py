@@ -397,7 +397,7 @@ def test_a_place_that_takes_no_gallery_is_found_before_anything_is_embedded(tmp_
     def refuses(**options):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", refuses)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuses)
     words = r"g.safetensors cannot be written: the disk is read-only. Write the gallery elsewhere with --out FILE\."
     with pytest.raises(MetaSiamError, match=words):
         check_writable(tmp_path / "g.safetensors")

@@ -58,7 +58,9 @@ def command(
 
     Exit codes: 0 done; 1 done, but some pictures could not be read; 2 bad input, nothing changed.
     """
-    from metasiam.gallery import load_gallery
+    from metasiam.gallery import calibrated, load_gallery
+    from metasiam.gallery.recognise import thresholds_moved
+    from metasiam.gallery.store import check_writable
     from metasiam.locking import file_held
 
     if out is not None and out.exists():
@@ -82,37 +84,24 @@ def command(
             raise MetaSiamError(
                 f"--background and --mirror belong to a new gallery; {gallery} has its own. Leave them out."
             )
-        unreadable = _change(opened, new, paths, name, remove, out or gallery, (weights, arch, device), seed)
-    if unreadable:
-        raise typer.Exit(1)
-
-
-def _change(
-    opened: Gallery | None, new: _Start | None, paths: list[Path] | None, name: str | None, remove: list[str] | None,
-    out: Path, embedder: tuple[str | None, str | None, str], seed: int,
-) -> int:  # fmt: skip
-    """Take names out, add pictures, calibrate, write and show; return how many pictures could not be read."""
-    from metasiam.gallery import calibrated
-    from metasiam.gallery.recognise import thresholds_moved
-    from metasiam.gallery.store import check_writable
-
-    check_writable(out)  # before pictures are embedded for nothing
-    before = opened
-    for gone in remove or ():
-        if opened is None:
-            raise MetaSiamError(f"there is no gallery yet that '{gone}' could be removed from.")
-        opened = opened.without(gone)
-    unreadable = 0
-    if paths:
-        named = {name: _pictures(paths)} if name is not None else _folders(paths)
-        opened, unreadable = _add(opened, new, named, *embedder)
-    assert opened is not None
-    result = calibrated(opened, seed=seed)
-    result.save(out)
+        check_writable(out or gallery)  # before pictures are embedded for nothing
+        before = opened
+        for gone in remove or ():
+            if opened is None:
+                raise MetaSiamError(f"{gallery} does not exist, so '{gone}' cannot be removed from it.")
+            opened = opened.without(gone)
+        unreadable = 0
+        if paths:
+            named = {name: _pictures(paths)} if name is not None else _folders(paths)
+            opened, unreadable = _add(opened, new, named, weights, arch, device)
+        assert opened is not None
+        result = calibrated(opened, seed=seed)
+        result.save(out or gallery)
     if before is not None and (moved := thresholds_moved(before, result)):
         o.say(f"thresholds are learned from all names: {counted(moved, 'name')} of before got another")
-    _show(result, out)
-    return unreadable
+    _show(result, out or gallery)
+    if unreadable:
+        raise typer.Exit(1)
 
 
 class _Start:

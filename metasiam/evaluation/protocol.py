@@ -30,7 +30,6 @@ from metasiam.evaluation.thresholds import MANY, Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.progress import Report
-from metasiam.training.checkpoint import is_finite
 from metasiam.training.machine import generator_for
 
 #: Where a domain's images are many, so many of five folds are held back in turn to calibrate on: each costs one
@@ -38,7 +37,6 @@ from metasiam.training.machine import generator_for
 FOLDS_OF_MANY = 2
 #: The threshold of the classic seed, for embedders that bring none of their own.
 SEED_THRESHOLD = 0.2
-_DIVERGED = "its training diverged. Train again with a lower --lr, or give other weights."
 
 
 def evaluate(
@@ -67,11 +65,8 @@ def evaluate(
         report: called as ``report(what, done, total)``.
 
     Raises:
-        MetaSiamError: if a domain has too few images for what was asked, or the weights or their embeddings are not
-            finite numbers.
+        MetaSiamError: if a domain has too few images for what was asked, or embeddings are not finite numbers.
     """
-    if not is_finite(embedder.state_dict()):
-        raise MetaSiamError(f"the weights of this {info.arch} are not finite: {_DIVERGED}")
     settings = settings if settings is not None else ProtocolSettings()
     drawn = draws if draws is not None else draw_protocol(domains, split, settings)
     domains = domains.with_channels(info.channels).to(device_of(embedder))
@@ -142,7 +137,10 @@ class _Evaluator:
     def _embed(self, embedder: nn.Module, indices: list[Tensor]) -> EmbeddedImages:
         embedded = embed_all(embedder, self.info, self.domains, indices, mirror=self.settings.mirror)
         if not bool(embedded.rows.isfinite().all()):
-            raise MetaSiamError(f"this {self.info.arch} makes embeddings that are not finite: {_DIVERGED}")
+            raise MetaSiamError(
+                f"this {self.info.arch} makes embeddings that are not finite: its training diverged. Train again with "
+                "a lower --lr, or give other weights."
+            )
         return embedded
 
     def _tasks(self, part: str) -> list[TaskDraw]:

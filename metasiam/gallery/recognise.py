@@ -15,7 +15,6 @@ from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
-from metasiam.training.checkpoint import is_finite
 
 #: torchvision's ImageNet weights need no file of ours: their arch is their name.
 IMAGENET = "resnet18-imagenet"
@@ -84,11 +83,6 @@ def open_embedder(
         embedder, info = build_embedder(IMAGENET, channels=3, image_size=(224, 224)).eval(), _IMAGENET_INFO
     else:
         embedder, info = load_embedder(weights, arch=arch)
-        if not is_finite(embedder.state_dict()):
-            raise MetaSiamError(
-                f"the weights of {weights} are not finite: their training diverged. Give others, or train again with "
-                "a lower --lr."
-            )
     return embedder, EmbedderKey(_place(weights), fingerprint_of(embedder), info)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import shlex
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from metasiam.atomic import atomically, storage_error, trouble
+from metasiam.atomic import atomically, check_can_write, storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
 from metasiam.models.files import EmbedderInfo
@@ -196,10 +195,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
-    try:  # permission bits do not tell everything (read-only mounts, full disks)
-        parent = next(folder for folder in path.absolute().parents if folder.exists())
-        with tempfile.NamedTemporaryFile(dir=parent, prefix=".metasiam.", suffix=".partial") as file:
-            file.write(b"x")
+    try:
+        check_can_write(path.absolute().parent)
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -81,8 +81,8 @@ def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any
         The embedder on the CPU in eval mode, and its info.
 
     Raises:
-        MetaSiamError: if the file is missing, damaged, holds anything but tensors, or is of another architecture, or
-            its normalisation does not fit its channels.
+        MetaSiamError: if the file is missing, damaged, holds anything but tensors, is of another architecture, or has
+            weights that are not finite, or its normalisation does not fit its channels.
     """
     path = _weights_file(Path(path))
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
@@ -97,6 +97,11 @@ def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
     load_state(embedder, state, path)
+    if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
+        raise MetaSiamError(
+            f"the weights of {path} are not finite: their training diverged. Give others, or train again with a lower "
+            "--lr."
+        )
     _check_normalisation(info, path)
     return embedder.eval(), info
 
