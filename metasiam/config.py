@@ -12,75 +12,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import check_kinds, one_of, require
 
 Config = TypeVar("Config", bound="TrainingConfig")
-
-#: What a field of each type takes, and how that is said.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "text"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "True or False"),
-}
-
-
-def require(condition: bool, text: str) -> None:
-    """Raise ``MetaSiamError(text)`` unless ``condition`` holds."""
-    if not condition:
-        raise MetaSiamError(text)
-
-
-def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise ``MetaSiamError`` unless ``value`` is one of ``allowed``."""
-    require(value in allowed, f"{option} {value} is unknown. Use one of: {', '.join(allowed)}.")
-
-
-def value_of(config: type[TrainingConfig], name: str, word: str, said: str) -> Any:
-    """Read an option's value, as typed on a command line, by the type of its field.
-
-    Args:
-        config: the method's options.
-        name: of the field.
-        word: what was typed.
-        said: how to name it in a complaint, e.g. ``--try lr=x``.
-
-    Raises:
-        MetaSiamError: for an unknown option, or a word that is no value of it.
-    """
-    kinds = {field.name: str(field.type) for field in fields(config)}
-    if name not in kinds:
-        raise MetaSiamError(f"{said}: {config.method} has no option '{name}'. It has: {', '.join(sorted(kinds))}.")
-    kind = kinds[name]
-    try:
-        if "None" in kind and word.lower() in ("none", "null"):
-            return None
-        if "bool" in kind:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[word.lower()]
-        if "int" in kind:
-            return int(word)
-        if "float" in kind:
-            return float(word)
-    except (ValueError, KeyError) as error:
-        raise MetaSiamError(f"{said}: '{word}' is no value of {name}.") from error
-    return word
-
-
-def check_kinds(config: TrainingConfig) -> None:
-    """Raise unless every option's value is of its field's type; a whole number is a number too, a bool is neither.
-
-    Raises:
-        MetaSiamError: naming the option, the kind that is wanted and the value.
-    """
-    for field in fields(config):
-        kind, optional, _ = str(field.type).partition(" | None")
-        types, wanted = _KINDS[kind]
-        value = getattr(config, field.name)
-        fits = isinstance(value, types) and isinstance(value, bool) == (kind == "bool")
-        name = field.name.replace("_", "-")
-        require(
-            fits or (value is None and bool(optional)),
-            f"--{name} must be {wanted}{' or None' if optional else ''}, not {value!r}.",
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -379,8 +313,41 @@ class SiameseConfig(TrainingConfig):
         except ValueError:
             found = (-1.0,)
         name = option.replace("_", "-")
-        require(min(found) >= 0, f"--{name} must be numbers separated by commas, not '{text}'. Try --{name} 10,20.")
+        require(
+            all(0 <= number < math.inf for number in found),
+            f"--{name} must be numbers separated by commas, not '{text}'. Try --{name} 10,20.",
+        )
         return found
+
+
+def value_of(config: type[TrainingConfig], name: str, word: str, said: str) -> Any:
+    """Read an option's value, as typed on a command line, by the type of its field.
+
+    Args:
+        config: the method's options.
+        name: of the field.
+        word: what was typed.
+        said: how to name it in a complaint, e.g. ``--try lr=x``.
+
+    Raises:
+        MetaSiamError: for an unknown option, or a word that is no value of it.
+    """
+    kinds = {field.name: str(field.type) for field in fields(config)}
+    if name not in kinds:
+        raise MetaSiamError(f"{said}: {config.method} has no option '{name}'. It has: {', '.join(sorted(kinds))}.")
+    kind = kinds[name]
+    try:
+        if "None" in kind and word.lower() in ("none", "null"):
+            return None
+        if "bool" in kind:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[word.lower()]
+        if "int" in kind:
+            return int(word)
+        if "float" in kind:
+            return float(word)
+    except (ValueError, KeyError) as error:
+        raise MetaSiamError(f"{said}: '{word}' is no value of {name}.") from error
+    return word
 
 
 def config_from(kind: type[Config], values: Mapping[str, Any]) -> Config:

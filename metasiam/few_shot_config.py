@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metasiam.config import GradientStepsConfig, require
+from metasiam.config import GradientStepsConfig
+from metasiam.option_values import require
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 
 from metasiam.data.domains import DomainSet
+from metasiam.errors import on_command_line
 
 TinyDomains = Callable[..., DomainSet]
 
@@ -20,6 +21,13 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     threads = max((os.cpu_count() or 1) // workers, 1)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def words_of_the_command_line() -> Iterator[None]:
+    """Errors read as they are written; tests/test_public_calls.py is about how Python's callers read them."""
+    with on_command_line():
+        yield
 
 
 @pytest.fixture(scope="session")

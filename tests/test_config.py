@@ -1,5 +1,7 @@
 """Options: every value is of its field's kind, and no architecture is offered that the method cannot use."""
 
+import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,17 @@ from metasiam.config import ReptileConfig, SiameseConfig, TripletConfig, config_
 from metasiam.few_shot_config import AnilConfig, BaselineConfig, FomamlConfig, MamlConfig, ProtoNetConfig
 from metasiam.models import EMBEDDERS
 
+ALL_KINDS = [
+    ReptileConfig,
+    TripletConfig,
+    SiameseConfig,
+    BaselineConfig,
+    ProtoNetConfig,
+    FomamlConfig,
+    MamlConfig,
+    AnilConfig,
+]
+
 
 @pytest.mark.parametrize(
     ("options", "text"),
@@ -19,7 +32,13 @@ from metasiam.models import EMBEDDERS
         ({"lr": "a"}, "--lr must be a number, not 'a'."),
         ({"lr": None}, "--lr must be a number, not None."),
         ({"lr": True}, "--lr must be a number, not True."),
-        ({"lr": np.float32(0.5)}, "--lr must be a number, not "),
+        ({"lr": np.array([0.5])}, "--lr must be a number, not "),
+        ({"lr": float("inf")}, "--lr must be a finite number, not inf."),
+        ({"margin": float("nan")}, "--margin must be a finite number, not nan."),
+        ({"iterations": 10**23}, "--iterations must be at most 1,000,000,000, not 100000000000000000000000."),
+        ({"batch_size": 10**20}, "--batch-size must be at most 1,048,576, not 100000000000000000000."),
+        ({"task_shots": -(10**5000)}, "--task-shots must be at most 1,000,000,000, not a number of more than 40"),
+        ({"seed": 2**63}, "--seed must be at most 9,223,372,036,854,775,807, not 9223372036854775808."),
         ({"margin": "wide"}, "--margin must be a number or None, not 'wide'."),
         ({"batch_size": "x"}, "--batch-size must be a whole number, not 'x'."),
         ({"batch_size": 8.0}, "--batch-size must be a whole number, not 8.0."),
@@ -50,23 +69,42 @@ def test_of_pairs_and_in_a_method_s_own_options_too():
         FomamlConfig(inner_rate="0.1")
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        ReptileConfig,
-        TripletConfig,
-        SiameseConfig,
-        BaselineConfig,
-        ProtoNetConfig,
-        FomamlConfig,
-        MamlConfig,
-        AnilConfig,
-    ],
-)
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_saved_options_are_of_their_kinds_and_a_whole_number_is_a_number(kind):
     config = config_from(kind, {"lr": 1, "margin": 2, "flip": True, "init": Path("runs/a")})
     assert config.init == "runs/a"
     assert config_from(kind, config.as_dict()) == config
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path, tiny_domains):
+    config = ReptileConfig(lr=np.float32(0.5), batch_size=np.int64(8), flip=np.bool_(True), margin=torch.tensor(0.25))
+    assert config == ReptileConfig(lr=0.5, batch_size=8, flip=True, margin=0.25)
+    json.dumps(config.as_dict())  # and so a run can be saved
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, field.name) for kind in ALL_KINDS for field in fields(kind) if "float" in str(field.type)],
+)
+def test_no_number_of_any_method_may_be_infinite(kind, name):
+    for value in (float("inf"), float("-inf"), float("nan")):
+        with pytest.raises(MetaSiamError, match=f"^--{name.replace('_', '-')} must be a finite number, not {value}"):
+            kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, field.name) for kind in ALL_KINDS for field in fields(kind) if "int" in str(field.type)]
+)
+def test_no_whole_number_of_any_method_may_be_larger_than_a_computer_counts(kind, name):
+    with pytest.raises(MetaSiamError, match=f"^--{name.replace('_', '-')} must be at most [0-9,]+, not 1{'0' * 23}"):
+        kind(**{name: 10**23})
+
+
+@pytest.mark.parametrize("text", ["inf", "1,nan", "-1", "x", "1e999"])
+def test_lists_of_numbers_are_finite_and_not_negative(text):
+    for name in ("milestones", "layer_l2"):
+        with pytest.raises(MetaSiamError, match=f"^--{name.replace('_', '-')} must be numbers separated by commas"):
+            SiameseConfig(**{name: text})
 
 
 # --- architectures ---------------------------------------------------------------------------------------------

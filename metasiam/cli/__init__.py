@@ -13,7 +13,8 @@ import typer.core
 
 from metasiam.atomic import storage_error, trouble
 from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
-from metasiam.errors import MetaSiamError
+from metasiam.cli.options import Command
+from metasiam.errors import MetaSiamError, on_command_line
 
 _OUT_OF_MEMORY = (
     "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a run that was saved goes on "
@@ -29,7 +30,8 @@ class _Commands(typer.core.TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with on_command_line():
+                return super().invoke(ctx)
         except KeyboardInterrupt as error:
             sys.stderr.write("metasiam: interrupted\n")
             raise typer.Exit(130) from error
@@ -44,17 +46,17 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("reptile")(reptile.command)
-app.command("triplet")(triplet.command)
-app.command("siamese")(siamese.command)
-app.command("tune")(tune.command)
-app.command("evaluate")(evaluate.command)
-app.command("compare")(compare.command)
-app.command("sweep")(sweep.command)
-app.command("draw")(draw.command)
-app.command("enroll")(enroll.command)
-app.command("identify")(identify.command)
-app.command("match")(match.command)
+app.command("reptile", cls=Command)(reptile.command)
+app.command("triplet", cls=Command)(triplet.command)
+app.command("siamese", cls=Command)(siamese.command)
+app.command("tune", cls=Command)(tune.command)
+app.command("evaluate", cls=Command)(evaluate.command)
+app.command("compare", cls=Command)(compare.command)
+app.command("sweep", cls=Command)(sweep.command)
+app.command("draw", cls=Command)(draw.command)
+app.command("enroll", cls=Command)(enroll.command)
+app.command("identify", cls=Command)(identify.command)
+app.command("match", cls=Command)(match.command)
 app.add_typer(data.app, name="data")
 
 

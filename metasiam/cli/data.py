@@ -32,7 +32,7 @@ def _console() -> Console:
     return Console()
 
 
-@app.command("list")
+@app.command("list", cls=o.Command)
 def list_sources(data_dir: o.DataDir = None) -> None:
     """Show what --data takes, and which data are here already.
 
@@ -57,7 +57,7 @@ def list_sources(data_dir: o.DataDir = None) -> None:
     console.print(f"downloads live in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command("fetch")
+@app.command("fetch", cls=o.Command)
 def fetch_source(
     name: Annotated[str, typer.Argument(help="cifar100, mnist, omniglot or lfw.", show_default=False)],
     data_dir: o.DataDir = None,
@@ -76,7 +76,7 @@ def fetch_source(
     console.print(f"{name} is in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command("show")
+@app.command("show", cls=o.Command)
 def show_source(
     source: Annotated[
         str, typer.Argument(help="What --data takes: glyphs, cifar100, folder:PATH, …", show_default=False)

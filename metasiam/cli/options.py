@@ -8,9 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import check_number
+
+
+class Command(typer.core.TyperCommand):
+    """A command all of whose numbers are finite, and whose whole numbers are below 2^63."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for parameter in self.params:
+            value = ctx.params.get(str(parameter.name))
+            if isinstance(value, int | float):
+                check_number(parameter.opts[0], value)
+        return super().invoke(ctx)
 
 
 def saved(options: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from metasiam.config import one_of
+from metasiam.option_values import one_of
 
 _SEED: dict[str, Any] = {"arch": "koch", "head": "l1", "lr": 1e-4, "batch_size": 32, "epochs": 30, "flip": False}
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from metasiam.config import one_of
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import one_of
 
 #: Options of the data, by preset.
 DATA: dict[str, dict[str, Any]] = {

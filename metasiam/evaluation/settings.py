@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Union, get_args
 
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import MOST_COUNTED, check_kinds, plain
 
 #: How many labelled images of a held-out domain are used to adapt and to calibrate.
 Shots = Union[int, Literal["all"]]  # noqa: UP007 (a runtime alias that Python 3.10 can print)
@@ -95,26 +95,31 @@ class ProtocolSettings:
     reference_draws: int = 200
 
     def __post_init__(self) -> None:
+        check_kinds(self, str)
         if self.pairs < 2:
             raise MetaSiamError(f"--pairs {self.pairs} is too few: at least one same and one different are needed.")
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            if value < least:
                 raise MetaSiamError(f"{name} must be a whole number from {least} on, not {value!r}.")
         for name in ("shots", "regimes", "inference", "protocols", "episode_kinds", "curve_steps"):
             if not isinstance(getattr(self, name), tuple | list):
                 raise MetaSiamError(f"{name} must be a tuple, not {getattr(self, name)!r}.")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise MetaSiamError(f"--threshold {self.threshold} is no finite number.")
+        object.__setattr__(self, "shots", tuple(map(plain, self.shots)))
+        if not self.shots:
+            raise MetaSiamError("shots names no count of images. Use (0,) to measure without adaptation.")
         if self.adapt_part not in get_args(TrainedPart):
             parts = ", ".join(get_args(TrainedPart))
             raise MetaSiamError(f"adapt_part {self.adapt_part!r} is unknown. Use one of: {parts}.")
         for shots in self.shots:
-            if shots != "all" and (isinstance(shots, bool) or not isinstance(shots, int) or shots < 0):
-                raise MetaSiamError(f"--adapt-shots {shots} is no count of images. Use counts from 0, or all.")
-        if unknown := set(self.regimes) - {"closed", "antidomain"}:
-            raise MetaSiamError(f"the regime {sorted(unknown)[0]} is unknown. Use closed or antidomain.")
-        if not self.protocols or set(self.protocols) - {"balanced", "reference"}:
+            if shots != "all" and not _is_count(shots, least=0):
+                raise MetaSiamError(f"--adapt-shots {shots!r} is no count of images. Use counts from 0, or all.")
+        for steps in self.curve_steps:
+            if not _is_count(steps, least=0):
+                raise MetaSiamError(f"--curve-steps {steps!r} is no number of steps. Use e.g. 0,5,10,30.")
+        if unknown := [regime for regime in self.regimes if regime not in get_args(Regime)]:
+            raise MetaSiamError(f"the regime {unknown[0]} is unknown. Use closed or antidomain.")
+        if not self.protocols or [name for name in self.protocols if name not in ("balanced", "reference")]:
             raise MetaSiamError("--protocol takes balanced, reference or both.")
         if self.adapt_steps is not None and self.adapt_steps < 0:
             raise MetaSiamError(f"--adapt-steps {self.adapt_steps} is negative. Use 0 for no adaptation.")
@@ -126,7 +131,7 @@ class ProtocolSettings:
             raise MetaSiamError(f"--inference {unfit[0]} is unknown. Use some of: {', '.join(INFERENCE)}.")
         if self.mirror and set(self.inference) & set(WRAPPING):
             raise MetaSiamError("--mirror and --inference go together as --inference mirror,…")
-        if not self.episode_kinds or any(ways < 2 or shots < 1 for ways, shots in self.episode_kinds):
+        if not self.episode_kinds or not all(_is_kind(kind) for kind in self.episode_kinds):
             raise MetaSiamError("--episodes takes at least 2 ways and 1 shot, e.g. 5x1,5x5,20x1.")
         if self.folds < 2:
             raise MetaSiamError("cross-fitting needs at least two folds.")
@@ -146,6 +151,20 @@ class ProtocolSettings:
         """Return the settings that ``as_dict`` returned; what this version does not know is left out."""
         known = {field.name for field in fields(cls)}
         return cls(**{name: _tuples(value) for name, value in saved.items() if name in known})
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_COUNTED
+
+
+def _is_kind(kind: object) -> bool:
+    """Tell whether it is ways and shots of an episode."""
+    return (
+        isinstance(kind, tuple | list)
+        and len(kind) == 2
+        and _is_count(kind[0], least=2)
+        and _is_count(kind[1], least=1)
+    )
 
 
 def _tuples(value: Any) -> Any:
