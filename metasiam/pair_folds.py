@@ -16,6 +16,7 @@ from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import train_pairs
 from metasiam.progress import Report, quiet
+from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
 from metasiam.training.checkpoint import CHECKPOINT_FILE
 from metasiam.training.loop import Progress
@@ -91,7 +92,7 @@ def train_folds(
     for fold, path in enumerate(folders):
         done = path / "evaluation.json"
         if done.is_file() and not anew:
-            evaluation = json.loads(done.read_text(encoding="utf-8"))
+            evaluation = json.loads(read_text(done))
         else:
             begun = (path / CHECKPOINT_FILE).is_file() and not anew
             evaluation = train_pairs(
@@ -134,7 +135,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     file = path / PLAN_FILE
     try:
-        plan = json.loads(file.read_text(encoding="utf-8"))
+        plan = json.loads(read_text(file))
         return {"options": dict(plan["options"]), "data": {**plan["data"], "options": dict(plan["data"]["options"])}}
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start again with --overwrite, or another --out.") from error

@@ -12,6 +12,7 @@ from typing import Any
 
 from metasiam.atomic import atomically, check_can_write
 from metasiam.errors import MetaSiamError
+from metasiam.reading import read_text
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -92,7 +93,7 @@ class Run:
         file = self.path / METRICS_FILE
         if not file.is_file():
             return []
-        return [row for line in file.read_text(encoding="utf-8").splitlines() if (row := _whole_row(line)) is not None]
+        return [row for line in read_text(file).splitlines() if (row := _whole_row(line)) is not None]
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add one logged step."""
@@ -182,7 +183,7 @@ def check_overwrite(path: Path) -> None:
 def _holds_run(path: Path) -> bool:
     """Tell whether a run of ours is in a folder; one whose ``config.json`` is torn still has its checkpoint."""
     try:
-        config = json.loads((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        config = json.loads(read_text(path / CONFIG_FILE))
     except OSError:
         return False
     except ValueError:
@@ -234,7 +235,7 @@ def open_run(path: str | Path) -> Run:
     if not file.is_file():
         raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Give the --out of an earlier run.")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(read_text(file))
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
     if not _names_method(config):

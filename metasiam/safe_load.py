@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from metasiam.reading import check_regular
+
 #: How a file of torch.save begins: a zip archive, or before torch 1.6 a pickle.
 _STARTS = (b"PK", b"\x80")
 
@@ -24,6 +26,7 @@ def load_plain(path: Path) -> Any:
         UnsafeOrDamaged: if it is truncated, of another format, or a pickle with code in it (which is not run).
         OSError: if it cannot be read at all.
     """
+    check_regular(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about files of other versions; what matters is raised

@@ -14,6 +14,7 @@ from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
 from metasiam.progress import Report, quiet
+from metasiam.reading import read_text
 from metasiam.runs import Run
 from metasiam.training.machine import choose_device
 
@@ -107,7 +108,7 @@ def sweep(
 def _stored_evaluation(run: Run, settings: ProtocolSettings, domains: DomainSet, split: Split) -> dict[str, Any] | None:
     """Return the run's evaluation if it was measured as it would be now."""
     try:
-        stored: dict[str, Any] = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))
+        stored: dict[str, Any] = json.loads(read_text(run.path / "evaluation.json"))
     except (OSError, ValueError):
         return None
     wanted = {**settings.as_dict(), "fingerprint": domains.fingerprint, "split": split.as_dict()}

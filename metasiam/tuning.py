@@ -19,6 +19,7 @@ from metasiam.config import SiameseConfig, config_from, value_of
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
+from metasiam.reading import read_text
 from metasiam.runs import check_writable, write_text
 from metasiam.training.machine import generator_for
 
@@ -224,7 +225,7 @@ def _open_search(out: Path, about: dict[str, Any], resume: bool) -> Path:
     if described.is_file():
         if not resume:
             raise MetaSiamError(f"{out} holds a search. Use --resume to go on with it, or another --out.")
-        if described.read_text(encoding="utf-8") != text:
+        if read_text(described) != text:
             raise MetaSiamError(f"{out} holds a search over other options or pairs. Use another --out.")
         return file
     check_writable(out)
@@ -238,7 +239,7 @@ def read_trials(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     rows = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file).splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:

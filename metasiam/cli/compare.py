@@ -14,6 +14,7 @@ from rich.text import Text
 
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
+from metasiam.reading import read_text
 
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
@@ -259,7 +260,7 @@ def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | No
 
 def _saved_plan(folder: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads((folder / _PLAN_FILE).read_text(encoding="utf-8"))
+        plan: dict[str, Any] = json.loads(read_text(folder / _PLAN_FILE))
         if not {"methods", "data", "budget"} <= plan.keys():
             raise ValueError("incomplete")
     except (OSError, ValueError, AttributeError) as error:

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.progress import Report, note, quiet
+from metasiam.reading import check_regular
 
 _LAYOUT = 1  # raise it when the file's layout changes
 
@@ -53,6 +54,7 @@ def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str,
 
 def _read(path: Path, key: str, source: str) -> DomainSet | None:
     try:
+        check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             about = file.metadata() or {}
             if about.get("key") != key or about.get("layout") != str(_LAYOUT):

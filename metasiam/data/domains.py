@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from metasiam.errors import MetaSiamError
+from metasiam.reading import read_text
 from metasiam.wording import listed
 
 Part = Literal["train", "test"]
@@ -353,7 +354,7 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
     packaged = {path.stem: path for path in folder.glob("*.json")}
     path = packaged.get(str(split), Path(split))
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))
+        listed = json.loads(read_text(path))
         parts = [[str(name) for name in listed[key]] for key in ("train", "validation", "test")]
     except (OSError, ValueError, KeyError, TypeError) as error:
         known = ", ".join(sorted(packaged))

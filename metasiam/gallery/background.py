@@ -18,6 +18,7 @@ from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
 from metasiam.progress import Report, note, quiet
+from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
@@ -65,7 +66,7 @@ def _has_domains(data: str) -> bool:
 def _is_foreign(config: Path) -> bool:
     """Tell whether a ``config.json`` is another program's, as in the folders of Hugging Face's models."""
     try:
-        found = json.loads(config.read_text(encoding="utf-8"))
+        found = json.loads(read_text(config))
     except (ValueError, OSError):  # a run's own that is damaged: opening it says so
         return False
     options = found.get("options") if isinstance(found, dict) else None

@@ -20,6 +20,7 @@ from metasiam.atomic import atomically, check_can_write, storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
 from metasiam.models.files import EmbedderInfo
+from metasiam.reading import check_regular, why_no_file
 
 SCHEMA = 1
 _MOST_NAME = 200  # characters
@@ -225,13 +226,14 @@ def load_gallery(path: Path) -> Gallery:
     Raises:
         MetaSiamError: if it is missing, damaged, no gallery, or of a newer MetaSiam.
     """
-    if path.is_dir():
-        raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
+    if path.exists() and not path.is_file():
+        raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Give e.g. --gallery gallery.safetensors.")
     if not path.is_file():
         raise MetaSiamError(
             f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {shlex.quote(str(path))}"
         )
     try:
+        check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             header = (file.metadata() or {}).get("metasiam_gallery")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

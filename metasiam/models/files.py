@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
+from metasiam.reading import check_regular, why_no_file
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
 
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
@@ -149,7 +150,7 @@ def _weights_file(path: Path) -> Path:
             )
         path = path / EMBEDDER_FILE
     if not path.is_file():
-        raise MetaSiamError(f"{path} does not exist. Give a run folder or a weights file.")
+        raise MetaSiamError(f"{path} {why_no_file(path)}. Give a run folder or a weights file.")
     return path
 
 
@@ -175,6 +176,7 @@ def _check_normalisation(info: EmbedderInfo, path: Path) -> None:
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
+        check_regular(path)
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("metasiam", "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

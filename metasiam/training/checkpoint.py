@@ -49,7 +49,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         MetaSiamError: if it is missing, truncated, not a checkpoint of ours, or holds code.
     """
-    if not path.is_file():
+    if not path.exists():
         raise MetaSiamError(f"{path} does not exist: nothing was saved yet. Start the run again with --overwrite.")
     try:
         state = load_plain(path)

@@ -16,6 +16,7 @@ from metasiam.data.sources.source import Request, Source, shown
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report
+from metasiam.reading import read_text
 
 #: The files that name pairs, by what they are for.
 PAIR_FILES = {"train": "pairsDevTrain.txt", "test": "pairsDevTest.txt", "10-folds": "pairs.txt"}
@@ -84,7 +85,7 @@ def read_pairs(file: Path, images: Path, part: str) -> list[NamedPair]:
         images: the folder of folders ``name`` with ``name_0001.jpg``, …
         part: ``train``, ``test`` or ``10-folds``.
     """
-    rows = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = [line.split() for line in read_text(file).splitlines() if line.strip()]
     try:
         numbers = [int(cell) for cell in rows[0]]
         folds, each = (numbers[0], numbers[1]) if len(numbers) == 2 else (1, numbers[0])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metasiam.data.domains import DomainSet
 from metasiam.data.sources.source import Request, Source, resized
 from metasiam.errors import MetaSiamError
+from metasiam.reading import open_regular
 
 _LAYOUT = "It needs train_images and test_images (uint8 [N, H, W] or [N, H, W, 3]), train_labels and test_labels"
 
@@ -49,7 +50,7 @@ def load(request: Request) -> DomainSet:
 def _read(path: Path) -> dict[str, NDArray[Any]]:
     wanted = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
     try:
-        with open(path, "rb") as handle:
+        with open_regular(path) as handle:
             file = np.load(handle, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise MetaSiamError(f"{path} holds a single array. {_LAYOUT}, saved with numpy.savez.")

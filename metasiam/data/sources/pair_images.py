@@ -17,6 +17,7 @@ from metasiam.data.cache import digest
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report, note, quiet
+from metasiam.reading import check_regular
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
 
 def _read(path: Path, key: str) -> Tensor | None:
     try:
+        check_regular(path)
         with safe_open(str(path), framework="pt") as file:
             return file.get_tensor("images") if (file.metadata() or {}).get("key") == key else None
     except (OSError, SafetensorError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import torch
 from metasiam.data.pairs import PARTS, PairSet, fold_people
 from metasiam.data.sources.pair_images import PairRequest, load_images
 from metasiam.errors import MetaSiamError
+from metasiam.reading import open_regular, why_no_file
 
 _SAME = {
     "1": True,
@@ -86,9 +88,10 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
 
 def _lines(file: Path) -> Iterable[NamedPair]:
     if not file.is_file():
-        what = "is a folder" if file.is_dir() else "does not exist"
-        raise MetaSiamError(f"{file} {what}. Give --data pairs:FILE.csv with the columns path_a,path_b,same.")
-    with open(file, encoding="utf-8-sig", newline="") as text:
+        raise MetaSiamError(
+            f"{file} {why_no_file(file)}. Give --data pairs:FILE.csv with the columns path_a,path_b,same."
+        )
+    with TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text)
         try:
             columns = reader.fieldnames or ()

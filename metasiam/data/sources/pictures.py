@@ -22,6 +22,7 @@ from torch import Tensor
 from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report
+from metasiam.reading import open_regular
 
 Pixels = NDArray[np.uint8]
 
@@ -201,7 +202,7 @@ def decode_picture(
         MetaSiamError: naming the file, if ``finish`` does not take its image.
     """
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
