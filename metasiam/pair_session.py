@@ -170,6 +170,7 @@ def _description(
             "images": len(pairs.images),
             "channels": pairs.channels,
             "image_size": list(pairs.image_size),
+            "preparation": None if pairs.preparation is None else pairs.preparation.as_dict(),
         },
         "pairs": {part: pairs.counts(part) for part in ("train", "validation", "test")},
         "machine": describe_machine(model.device),

@@ -14,6 +14,7 @@ import torch
 
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
+from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation
@@ -67,13 +68,15 @@ def evaluate(
         settings: further fields of ``ProtocolSettings``.
 
     Raises:
-        MetaSiamError: if the weights cannot be read, take images of another size or kind, or are a run's that was
-            trained on domains of other parts of the split, or a domain has too few images for what was asked.
+        MetaSiamError: if the weights cannot be read, take images of another size or kind, or pictures cut otherwise
+            than the data's files were, or are a run's that was trained on domains of other parts of the split, or a
+            domain has too few images for what was asked.
     """
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
+    check_preparation(weights, info.preparation, domains)
     check_channels(weights, info.channels, domains)
     if (run := run_behind(weights)) is not None:
         check_never_trained_on(run, domains, split)
@@ -105,6 +108,21 @@ def check_image_size(weights: Path, size: tuple[int, int] | None, domains: Domai
         raise MetaSiamError(
             f"{weights} takes images of {size[1]}x{size[0]} pixels, {domains.source} has {domains.image_size[1]}x"
             f"{domains.image_size[0]} (width x height). {advice}"
+        )
+
+
+def check_preparation(weights: Path, how: Preparation, domains: DomainSet) -> None:
+    """Raise if images were made from picture files without the cut that those had which weights were trained on.
+
+    Raises:
+        MetaSiamError: saying how both were, and how to load the data.
+    """
+    own = domains.preparation
+    if own is not None and not how.done_to(own):
+        raise MetaSiamError(
+            f"{weights} was trained on {how.in_words()}, {domains.source} was loaded with {own.in_words()}. Load it "
+            "with image_size=info.image_size and preparation=info.preparation, where info is what load_embedder "
+            "returns."
         )
 
 
@@ -193,6 +211,7 @@ def train(
             "images": len(domains.images),
             "channels": domains.channels,
             "image_size": list(domains.image_size),
+            "preparation": None if domains.preparation is None else domains.preparation.as_dict(),
         },
         "split": split.as_dict(),
         **({"evaluation": evaluation.as_dict()} if evaluation is not None else {}),

@@ -486,7 +486,7 @@ def test_more_pictures_than_are_decoded_ahead_arrive_in_order(tmp_path: Path, mo
     paths = [save(tmp_path / f"{i:02}.png", pixels(i)) for i in range(31)]
     steps: list[tuple[int, int]] = []
     decoded = pictures_module.decode_pictures(
-        paths, image_size=None, skip_unreadable=False, report=lambda what, done, total: steps.append((done, total))
+        paths, size=None, skip_unreadable=False, report=lambda what, done, total: steps.append((done, total))
     )
     assert all(np.array_equal(decoded.images[i].permute(1, 2, 0).numpy(), pixels(i)) for i in range(31))
     assert steps == [*((done, 31) for done in range(0, 31, 2)), (31, 31)]

@@ -278,8 +278,7 @@ def _train_and_compare(
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs import write_text
 
-    stored = dict(plan["data"])
-    data = DataOptions(**{**stored, "data_dir": Path(stored["data_dir"]) if stored["data_dir"] else None})
+    data = DataOptions.from_stored(plan["data"])
     domains, split = data.load(shown)
     draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
     budget = dict(plan["budget"])

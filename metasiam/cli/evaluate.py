@@ -67,13 +67,15 @@ def command(
 ) -> None:
     """Per-task table, calibrated thresholds and few-shot episodes of an embedder.
 
-    Images are brought to the size that the weights say they take; where they do not say, images keep their own.
+    Images are prepared as the weights say their training pictures were: cut, and brought to their size. Where weights
+    do not say, images keep their own size.
 
     Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
     """
     from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
+    from metasiam.data.preparation import UNSAID
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import load_embedder, stored_image_size
     from metasiam.runs import CONFIG_FILE, Run, open_run
@@ -99,14 +101,17 @@ def command(
     given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
     options = given.with_run(open_run(weights)) if is_run else given.with_defaults({})
-    # The run's own data have their size already, or are loaded as they were for the training.
-    if taken is not None and taken[0] == taken[1] and not (is_run and data is None):
-        options = replace(options, image_size=taken[0])
+    # The run's own data are loaded as they were for the training.
+    shown_to = None if is_run and data is None else info
+    if shown_to is not None and taken is not None and (taken[0] == taken[1] or info.preparation != UNSAID):
+        options = replace(options, image_size=taken)
     folder = None  # where somebody chose the data: of its own unless they are the run's
     if not is_run or data is None or out is not None:
         folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
-        domains, parts = options.load(shown)
+        domains, parts = options.load(shown, shown_to)
+        if shown_to is not None and domains.preparation is not None and info.preparation.changes:
+            shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is shown to it so")
         if is_run:
             check_never_trained_on(open_run(weights), domains, parts)
             its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)

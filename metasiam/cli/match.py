@@ -51,6 +51,8 @@ def command(
         raise MetaSiamError(
             f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Give another picture."
         )
+    for text in found.notes:
+        o.say(f"note: {text}")
     rules = pair_rules(key.info, opened)
     verdict = compare(found.embeddings[0], found.embeddings[1], rules, key.info.distance)
     if as_json:

@@ -56,6 +56,8 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool) -> Em
         raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Give others.")
     for path, reason in result.unreadable[:_NAMED]:
         say(f"metasiam: {path} cannot be read ({reason}): left out")
+    for text in result.notes:
+        say(f"note: {text}")
     if len(result.unreadable) > 1:
         say(f"metasiam: {len(result.unreadable):,} of {len(paths):,} pictures could not be read")
     return result

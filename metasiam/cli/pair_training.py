@@ -34,6 +34,7 @@ class PairOptions:
     crop: int | None = None
     image_size: int | None = None
     grey: bool = False
+    squeeze: bool = False  #: pictures to their size, as runs of before did
     fold: int | None = None  #: of data in folds: the one that is the test part, from 1; None: all in turn
 
     def with_defaults(self, preset: dict[str, Any], arch: str) -> PairOptions:
@@ -54,6 +55,7 @@ class PairOptions:
             crop=self.crop,
             grey=self.grey,
             report=shown.update,
+            squeeze=self.squeeze,
         )
         return pairs if self.fold is None else with_test_fold(pairs, self.fold - 1)
 
@@ -74,12 +76,14 @@ class PairOptions:
     @staticmethod
     def stored_in(path: Path, config: dict[str, Any]) -> PairOptions:
         """Return the options that the ``config.json`` of a run, or ``folds-config.json`` of its folds, says."""
+        from metasiam.data.preparation import squeezed_before
+
         stored = dict(config["data"]["options"])
         if not stored:
             raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded.")
         if stored.get("data_dir") is not None:
             stored["data_dir"] = Path(stored["data_dir"])
-        return PairOptions(**stored)
+        return PairOptions(**{"squeeze": squeezed_before(str(stored.get("data"))), **stored})
 
 
 def run_siamese(

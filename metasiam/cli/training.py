@@ -17,7 +17,9 @@ from metasiam.errors import MetaSiamError
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.preparation import Size
     from metasiam.evaluation.settings import ProtocolSettings
+    from metasiam.models.files import EmbedderInfo
     from metasiam.runs import Run
     from metasiam.training.loop import Progress
 
@@ -31,11 +33,12 @@ class DataOptions:
 
     data: str | None = None
     data_dir: Path | None = None
-    image_size: int | None = None
+    image_size: int | Size | None = None
     skip_unreadable: bool = False
     held_out: int | None = None
     split: str | None = None
     validation: int | None = None
+    squeeze: bool = False  #: pictures to their size, as runs of before did with npz
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given."""
@@ -46,20 +49,26 @@ class DataOptions:
         values: dict[str, Any] = {"data": "glyphs", "held_out": 10, "validation": 0} | preset
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
 
-    def load(self, shown: Lines) -> tuple[DomainSet, Split]:
-        """Load the domain set and split its domains."""
+    def load(self, shown: Lines, shown_to: EmbedderInfo | None = None) -> tuple[DomainSet, Split]:
+        """Load the domain set, prepared for trained weights where these are given, and split its domains."""
         from metasiam.data.domains import split_domains
+        from metasiam.data.preparation import Preparation
         from metasiam.data.sources import load_domains
 
         assert self.data is not None
         assert self.held_out is not None
         assert self.validation is not None
+        how = shown_to.preparation if shown_to is not None else None
+        if self.squeeze:
+            how = Preparation(fit="squeeze")
         domains = load_domains(
             self.data,
             data_dir=self.data_dir,
             image_size=self.image_size,
             skip_unreadable=self.skip_unreadable,
             report=shown.update,
+            preparation=how,
+            grey=shown_to is not None and shown_to.channels == 1,
         )
         split = split_domains(domains, held_out=self.held_out, validation=self.validation, split=self.split)
         return domains, split
@@ -81,16 +90,24 @@ class DataOptions:
                 f"{run.path} was trained from Python and does not say how its data was loaded. Give --data and "
                 "--held-out (or --split)."
             )
-        if stored.get("data_dir") is not None:
-            stored["data_dir"] = Path(stored["data_dir"])
-        return DataOptions(**stored)
+        return DataOptions.from_stored(stored)
+
+    @staticmethod
+    def from_stored(stored: dict[str, Any]) -> DataOptions:
+        """Return the options that ``saved`` made into JSON."""
+        from metasiam.data.preparation import squeezed_before
+
+        values = {"squeeze": squeezed_before(str(stored.get("data"))), **stored}
+        if values.get("data_dir") is not None:
+            values["data_dir"] = Path(values["data_dir"])
+        return DataOptions(**values)
 
     def with_run(self, run: Run) -> DataOptions:
         """Fill from a run what was not given: its data, its split, or both."""
         stored: dict[str, Any] = {}
         if self.data is None or (run.config["data"]["options"] and "split" in run.config):
             stored = DataOptions.of_run(run).__dict__
-        missing = ["data", "data_dir", "image_size", "skip_unreadable"] if self.data is None else []
+        missing = ["data", "data_dir", "image_size", "skip_unreadable", "squeeze"] if self.data is None else []
         if self.held_out is None and self.split is None:
             missing += ["held_out", "split", "validation"]
         filled = {name: stored[name] for name in missing if name in stored and name not in self.given()}

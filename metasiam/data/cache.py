@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 
 from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
+from metasiam.data.preparation import Preparation
 from metasiam.progress import Report, note, quiet
 from metasiam.reading import check_regular
 
-_LAYOUT = 1  # raise it when the file's layout changes
+_LAYOUT = 2  # raise it when the file's layout changes
 
 
 def digest(*parts: object) -> str:
@@ -61,7 +62,9 @@ def _read(path: Path, key: str, source: str) -> DomainSet | None:
                 return None
             names = tuple(json.loads(about["names"]))
             tensors = {name: file.get_tensor(name) for name in ("images", "labels", "is_test")}
-        domains = DomainSet(tensors["images"], tensors["labels"], names, tensors["is_test"].bool(), source)
+            stored = json.loads(about["preparation"])
+        how = None if stored is None else Preparation.from_dict(stored)
+        domains = DomainSet(tensors["images"], tensors["labels"], names, tensors["is_test"].bool(), source, how)
         # Hashing also brings the pages in, and the fingerprint is wanted by every run anyway.
         return domains if domains.fingerprint == about.get("fingerprint") else None
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
@@ -81,6 +84,7 @@ def _write(path: Path, key: str, domains: DomainSet) -> None:
         "key": key,
         "layout": str(_LAYOUT),
         "names": json.dumps(domains.names),
+        "preparation": json.dumps(None if domains.preparation is None else domains.preparation.as_dict()),
         "fingerprint": domains.fingerprint,
     }
     with atomically(path) as partial:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
 from metasiam.wording import listed
@@ -109,6 +110,8 @@ class DomainSet:
         names: the domains' names, by index.
         is_test: bool [N], true for the images that only evaluation may touch.
         source: what names this data on the command line (``--data``).
+        preparation: how pictures became the images, for training to store with the weights; None where they came as
+            arrays and nobody says.
     """
 
     images: Tensor
@@ -116,6 +119,7 @@ class DomainSet:
     names: tuple[str, ...]
     is_test: Tensor
     source: str = "memory"
+    preparation: Preparation | None = None
     _fingerprint: str | None = field(default=None, init=False, repr=False)  # not copied: other images, another one
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 
 #: The parts that a pair can stand in, by their number in ``PairSet.part``.
@@ -29,6 +30,7 @@ class PairSet:
         part: int64 [P], places in ``PARTS``.
         fold: int64 [P], for data that come in folds (LFW's ten); else all 0.
         source: what names this data on the command line (``--data``).
+        preparation: how pictures became the images; None where they came as arrays and nobody says.
     """
 
     images: Tensor
@@ -40,6 +42,7 @@ class PairSet:
     part: Tensor
     fold: Tensor
     source: str = "memory"
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:

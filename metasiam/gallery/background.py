@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet
+from metasiam.data.preparation import Preparation, squeezed_before
 from metasiam.data.sources import SOURCES, load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
@@ -53,6 +54,8 @@ def of_run(weights: Path) -> BackgroundChoice | None:
         return None
     kept = ("data_dir", "image_size", "skip_unreadable")
     options = {name: stored[name] for name in kept if stored.get(name) is not None}
+    if stored.get("squeeze", squeezed_before(str(stored["data"]))):
+        options["preparation"] = Preparation(fit="squeeze")
     domains = tuple(split.get("seen", ())) + tuple(split.get("validation", ()))
     return BackgroundChoice(str(stored["data"]), options, domains or None, config["data"].get("fingerprint"))
 
@@ -92,9 +95,8 @@ def load_background(
     options = dict(choice.options)
     if options.get("data_dir") is not None:
         options["data_dir"] = Path(options["data_dir"])
-    # Folders with pictures of many sizes have no size of their own.
-    if "image_size" not in options and choice.data.startswith("folder:") and choice.fingerprint is None:
-        options["image_size"] = max(info.image_size)
+    if choice.fingerprint is None:  # not the run's own, which are loaded as they were for its training
+        options |= {"image_size": info.image_size, "preparation": info.preparation, "grey": info.channels == 1}
     domains = load_domains(choice.data, report=report, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
         raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Give --background.")
@@ -129,7 +131,7 @@ def embed_background(
     blocks, statistics = [], []
     for begin in range(0, len(index), 256):
         images = domains.gather(index[begin : begin + 256])
-        pixels = torch.stack([fitted(image, info) for image in images])
+        pixels = fitted(images, info)
         blocks.append(embed_pixels(embedder, info, pixels, mirror=mirror))
         fractions = pixels.flatten(2).float() / 255
         statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))

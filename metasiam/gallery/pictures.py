@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metasiam.data.preparation import USUAL, Span, TooSmallToCrop, levels_left, prepared_images
 from metasiam.data.sources.files import find
-from metasiam.data.sources.pictures import decode_picture
+from metasiam.data.sources.pictures import Read, Unreadable, decode_picture
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.embedding import embed_batch
 from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.progress import Report, quiet
+from metasiam.wording import counted
 
 _BATCH = 64  # pictures decoded and embedded at a time
+_FEW_LEVELS = 64  # of 256: fewer are worth a note
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class Embedded:
         embeddings: float32 [len(paths), D]; rows have length 1 when the distance is cosine.
         unreadable: file and reason of the others.
         statistics: float32 [len(paths), 2 · C]: each picture's mean and standard deviation per channel, 0 … 1.
+        notes: what people should know of how the pictures were prepared.
     """
 
     paths: tuple[Path, ...]
     embeddings: Tensor
     unreadable: tuple[tuple[Path, str], ...]
     statistics: Tensor
+    notes: tuple[str, ...] = ()
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -69,26 +73,29 @@ def embed_pictures(
 ) -> Embedded:
     """Decode and embed picture files; those that cannot be read are left out and listed.
 
-    Pictures are turned upright, their middle square is cut out and scaled to ``info.image_size``.
+    They are prepared as the training pictures were (``info.preparation``).
 
     Args:
         embedder: in eval mode.
-        info: image size, channels, normalisation and distance.
+        info: preparation, image size, channels, normalisation and distance.
         paths: the files.
         mirror: average each embedding with that of the mirrored picture.
         report: called as ``report(what, done, total)``.
     """
     read, rows, statistics, unreadable = [], [], [], []
+    deep: list[tuple[Path, Span]] = []
     what = "reading pictures"
     for begin in range(0, len(paths), _BATCH):
         pixels = []
         for path in paths[begin : begin + _BATCH]:
-            picture = decode_picture(path, max(info.image_size))
-            if isinstance(picture, tuple):
+            picture = _decoded(path, info)
+            if isinstance(picture, Unreadable):
                 unreadable.append((path, picture.reason))
                 continue
             read.append(path)
-            pixels.append(fitted(torch.from_numpy(picture.copy()).permute(2, 0, 1), info))
+            if picture.span is not None:
+                deep.append((path, picture.span))
+            pixels.append(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1).expand(info.channels, -1, -1))
         if pixels:
             batch = torch.stack(pixels)
             rows.append(embed_pixels(embedder, info, batch, mirror=mirror))
@@ -96,22 +103,45 @@ def embed_pictures(
             statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))
         report(what, min(begin + _BATCH, len(paths)), len(paths))
     embeddings = torch.cat(rows) if rows else torch.empty(0, 0)
-    return Embedded(
-        tuple(read), embeddings, tuple(unreadable), torch.cat(statistics) if rows else torch.empty(0, 2 * info.channels)
+    numbers = torch.cat(statistics) if rows else torch.empty(0, 2 * info.channels)
+    return Embedded(tuple(read), embeddings, tuple(unreadable), numbers, _depth_notes(deep, info))
+
+
+def _decoded(path: Path, info: EmbedderInfo) -> Read | Unreadable:
+    try:
+        return decode_picture(path, info.preparation, info.image_size, info.channels)
+    except TooSmallToCrop:
+        side = info.preparation.crop
+        return Unreadable(f"it is smaller than the {side}x{side} pixels that the embedder was shown of each picture")
+
+
+def _depth_notes(deep: Sequence[tuple[Path, Span]], info: EmbedderInfo) -> tuple[str, ...]:
+    """Say how many pictures of more than 8 bits keep few levels, as the embedder was trained on others."""
+    left = {path: levels_left(span, info.preparation.levels) for path, span in deep}
+    few = [path for path, levels in left.items() if levels < _FEW_LEVELS]
+    if not few:
+        return ()
+    low, high = info.preparation.levels or (0, 65535)
+    worst = min(few, key=lambda path: left[path])
+    own_low, own_high = dict(deep)[worst]
+    return (
+        f"{counted(len(few), 'picture')} of more than 8 bits: of the levels {low} to {high} that the embedder was "
+        f"trained on, {worst} has {own_low} to {own_high}, which leaves {left[worst]} of 256. Train on such "
+        "pictures, or stretch all of them alike first.",
     )
 
 
-def fitted(picture: Tensor, info: EmbedderInfo) -> Tensor:
-    """Bring one uint8 [1 or 3, H, W] picture to the channels and size of ``info``: uint8 [C, h, w]."""
+def fitted(images: Tensor, info: EmbedderInfo) -> Tensor:
+    """Bring images that came as arrays to the channels and size of ``info``: uint8 [N, C, H, W] to uint8 [N, C, h, w].
+
+    They are not cut as ``info.preparation`` says: that is for picture files.
+    """
     if info.channels == 3:
-        picture = picture.expand(3, -1, -1)
-    elif picture.shape[0] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)  # ITU-R BT.601, as Pillow's mode L
-        picture = (picture.float() * weights).sum(0, keepdim=True).round().to(torch.uint8)
-    if tuple(picture.shape[1:]) != tuple(info.image_size):
-        scaled = F.interpolate(picture[None].float(), size=info.image_size, mode="bilinear", antialias=True)
-        picture = scaled[0].round().clamp(0, 255).to(torch.uint8)
-    return picture
+        images = images.expand(-1, 3, -1, -1)
+    elif images.shape[1] == 3:
+        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601, as Pillow's mode L
+        images = (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
+    return prepared_images(images, USUAL, info.image_size)
 
 
 def embed_pixels(embedder: nn.Module, info: EmbedderInfo, pixels: Tensor, *, mirror: bool = False) -> Tensor:

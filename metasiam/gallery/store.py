@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from metasiam.atomic import atomically, check_can_write, storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, info_fields
 from metasiam.reading import check_regular, why_no_file
 
 SCHEMA = 1
@@ -256,8 +256,6 @@ def load_gallery(path: Path) -> Gallery:
 
 def _gallery(about: dict[str, Any], tensors: dict[str, Tensor]) -> Gallery:
     key = about["embedder"]
-    stored = key["info"].items()
-    info: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
     background = None
     if about["background"] is not None:
         background = Background(
@@ -267,7 +265,7 @@ def _gallery(about: dict[str, Any], tensors: dict[str, Tensor]) -> Gallery:
             str(about["background"]),
         )
     return Gallery(
-        embedder=EmbedderKey(str(key["path"]), str(key["fingerprint"]), EmbedderInfo(**info)),
+        embedder=EmbedderKey(str(key["path"]), str(key["fingerprint"]), EmbedderInfo(**info_fields(key["info"]))),
         mirror=bool(about["mirror"]),
         names=tuple(map(str, about["names"])),
         labels=tensors["labels"],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from metasiam.config import TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
+from metasiam.data.preparation import USUAL
 from metasiam.errors import MetaSiamError
 from metasiam.losses import NormalisedSoftmax, build_objective
 from metasiam.models import build_embedder
@@ -189,6 +190,7 @@ def prepare(
         distance=str(objective.distance),
         mirrored=bool(config.flip),
         trained_on=domains.source,
+        preparation=domains.preparation or USUAL,
     )
     domains = domains.to(device)
     embedder, objective = embedder.to(device).to(memory_format=torch.channels_last), objective.to(device)

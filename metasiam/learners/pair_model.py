@@ -13,6 +13,7 @@ from metasiam.atomic import atomically
 from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.pairs import PairSet
+from metasiam.data.preparation import USUAL
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
@@ -138,6 +139,7 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
         distance="cosine" if config.head in ("cosine", "features") and config.loss == "bce" else "squared_euclidean",
         mirrored=config.mirror,
         trained_on=pairs.source,
+        preparation=pairs.preparation or USUAL,
     )
     return PairModel(
         embedder.to(device).to(memory_format=torch.channels_last),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metasiam.atomic import atomically
+from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.reading import check_regular, why_no_file
@@ -45,6 +47,8 @@ class EmbedderInfo:
         threshold: calibrated similarity from which two images count as same, if known.
         mirrored: whether training mirrored images at random, so that a mirrored image means the same.
         trained_on: the source of the training images, for people to read.
+        preparation: what was done to the training pictures on their way to ``image_size`` and ``channels``; it is done
+            to every picture that is shown to the embedder later.
     """
 
     arch: str
@@ -56,6 +60,25 @@ class EmbedderInfo:
     threshold: float | None = None
     mirrored: bool = True
     trained_on: str = ""
+    preparation: Preparation = USUAL
+
+
+def info_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of ``EmbedderInfo`` from the JSON object that ``dataclasses.asdict`` made of one.
+
+    What a newer version added is left out; weights that say a size but not how pictures get to it are older.
+
+    Raises:
+        ValueError: if the preparation is not one.
+    """
+    known = EmbedderInfo.__dataclass_fields__
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    fields = {name: value for name, value in fields.items() if name in known}
+    if "preparation" in fields:
+        fields["preparation"] = Preparation.from_dict(fields["preparation"])
+    elif "image_size" in fields:
+        fields["preparation"] = UNSAID
+    return fields
 
 
 def save_embedder(path: Path, embedder: nn.Module, info: EmbedderInfo) -> None:
@@ -178,13 +201,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
-            metadata = json.loads((file.metadata() or {}).get("metasiam", "{}"))
+            stored = info_fields(json.loads((file.metadata() or {}).get("metasiam", "{}")))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError) as error:
         raise MetaSiamError(f"{path} is not a whole safetensors file ({error}). Give another weights file.") from error
-    known = EmbedderInfo.__dataclass_fields__
-    stored = {key: tuple(value) if isinstance(value, list) else value for key, value in metadata.items()}
-    return state, {key: value for key, value in stored.items() if key in known}
+    return state, stored
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

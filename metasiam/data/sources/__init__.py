@@ -9,6 +9,7 @@ from pathlib import Path
 
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
+from metasiam.data.preparation import USUAL, Preparation, Size
 from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omniglot, pair_list
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
@@ -43,10 +44,12 @@ def load_domains(
     name: str,
     *,
     data_dir: Path | None = None,
-    image_size: int | None = None,
+    image_size: int | Size | None = None,
     skip_unreadable: bool = False,
     test_fraction: float = 0.2,
     report: Report | None = None,
+    preparation: Preparation | None = None,
+    grey: bool = False,
 ) -> DomainSet:
     """Load a domain set by the name that ``--data`` takes.
 
@@ -55,22 +58,36 @@ def load_domains(
             ``npz:PATH``.
         data_dir: where downloads and the cache of decoded images live; the default is ``$METASIAM_DATA``,
             else the user's cache folder.
-        image_size: resize to this many pixels square; None keeps each source's own size.
+        image_size: bring images to this many pixels square, or to this height and width; None keeps each source's own
+            size. The largest middle part of that shape is cut out and resized.
         skip_unreadable: leave images out that cannot be read, instead of stopping at the first.
         test_fraction: share of each domain that becomes test, for folders without train/ and test/; above 0, two
             images or more where a domain has four.
         report: called as ``report(what, done, total)`` while downloading, decoding and rendering; with a total of 0
             for a note of what is left out, which is a ``UserWarning`` when there is no ``report``.
+        preparation: what else is done to one's own pictures (``folder``, ``npz``, ``lfw``), for showing them to trained
+            weights: their ``EmbedderInfo.preparation``.
+        grey: make one's own picture files grey.
 
     Raises:
         MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
     """
-    if image_size is not None and not 4 <= image_size <= 1024:
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if size is not None and not all(4 <= side <= 1024 for side in size):
         raise MetaSiamError(f"--image-size {image_size} is not between 4 and 1024 pixels. Choose one that is.")
     if not 0 <= test_fraction < 1:
         raise MetaSiamError(f"a test fraction of {test_fraction} is not between 0 and 1. Choose one that is.")
     source, path = _find(name)
-    request = Request(_data_dir(data_dir), path, image_size, skip_unreadable, test_fraction, report or warn_of_notes)
+    request = Request(
+        _data_dir(data_dir),
+        path,
+        size,
+        skip_unreadable,
+        test_fraction,
+        report or warn_of_notes,
+        preparation or USUAL,
+        grey,
+    )
     return source.load(request)
 
 
@@ -82,6 +99,7 @@ def load_pairs(
     crop: int | None = None,
     grey: bool = False,
     report: Report | None = None,
+    squeeze: bool = False,
 ) -> PairSet:
     """Load labelled pairs of images.
 
@@ -89,10 +107,11 @@ def load_pairs(
         name: ``lfw`` (development pairs), ``lfw:10-folds`` or ``pairs:FILE.csv``.
         data_dir: where downloads and the cache of decoded images live; the default is ``$METASIAM_DATA``,
             else the user's cache folder.
-        image_size: resize to this many pixels square; None keeps their size.
+        image_size: bring to this many pixels square: the middle square is cut out and resized; None keeps their size.
         crop: cut this many pixels square out of the middle first; None keeps all.
         grey: make every image grey; LFW's always are.
         report: called as ``report(what, done, total)`` while downloading and decoding.
+        squeeze: squeeze the whole picture to ``image_size``, as runs of before this was one rule did.
 
     Raises:
         MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
@@ -103,7 +122,8 @@ def load_pairs(
     kind, _, path = name.partition(":")
     if kind not in PAIR_SOURCES or (kind == "pairs" and not path):
         raise MetaSiamError(f"--data {name} has no labelled pairs. Use lfw, lfw:10-folds or pairs:FILE.csv.")
-    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, crop, grey, report or quiet))
+    how = Preparation(crop=crop, fit="squeeze" if squeeze else "cut")
+    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, how, grey, report or quiet))
 
 
 def fetch(name: str, data_dir: Path | None = None, report: Report | None = None) -> Path:

@@ -47,7 +47,7 @@ def load(request: Request) -> DomainSet:
     labels = torch.tensor([label for part in parts for label in part.targets])
     is_test = torch.arange(len(labels)) >= len(parts[0].data)
     pixels = torch.from_numpy(np.ascontiguousarray(images))
-    return resized(DomainSet(pixels, labels, tuple(parts[0].classes), is_test, "cifar100"), request.image_size)
+    return resized(DomainSet(pixels, labels, tuple(parts[0].classes), is_test, "cifar100"), request.size)
 
 
 SOURCE = Source("CIFAR-100: 100 domains, 60,000 colour photographs of 32x32", load, is_present, fetch)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from metasiam.data.cache import cached, digest
 from metasiam.data.domains import DomainSet
+from metasiam.data.preparation import USUAL
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.data.sources.source import Request, Source
 from metasiam.data.sources.tree import Picture, Tree, arrange, joined
@@ -78,7 +78,7 @@ def load(request: Request) -> DomainSet:
         recipe="" if tree.parts else "a pair for the test",
         compare=True,
     )
-    if request.image_size is None and min(found.image_size) > _LARGE:
+    if request.size is None and min(found.image_size) > _LARGE:
         width, height = found.image_size[::-1]
         note(
             request.report,
@@ -120,7 +120,6 @@ def packed_pictures(
     request: Request,
     *,
     is_test: Callable[[Sequence[Picture]], list[bool]],
-    finish: Callable[[Image.Image], Image.Image] | None = None,
     names: Sequence[str] | None = None,
     recipe: str = "",
     compare: bool = False,
@@ -133,23 +132,24 @@ def packed_pictures(
         pictures: the files, in the order that the images get.
         request: options and progress.
         is_test: says of one domain's pictures which are test.
-        finish: a last step on each decoded image before it is resized.
         names: the domains in their order; sorted when left out.
-        recipe: names what ``finish`` and ``is_test`` do; a change of it makes the cache stale.
+        recipe: names what ``is_test`` does; a change of it makes the cache stale.
         compare: note pictures that are the same in several domains or in both parts, once, when they are decoded.
     """
     where = os.path.realpath(root)
-    options = [where, request.image_size, request.skip_unreadable, request.test_fraction, recipe]
+    side = request.size[0] if request.size is not None and request.size[0] == request.size[1] else request.size
+    options = [where, side, request.skip_unreadable, request.test_fraction, recipe, *_asked(request)]
     unreadable: list[tuple[Path, str]] = []
     files = [[p.path[len(str(root)) :], p.part, p.size, p.changed] for p in pictures]
 
     def build() -> DomainSet:
         decoded = decode_pictures(
             [Path(picture.path) for picture in pictures],
-            image_size=request.image_size,
+            size=request.size,
+            channels=1 if request.grey else None,
+            preparation=request.preparation,
             skip_unreadable=request.skip_unreadable,
             report=request.report,
-            finish=finish,
         )
         unreadable.extend(decoded.unreadable)
         left = [picture for picture, kept in zip(pictures, decoded.kept.tolist(), strict=True) if kept]
@@ -165,12 +165,18 @@ def packed_pictures(
         labels = torch.tensor([position[picture.domain] for picture in left])
         if compare:
             _note_repeated(decoded.images, labels, test, left, request.report)
-        return DomainSet(decoded.images, labels, domains, test, source)
+        return DomainSet(decoded.images, labels, domains, test, source, decoded.preparation)
 
     path = request.data_dir / "cache" / f"{source.partition(':')[0]}-{digest(options)}.safetensors"
     found = cached(path, digest(options, files), build, source=source, report=request.report)
     _note_unreadable(pictures, found, unreadable, request.report)
     return found
+
+
+def _asked(request: Request) -> list[object]:
+    """Return what of a request, besides the size, decides on the pixels; nothing for the usual one."""
+    usual = request.preparation == USUAL and not request.grey
+    return [] if usual else [request.preparation.as_dict(), request.grey]
 
 
 def _note_unreadable(

@@ -73,7 +73,7 @@ def load(request: Request) -> DomainSet:
     key = digest(GLYPHS_VERSION, TRAIN_IMAGES, TEST_IMAGES, pillow_version, _matplotlib_version())
     path = request.data_dir / "cache" / f"glyphs-{GLYPHS_VERSION}.safetensors"
     domains = cached(path, key, lambda: _draw(request.report), source="glyphs", report=request.report)
-    return resized(domains, request.image_size)
+    return resized(domains, request.size)
 
 
 def _draw(report: Report) -> DomainSet:

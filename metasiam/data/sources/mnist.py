@@ -55,7 +55,7 @@ def load(request: Request) -> DomainSet:
     labels = torch.cat([part.targets for part in parts]).long()
     is_test = torch.arange(len(labels)) >= len(parts[0].data)
     names = tuple(str(digit) for digit in range(10))
-    return resized(DomainSet(images, labels, names, is_test, "mnist"), request.image_size)
+    return resized(DomainSet(images, labels, names, is_test, "mnist"), request.size)
 
 
 SOURCE = Source("MNIST: 10 domains, 70,000 handwritten digits of 28x28", load, is_present, fetch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from metasiam.data.domains import DomainSet
-from metasiam.data.sources.source import Request, Source, resized
+from metasiam.data.preparation import TooSmallToCrop, prepared_images
+from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 from metasiam.reading import open_regular
 
@@ -43,8 +45,12 @@ def load(request: Request) -> DomainSet:
         _names(path, arrays.get("class_names"), given.tolist()),
         torch.from_numpy(is_test),
         f"npz:{request.path}",
+        request.preparation,
     )
-    return resized(domains, request.image_size)
+    try:
+        return replace(domains, images=prepared_images(domains.images, request.preparation, request.size))
+    except TooSmallToCrop as error:
+        raise MetaSiamError(f"{path} has images of {error}. Lower --crop.") from error
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import Image, ImageOps
 
 from metasiam.data.domains import ROTATED, DomainSet
+from metasiam.data.preparation import Preparation
 from metasiam.data.sources.download import download, unpack
 from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.source import Request, Source, shown
@@ -79,9 +79,11 @@ def load(request: Request) -> DomainSet:
     names = list(dict.fromkeys(picture.domain for picture in pictures))
     asked = Request(
         request.data_dir,
-        image_size=request.image_size or _SIZE,
+        size=request.size or (_SIZE, _SIZE),
         skip_unreadable=request.skip_unreadable,
         report=request.report,
+        preparation=Preparation(inverted=True),
+        grey=True,
     )
     return packed_pictures(
         "omniglot",
@@ -89,7 +91,6 @@ def load(request: Request) -> DomainSet:
         pictures,
         asked,
         is_test=_late_drawers,
-        finish=_white_ink,
         names=names,
         recipe="white ink, second half of the drawers is test",
     )
@@ -97,10 +98,6 @@ def load(request: Request) -> DomainSet:
 
 def _late_drawers(pictures: Sequence[Picture]) -> list[bool]:
     return [index >= (len(pictures) + 1) // 2 for index in range(len(pictures))]
-
-
-def _white_ink(image: Image.Image) -> Image.Image:
-    return ImageOps.invert(image.convert("L"))
 
 
 def load_rotated(request: Request) -> DomainSet:
@@ -119,6 +116,7 @@ def load_rotated(request: Request) -> DomainSet:
         tuple(name if turn == 0 else f"{name}{ROTATED} {90 * turn}" for turn in turns for name in upright.names),
         upright.is_test.repeat(4),
         "omniglot-rotated",
+        upright.preparation,
     )
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from metasiam.atomic import atomically
 from metasiam.data.cache import digest
+from metasiam.data.preparation import USUAL, Preparation
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report, note, quiet
@@ -27,8 +28,8 @@ class PairRequest:
     Attributes:
         data_dir: where downloads and the cache live.
         path: what stands behind the colon of ``pairs:``, ``lfw:``.
-        image_size: resize images to this many pixels square; None keeps their size.
-        crop: cut this many pixels square out of the middle first; None keeps all.
+        image_size: bring images to this many pixels square; None keeps their size.
+        preparation: what is done to them before.
         grey: make every image grey.
         report: told of progress as ``report(what, done, total)``.
     """
@@ -36,13 +37,15 @@ class PairRequest:
     data_dir: Path
     path: str = ""
     image_size: int | None = None
-    crop: int | None = None
+    preparation: Preparation = USUAL
     grey: bool = False
     report: Report = quiet
 
 
-def load_images(source: str, files: Sequence[Path], request: PairRequest) -> Tensor:
-    """Return the files' images, uint8 [N, 1 or 3, H, W], from the cache when no file has changed since.
+def load_images(source: str, files: Sequence[Path], request: PairRequest) -> tuple[Tensor, Preparation]:
+    """Return the files' images, uint8 [N, 1 or 3, H, W], and how they were prepared.
+
+    They come from the cache when no file has changed since.
 
     Raises:
         MetaSiamError: naming the first file that is missing, unreadable, smaller than the crop, of another size,
@@ -55,46 +58,28 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> Ten
         except OSError as error:
             raise MetaSiamError(f"{source} names {file}, which does not exist. Correct the list or add it.") from error
         stamps.append([str(file), about.st_size, about.st_mtime_ns])
-    key = digest(stamps, request.image_size, request.crop, request.grey)
-    options = digest([str(file) for file in files], request.image_size, request.crop, request.grey)
+    asked = (request.image_size, request.preparation.as_dict(), request.grey)
+    key = digest(stamps, *asked)
+    options = digest([str(file) for file in files], *asked)
     path = request.data_dir / "cache" / f"{source.partition(':')[0]}-pairs-{options}.safetensors"
     kept = _read(path, key)
     if kept is not None:
         return kept
     decoded = decode_pictures(
         files,
-        image_size=None,
+        size=None if request.image_size is None else (request.image_size, request.image_size),
+        channels=1 if request.grey else None,
+        preparation=request.preparation,
         skip_unreadable=False,
         report=request.report,
-        finish=_Finish(request),
         remedy=("Restore it, or take its pairs out of the list.", "Restore them, or take their pairs out of the list."),
-    ).images
-    _need_one_kind(files, decoded)
+    )
+    _need_one_kind(files, decoded.images)
     try:
-        _write(path, key, decoded)
+        _write(path, key, decoded.images, decoded.preparation)
     except (OSError, SafetensorError) as error:
         note(request.report, f"{path.parent} cannot be written ({error}): decoded images are not kept")
-    return decoded
-
-
-@dataclass(frozen=True)
-class _Finish:
-    """The last step on a decoded image: the middle square, its size, its colours."""
-
-    request: PairRequest
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        crop, size = self.request.crop, self.request.image_size
-        if crop is not None:
-            if min(image.size) < crop:
-                raise ValueError(f"{image.width}x{image.height} pixels, too small for --crop {crop}. Lower --crop.")
-            left, top = (image.width - crop) // 2, (image.height - crop) // 2
-            image = image.crop((left, top, left + crop, top + crop))
-        if self.request.grey:
-            image = image.convert("L")
-        if size is not None and image.size != (size, size):
-            image = image.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=None)
-        return image
+    return decoded.images, decoded.preparation
 
 
 def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
@@ -108,16 +93,20 @@ def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
         raise MetaSiamError(f"{first} is grey but {other} is coloured. Pass --grey to make all images grey.")
 
 
-def _read(path: Path, key: str) -> Tensor | None:
+def _read(path: Path, key: str) -> tuple[Tensor, Preparation] | None:
     try:
         check_regular(path)
         with safe_open(str(path), framework="pt") as file:
-            return file.get_tensor("images") if (file.metadata() or {}).get("key") == key else None
-    except (OSError, SafetensorError):
+            about = file.metadata() or {}
+            if about.get("key") != key:
+                return None
+            return file.get_tensor("images"), Preparation.from_dict(json.loads(about["preparation"]))
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(path: Path, key: str, images: Tensor) -> None:
+def _write(path: Path, key: str, images: Tensor, preparation: Preparation) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomically(path) as partial:
-        save_file({"images": images.contiguous()}, partial, metadata={"key": key})
+        about = {"key": key, "preparation": json.dumps(preparation.as_dict())}
+        save_file({"images": images.contiguous()}, partial, metadata=about)

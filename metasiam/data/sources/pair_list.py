@@ -72,9 +72,10 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
     files = sorted(people)
     if not files:
         raise MetaSiamError(f"{source} has no pairs. Give lines of path_a,path_b,same below the header.")
+    images, preparation = load_images(source, files, request)
     place = {file: index for index, file in enumerate(files)}
     return PairSet(
-        images=load_images(source, files, request),
+        images=images,
         names=tuple(str(file) for file in files),
         people=tuple(people[file] for file in files),
         first=torch.tensor([place[line.first] for line in lines]),
@@ -83,6 +84,7 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
         part=torch.tensor([PARTS.index(line.part) if line.part else -1 for line in lines]),
         fold=torch.tensor([line.fold for line in lines]),
         source=source,
+        preparation=preparation,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import lru_cache
@@ -19,10 +19,22 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from metasiam.data.preparation import (
+    USUAL,
+    Preparation,
+    Size,
+    Span,
+    TooSmallToCrop,
+    completed,
+    eight_bits,
+    prepared,
+    span_of,
+)
 from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report
+from metasiam.progress import Report, note
 from metasiam.reading import open_regular
+from metasiam.wording import counted
 
 Pixels = NDArray[np.uint8]
 
@@ -57,15 +69,33 @@ class Decoded(NamedTuple):
     images: Tensor  #: uint8 [M, C, H, W]; C is 1 when every image is grey, else 3
     kept: Tensor  #: bool [number of files], false for the unreadable ones that were skipped
     unreadable: tuple[tuple[Path, str], ...] = ()  #: file and reason of those
+    preparation: Preparation = USUAL  #: what was asked for, with what all the images together decide
+
+
+class Read(NamedTuple):
+    """One image, and what it was before it was prepared."""
+
+    pixels: Pixels  #: [H, W, 1 or 3]; 1 when it is grey
+    shorter: int  #: pixels on the shorter side that it came with
+    span: Span | None  #: lowest and highest level that it came with, if it had more than 8 bits
+
+
+class _Asked(NamedTuple):
+    """How images are prepared."""
+
+    how: Preparation
+    size: Size | None
+    channels: int | None
 
 
 def decode_pictures(
     paths: Sequence[Path],
     *,
-    image_size: int | None,
+    size: Size | None,
     skip_unreadable: bool,
     report: Report,
-    finish: Callable[[Image.Image], Image.Image] | None = None,
+    preparation: Preparation = USUAL,
+    channels: int | None = None,
     remedy: tuple[str, str] = (
         "Remove it, or pass --skip-unreadable.",
         "Remove them, or pass --skip-unreadable to leave them out.",
@@ -73,37 +103,43 @@ def decode_pictures(
 ) -> Decoded:
     """Decode image files into one tensor.
 
-    Orientation tags are followed; palette, 16-bit, CMYK and other modes become RGB (or grey);
-    transparent pixels are laid on white. An image is grey when its mode is, or when its three channels
-    are equal.
+    Orientation tags are followed; palette, CMYK and other modes become RGB (or grey); transparent pixels are laid on
+    white. Images of more than 8 bits get one common stretch, see ``common_stretch``. An image is grey when its mode is,
+    or when its three channels are equal.
 
     Args:
         paths: the files.
-        image_size: scale each image so that its shorter side has this many pixels and cut the middle
-            square out; None keeps the size, which must then be the same for all.
+        size: height and width to bring each image to; None keeps the size, which must then be the same for all.
         skip_unreadable: leave files out that cannot be decoded.
         report: progress.
-        finish: a last step on each image (mode L or RGB) before it is resized; a ``ValueError`` of it says what the
-            image is that it must not be.
+        preparation: what else is done to each.
+        channels: 1 makes every image grey.
         remedy: what to do about a file that cannot be read, and about several, for the error.
 
     Raises:
-        MetaSiamError: naming the first file that cannot be read and counting the others, naming one that does not
-            suit ``finish`` or has another size than the others, or where memory cannot hold them all.
+        MetaSiamError: naming the first file that cannot be read and counting the others, naming one that is too small
+            to be cut or has another size than the others, or where memory cannot hold them all.
     """
+    asked = _Asked(preparation, size, channels)
+    shorter: set[int] = set()
+    spans: dict[int, Span] = {}
     pixels: Pixels | None = None
     kept = np.zeros(len(paths), dtype=bool)
     unreadable: list[tuple[Path, str]] = []
     grey = True
     example = 0
-    shape = _first_shape(paths, image_size, finish)
+    shape = _first_shape(paths, asked)
     if shape is not None:
-        need_memory(len(paths), shape[0], shape[1], image_size)
-    with closing(_decoded(paths, image_size, report, finish, shape)) as decoded:
-        for index, image in enumerate(decoded):
-            if isinstance(image, _Unreadable):
-                unreadable.append((paths[index], image.reason))
+        need_memory(len(paths), shape[0], shape[1], None if size is None else max(size))
+    with closing(_decoded(paths, asked, report, shape)) as decoded:
+        for index, read in enumerate(decoded):
+            if isinstance(read, Unreadable):
+                unreadable.append((paths[index], read.reason))
                 continue
+            image = read.pixels
+            shorter.add(read.shorter)
+            if read.span is not None:
+                spans[index] = read.span
             if pixels is None:
                 pixels = np.empty((len(paths), 3, *image.shape[:2]), dtype=np.uint8)
                 example = index
@@ -124,39 +160,50 @@ def decode_pictures(
         (path, reason), more = unreadable[0], len(unreadable) - 1
         others = f", nor can {more:,} other{'s' if more > 1 else ''}" if more else ""
         raise MetaSiamError(f"{path} cannot be read ({reason}){others}. {remedy[more > 0]}")
+    how = completed(preparation, shorter_sides=shorter, spans=spans.values())
+    if how.levels != preparation.levels:
+        _stretch(pixels, [(index, paths[index]) for index in spans], asked._replace(how=how), report)
     if grey:
         pixels = np.ascontiguousarray(pixels[:, :1])
-    return Decoded(torch.from_numpy(pixels if kept.all() else pixels[kept]), torch.from_numpy(kept), tuple(unreadable))
+    images = torch.from_numpy(pixels if kept.all() else pixels[kept])
+    return Decoded(images, torch.from_numpy(kept), tuple(unreadable), how)
+
+
+def _stretch(pixels: Pixels, deep: Sequence[tuple[int, Path]], asked: _Asked, report: Report) -> None:
+    """Decode images of more than 8 bits again, into their places: now the stretch that serves all of them is known."""
+    low, high = asked.how.levels or (0, 0)
+    note(report, f"{counted(len(deep), 'picture')} of more than 8 bits: levels {low} to {high} become 0 to 255 in all")
+    with closing(_decoded([path for _, path in deep], asked, report, None)) as decoded:
+        for (index, path), read in zip(deep, decoded, strict=True):
+            if isinstance(read, Unreadable):
+                raise MetaSiamError(f"{path} cannot be read any more ({read.reason}). Start again.")
+            pixels[index] = read.pixels.transpose(2, 0, 1)
 
 
 def _size(shape: Sequence[int]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _first_shape(
-    paths: Sequence[Path], image_size: int | None, finish: Callable[[Image.Image], Image.Image] | None
-) -> tuple[int, ...] | None:
+def _first_shape(paths: Sequence[Path], asked: _Asked) -> tuple[int, ...] | None:
     """Return the shape that the images will have, from the first one that can be read (None: not one of many)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for path in paths[:_CHUNK]:
-            image = decode_picture(path, image_size, finish)
-            if not isinstance(image, _Unreadable):
-                return image.shape
+            read = _decode(path, asked)
+            if not isinstance(read, Unreadable):
+                return read.pixels.shape
     return None
 
 
-class _Unreadable(NamedTuple):
+class Unreadable(NamedTuple):
+    """Why a file could not be read."""
+
     reason: str
 
 
 def _decoded(
-    paths: Sequence[Path],
-    image_size: int | None,
-    report: Report,
-    finish: Callable[[Image.Image], Image.Image] | None,
-    shape: tuple[int, ...] | None,
-) -> Generator[Pixels | _Unreadable, None, None]:
+    paths: Sequence[Path], asked: _Asked, report: Report, shape: tuple[int, ...] | None
+) -> Generator[Read | Unreadable, None, None]:
     """Decode in threads (Pillow lets go of the interpreter while it works), yield in order.
 
     What follows an image of another size than ``shape`` is left out: that is an error in any case.
@@ -164,12 +211,12 @@ def _decoded(
     # Fewer at a time of large ones, which take memory while they wait.
     chunk = _CHUNK if shape is None else max(1, min(_CHUNK, _CHUNK_BYTES // (3 * shape[0] * shape[1])))
 
-    def decode_chunk(start: int) -> list[Pixels | _Unreadable]:
-        images: list[Pixels | _Unreadable] = []
+    def decode_chunk(start: int) -> list[Read | Unreadable]:
+        images: list[Read | Unreadable] = []
         for path in paths[start : start + chunk]:
-            image = decode_picture(path, image_size, finish)
+            image = _decode(path, asked)
             images.append(image)
-            if shape is not None and not isinstance(image, _Unreadable) and image.shape[:2] != shape[:2]:
+            if shape is not None and not isinstance(image, Unreadable) and image.pixels.shape[:2] != shape[:2]:
                 break
         return images
 
@@ -193,36 +240,48 @@ def _decoded(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def decode_picture(
-    path: Path, image_size: int | None, finish: Callable[[Image.Image], Image.Image] | None = None
-) -> Pixels | _Unreadable:
-    """Decode one file to uint8 [H, W, 1 or 3], or say why it cannot be.
+def _decode(path: Path, asked: _Asked) -> Read | Unreadable:
+    try:
+        return decode_picture(path, asked.how, asked.size, asked.channels)
+    except TooSmallToCrop as error:
+        raise MetaSiamError(f"{path} is {error}. Lower --crop.") from error
+
+
+def decode_picture(path: Path, how: Preparation, size: Size | None, channels: int | None = None) -> Read | Unreadable:
+    """Decode and prepare one file, or say why it cannot be read.
+
+    Args:
+        path: the file.
+        how: what is done to it, see ``prepared``.
+        size: height and width to bring it to; None keeps its own.
+        channels: 1 makes it grey.
 
     Raises:
-        MetaSiamError: naming the file, if ``finish`` does not take its image.
+        TooSmallToCrop: with its size.
     """
+    span = None
     try:
         with open_regular(path) as file, Image.open(file) as image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
-                return _Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
-            if image_size is not None:
-                image.draft(None, (2 * image_size, 2 * image_size))  # JPEG: decode at a fraction of the size
-            upright = _plain(ImageOps.exif_transpose(image))
+                return Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
+            shorter = min(image.size)
+            draft = how.draft(image, size)
+            if draft is not None:
+                image.draft(None, draft)  # JPEG: decode at a fraction of the size
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16 bits (old Pillow versions say 32 for those)
+                levels = np.asarray(upright)
+                span = span_of(levels)
+                upright = Image.fromarray(eight_bits(levels, how.levels))
+            upright = _plain(upright)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        return _Unreadable(_reason(path, error))
-    if finish is not None:
-        try:
-            upright = finish(upright)
-        except ValueError as error:
-            raise MetaSiamError(f"{path} is {error}") from error
-    if image_size is not None and upright.size != (image_size, image_size):
-        upright = ImageOps.fit(upright, (image_size, image_size), Image.Resampling.BILINEAR)
-    pixels: Pixels = np.asarray(upright)
+        return Unreadable(_reason(path, error))
+    pixels: Pixels = np.asarray(prepared(upright, how, size, channels))
     if pixels.ndim == 2:
-        return pixels[:, :, None]
+        return Read(pixels[:, :, None], shorter, span)
     same = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
-    return pixels[..., :1] if same else pixels
+    return Read(pixels[..., :1] if same else pixels, shorter, span)
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -246,9 +305,6 @@ def _plain(image: Image.Image) -> Image.Image:
             return image
     elif image.mode == "1":
         return image.convert("L")
-    elif image.mode.startswith("I"):  # 16 bits (old Pillow versions say 32 for those)
-        levels = np.clip(np.asarray(image, dtype=np.int64), 0, 65535)
-        return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("floating-point pixels; save it with 8 or 16 bits")
     elif image.mode == "P" and "transparency" not in image.info:

@@ -6,11 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from torch.nn import functional
-
 from metasiam.data.domains import DomainSet
+from metasiam.data.preparation import USUAL, Preparation, Size, prepared_images
 from metasiam.progress import Report, quiet
 
 
@@ -21,19 +18,23 @@ class Request:
     Attributes:
         data_dir: where downloads and the cache live.
         path: what stands behind the colon of ``folder:`` and ``npz:``; empty for the other sources.
-        image_size: resize images to this many pixels square; None keeps the source's own size.
+        size: height and width to bring images to; None keeps the source's own.
         skip_unreadable: leave images out that cannot be read, instead of stopping.
         test_fraction: share of each domain that becomes test where the source does not say itself; above 0, two
             images or more where a domain has four.
         report: told of progress as ``report(what, done, total)``.
+        preparation: what is done to people's own pictures before.
+        grey: make people's own pictures grey.
     """
 
     data_dir: Path
     path: str = ""
-    image_size: int | None = None
+    size: Size | None = None
     skip_unreadable: bool = False
     test_fraction: float = 0.2
     report: Report = quiet
+    preparation: Preparation = USUAL
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,7 @@ def shown(path: Path) -> str:
         return str(path)
 
 
-def resized(domains: DomainSet, size: int | None) -> DomainSet:
-    """Return the domain set with images of ``size`` pixels square (itself when it is None or has them)."""
-    if size is None or domains.image_size == (size, size):
-        return domains
-    blocks = [_resized(block, size) for block in torch.split(domains.images, 4096)]
-    return replace(domains, images=torch.cat(blocks))
-
-
-def _resized(images: Tensor, size: int) -> Tensor:
-    scaled = functional.interpolate(images.float(), size=(size, size), mode="bilinear", antialias=True)
-    return scaled.round().clamp(0, 255).to(torch.uint8)
+def resized(domains: DomainSet, size: Size | None) -> DomainSet:
+    """Return the domain set with images of this height and width (itself when it is None or has them)."""
+    images = prepared_images(domains.images, USUAL, size)
+    return domains if images is domains.images else replace(domains, images=images)
