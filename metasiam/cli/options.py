@@ -62,7 +62,9 @@ DataDir = Annotated[
     Path | None,
     _option("--data-dir", text="Where downloads live.", panel=_DATA, default="$METASIAM_DATA or the user cache"),
 ]
-ImageSize = Annotated[int | None, _option("--image-size", text="Cut the middle square, resize to this many pixels.", panel=_DATA)]
+ImageSize = Annotated[
+    int | None, _option("--image-size", text="Middle square of each image, at this many pixels.", panel=_DATA)
+]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave unreadable images out.", rich_help_panel=_DATA)
 ]

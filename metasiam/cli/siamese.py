@@ -27,7 +27,7 @@ def command(
         int | None, _option("--crop", "Cut this many pixels square out of each image's middle.", _DATA, "all")
     ] = None,
     image_size: Annotated[
-        int | None, _option("--image-size", "Then cut the middle square and resize to this many pixels.", _DATA, "105 for koch")
+        int | None, _option("--image-size", "Then the middle square, at this many pixels.", _DATA, "105 for koch")
     ] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.", rich_help_panel=_DATA)] = False,
     validation: Annotated[
