@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +21,7 @@ from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
+from metasiam.training.norms import set_running_statistics
 from metasiam.training.step import CompileDecision, GraphedStep, Step, TrainingStep, decide_compile
 
 
@@ -105,9 +108,10 @@ class TrainingContext:
     def estimate_statistics(self) -> None:
         """Set BatchNorm's running statistics to those of seen training images: at most 20 batches of 512."""
         order = torch.randperm(len(self.seen.images), generator=self.generator("statistics"), device=self.device)
-        chosen = torch.split(self.seen.images[order[: 20 * 512]], 512)
-        batches = [normalise(self.domains.gather(block), self.info.mean, self.info.std) for block in chosen]
-        torch.optim.swa_utils.update_bn(batches, self.embedder)
+        chosen = self.seen.images[order[: 20 * 512]]
+        blocks = chosen.tensor_split(math.ceil(len(chosen) / 512))  # of about equal sizes: none has a single image
+        batches = (normalise(self.domains.gather(block), self.info.mean, self.info.std) for block in blocks)
+        set_running_statistics(self.embedder, batches)
 
     def _training_step(
         self, optimizer: torch.optim.Optimizer, *, compiled: bool = False, average_gradients: bool = False
@@ -167,6 +171,7 @@ def prepare(
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
         embedder = build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
+        _check_batch(embedder, config, domains)
     if config.init is not None:
         embedder, stored = load_embedder(
             config.init, arch=config.arch, channels=domains.channels, image_size=domains.image_size
@@ -209,6 +214,25 @@ def prepare(
         compiled=(resolved or {}).get("compiled"),
         note=note,
     )
+
+
+@torch.no_grad()
+def _check_batch(embedder: nn.Module, config: TrainingConfig, domains: DomainSet) -> None:
+    """Raise where a batch is one image that the embedder shrinks to one pixel: BatchNorm cannot normalise by that.
+
+    Raises:
+        MetaSiamError: saying what to change.
+    """
+    if math.prod(config.batch_shape) > 1:
+        return
+    try:
+        copy.deepcopy(embedder).train()(torch.zeros(config.batch_shape[-1], domains.channels, *domains.image_size))
+    except ValueError as error:
+        height, width = domains.image_size
+        raise MetaSiamError(
+            f"--batch-size {config.batch_size} does not fit {config.arch} on images of {width}x{height} pixels: a "
+            "BatchNorm layer would see one value a channel, and needs two. Use --batch-size 2 or more."
+        ) from error
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from metasiam.errors import MetaSiamError
+from metasiam.models.convolutions import make_column_safe
 from metasiam.models.few_shot import Conv4, Conv4AtScales, ResNet12
 from metasiam.models.fisher import FISHER
 from metasiam.models.koch import KOCH_NETWORKS
@@ -49,6 +50,6 @@ def build_embedder(arch: str, *, channels: int = 3, image_size: tuple[int, int] 
     if arch not in EMBEDDERS:
         raise MetaSiamError(f"--arch {arch} is unknown. Use one of: {', '.join(EMBEDDERS)}.")
     try:
-        return EMBEDDERS[arch](channels, image_size)
+        return make_column_safe(EMBEDDERS[arch](channels, image_size))
     except ValueError as error:
         raise MetaSiamError(f"--arch {arch} does not fit the images: {error}. Use another one.") from error

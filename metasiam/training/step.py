@@ -22,6 +22,7 @@ from metasiam.data.domains import DomainSet
 from metasiam.errors import MetaSiamError
 from metasiam.garbage import uncollected
 from metasiam.kernels.norm import has_kernels, use_kernels
+from metasiam.models.convolutions import make_column_safe
 from metasiam.training.state import counters, optimizer_tensors, restore_, running_statistics, snapshot, trainable
 
 
@@ -143,7 +144,7 @@ class TrainingStep:
         compiled: bool = False,
         average_gradients: bool = False,
     ) -> None:
-        self.embedder = embedder
+        self.embedder = make_column_safe(embedder)  # one that was not built here, too
         self.objective = objective
         self.optimizer = optimizer
         self.domains = domains
