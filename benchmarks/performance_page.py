@@ -11,6 +11,7 @@ from typing import Any
 from scipy.stats import t
 
 from benchmarks.harness import RESULTS
+from benchmarks.scaling import draw
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
@@ -397,7 +398,7 @@ SECTIONS = {
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the page and its figure."""
     parts = [PROSE["start"]]
     for name, render in SECTIONS.items():
         result = load(name)
@@ -406,6 +407,8 @@ def main() -> None:
         parts += [PROSE[name], missing if result is None else render(result) + "\n" + about(result) + "\n", "\n"]
     parts += [PROSE["processes"], PROSE["paper"], on_paper(), PROSE["paper_end"]]
     PAGE.write_text("".join(parts), encoding="utf-8")
+    if (result := load("scaling")) is not None:
+        draw(result["results"]["varied"], PAGE.with_name("scaling.svg"))
     print(f"wrote {PAGE}")
 
 

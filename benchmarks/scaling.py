@@ -6,9 +6,12 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness import options, save
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 BASE = {"arch": "resnet20", "batch_size": 32, "inner_epochs": 2, "meta_batch": 1, "domains": 100, "images": 600}
 #: What is varied: name → its values. Everything else stays as in ``BASE``.
@@ -73,31 +76,39 @@ def measure(setting: dict[str, Any], arguments: Any) -> dict[str, Any]:
     }
 
 
-def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draw CPU seconds and peak memory over each thing that was varied, as an SVG file."""
-    import matplotlib
+def figure_of(results: dict[str, dict[str, Any]]) -> Figure:
+    """Return CPU seconds and peak memory over each thing that was varied, one column each, rows with one scale."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "metasiam"  # equal numbers, equal file
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, len(results), figsize=(2.6 * len(results), 5), sharey="row", squeeze=False)
+    figure = Figure(figsize=(2.6 * len(results), 5))
+    axes = figure.subplots(2, len(results), sharey="row", squeeze=False)
     for column, (name, by_value) in enumerate(results.items()):
         places = range(len(by_value))
+        words = {value.rstrip("0123456789") for value in by_value}
+        word = words.pop() if len(words) == 1 else ""
         for row, (key, label) in enumerate(
             (("cpu_seconds_per_iteration", "CPU seconds an iteration"), ("peak_mb", "peak memory (MB)"))
         ):
             axis = axes[row][column]
             axis.plot(places, [found[key] for found in by_value.values()], marker="o", color="#0072b2")
-            axis.set_xticks(list(places), list(by_value))
-            axis.set_ylim(bottom=0)
+            axis.set_xticks(list(places), [value.removeprefix(word) for value in by_value])
+            axis.margins(x=0.15)
             axis.grid(axis="y", alpha=0.3)
             if column == 0:
                 axis.set_ylabel(label)
-        axes[1][column].set_xlabel(name.replace("_", " "))
+        axes[1][column].set_xlabel(f"{name.replace('_', ' ')} ({word}…)" if word else name.replace("_", " "))
+    for axis in axes[:, 0]:  # only now: a limit that is set ends the search for one that suits the whole row
+        axis.set_ylim(bottom=0)
     figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
+    return figure
+
+
+def draw(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Write ``figure_of`` the results to an SVG file."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.hashsalt": "metasiam"}):  # equal numbers, equal file
+        figure_of(results).savefig(path, format="svg", metadata={"Date": None})
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -20,6 +21,8 @@ from benchmarks.data import unzipped
 from benchmarks.harness import interleaved, ratios, summary
 from benchmarks.memory_and_start import imports_torch
 from benchmarks.one_shot_runs import one_shot_accuracy
+from benchmarks.performance_page import load
+from benchmarks.scaling import figure_of
 from metasiam.errors import MetaSiamError
 from metasiam.training.step import TrainingStep
 
@@ -260,3 +263,22 @@ def test_a_few_shot_recipe_measures_validation_classes_and_the_test_classes_only
         saved = json.loads((tmp_path / "tried.json").read_text())
         assert set(saved["episodes"]) == parts
         assert saved["episodes"]["validation"]["mirror"]["5-way 1-shot"]["n"] == 100
+
+
+def test_the_figure_of_scaling_shows_every_point_and_its_labels_stay_apart() -> None:
+    """A limit set for one of several axes that share it cut the higher curves off; long names ran into each other."""
+    result = load("scaling")
+    assert result is not None
+    varied = result["results"]["varied"]
+    figure = figure_of(varied)
+    figure.draw_without_rendering()
+    axes = figure.get_axes()
+    assert len(axes) == 2 * len(varied)
+    for axis, key in zip(axes, ["cpu_seconds_per_iteration"] * len(varied) + ["peak_mb"] * len(varied), strict=True):
+        bottom, top = axis.get_ylim()
+        drawn = [float(value) for value in axis.get_lines()[0].get_ydata()]
+        assert drawn in [[found[key] for found in by_value.values()] for by_value in varied.values()]
+        assert bottom == 0
+        assert max(drawn) < top
+        boxes = [label.get_window_extent() for label in axis.get_xticklabels()]
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
