@@ -1,4 +1,4 @@
-"""The one exception that people are meant to read."""
+"""The exception that people are meant to read, and its kinds that the program itself tells apart."""
 
 from __future__ import annotations
 
@@ -53,3 +53,10 @@ def _argument(found: re.Match[str]) -> str:
         return f"{name}=True" if name in _SWITCHES else name
     plain = value[0] == "'" or value.lstrip("-")[0].isdigit()
     return f"{name}={value}" if plain else f"{name}='{value}'"
+
+class ArchitectureUnknown(MetaSiamError):
+    """A weights file does not say what network it is of: ``arch`` is needed."""
+
+
+class OtherArchitecture(MetaSiamError):
+    """A weights file is of another network than the one it was to be loaded into."""

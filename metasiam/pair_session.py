@@ -94,7 +94,9 @@ def train_pairs(
     path = Path(out) if out is not None else Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if earlier is None:
         check_out(path, overwrite=overwrite)
-    model = build_pair_model(config, pairs, earlier.config["resolved"]["precision"] if earlier else None)
+    model = build_pair_model(
+        config, pairs, earlier.config["resolved"]["precision"] if earlier else None, report=working
+    )
     pairs = pairs.to(model.device)
     fit_embedder(model, pairs, config, working)
     recorder = _Recorder()

@@ -22,3 +22,8 @@ def warn_of_notes(what: str, done: int, total: int) -> None:
     """Report progress to nobody, but make a ``UserWarning`` of each note."""
     if total == 0:
         warnings.warn(what, stacklevel=2)
+
+
+def warned(text: str) -> None:
+    """Make a ``UserWarning`` of a note."""
+    warnings.warn(text, stacklevel=3)

@@ -43,7 +43,7 @@ def open_studio(
         about = json.loads(SHIPPED.with_suffix(".json").read_text(encoding="utf-8"))
         rule = PairRule(float(about["threshold"]), float(about["slope"]), str(about["learned_on"]))
         return Studio(embedder.to(place), info, rule)
-    embedder, info = load_embedder(weights, arch=arch)
+    embedder, info = load_embedder(weights, arch=arch, note=note)
     embedder = embedder.to(place)
     background = None
     choice = of_run(Path(weights))

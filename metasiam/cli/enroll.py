@@ -155,7 +155,7 @@ def _add(
 
     for name in named:
         check_name(name)
-    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None)
+    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None, note=o.note)
     embedder = o.on_device(embedder, device)
     paths = [path for pictures in named.values() for path in pictures]
     found = o.embedded(embedder, key.info, paths, mirror=_mirrors(opened, new, key))

@@ -96,7 +96,8 @@ def command(
         std=_numbers("--std", std),
         image_size=None if image_size is None else (image_size, image_size),
     )
-    embedder, info = load_embedder(weights, arch=arch, **overrides)
+    notes: list[str] = []
+    embedder, info = load_embedder(weights, arch=arch, note=notes.append, **overrides)
     taken = stored_image_size(weights) if image_size is None else info.image_size
     given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
@@ -109,6 +110,8 @@ def command(
     if not is_run or data is None or out is not None:
         folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
+        for text in notes:
+            shown.say(f"note: {text}")
         domains, parts = options.load(shown, shown_to)
         if shown_to is not None and domains.preparation is not None and info.preparation.changes:
             shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is shown to it so")
@@ -121,7 +124,9 @@ def command(
         if domains.channels < info.channels:
             shown.say(f"note: {weights} knows colour: grey pictures are shown to it in {info.channels} equal channels")
         if domains.image_size != info.image_size:  # of weights that do not say the size
-            embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size, **overrides)
+            embedder, info = load_embedder(
+                weights, arch=arch, note=lambda text: None, image_size=domains.image_size, **overrides
+            )
         embedder = embedder.to(choose_device(device or "auto"))
         evaluation = evaluate(embedder, info, domains, parts, settings, report=shown.update)
         measured = evaluation.data.get("held_out", {}).get("episodes", {})

@@ -60,7 +60,7 @@ def command(
         raise MetaSiamError(
             f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {shlex.quote(str(gallery))}"
         )
-    embedder, key = open_embedder(weights, key=opened.embedder)
+    embedder, key = open_embedder(weights, key=opened.embedder, note=o.note)
     pictures = find_pictures(paths)
     found = o.embedded(o.on_device(embedder, device), key.info, pictures, mirror=opened.mirror)
     rows: dict[Path, Row] = dict(found.unreadable)

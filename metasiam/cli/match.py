@@ -41,7 +41,7 @@ def command(
     if gallery is None and weights is None and arch is None and o.DEFAULT_GALLERY.is_file():
         gallery = o.DEFAULT_GALLERY
     opened = load_gallery(gallery) if gallery is not None else None
-    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None)
+    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None, note=o.note)
     mirror = opened.mirror if opened is not None else key.info.mirrored
     for path in (first, second):
         if path.is_dir() or not path.exists():

@@ -68,6 +68,11 @@ def say(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
 
 
+def note(text: str) -> None:
+    """Print what somebody should know as a line of its own on stderr."""
+    say(f"note: {text}")
+
+
 def printable(text: str, encoding: str = "utf-8") -> str:
     """Return text that an encoding can hold: what it cannot becomes an escape, a file name's odd byte ``\\udcff``."""
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from metasiam.errors import MetaSiamError
+from metasiam.errors import ArchitectureUnknown, MetaSiamError, OtherArchitecture
 from metasiam.evaluation.verification import similarity_matrix
 from metasiam.gallery.calibrate import Rules, calibrate
 from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import build_embedder
-from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.models.files import IMAGENET_MEAN, IMAGENET_SIZE, IMAGENET_STD, EmbedderInfo, load_embedder
+from metasiam.progress import warned
 
 #: torchvision's ImageNet weights need no file of ours: their arch is their name.
 IMAGENET = "resnet18-imagenet"
 _IMAGENET_INFO = EmbedderInfo(
     arch=IMAGENET,
-    image_size=(224, 224),
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
+    image_size=IMAGENET_SIZE,
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
     trained_on="ImageNet photographs (torchvision)",
 )
 
@@ -63,7 +65,11 @@ class Verdict:
 
 
 def open_embedder(
-    weights: str | Path | None, *, arch: str | None = None, key: EmbedderKey | None = None
+    weights: str | Path | None,
+    *,
+    arch: str | None = None,
+    key: EmbedderKey | None = None,
+    note: Callable[[str], None] = warned,
 ) -> tuple[nn.Module, EmbedderKey]:
     """Load an embedder, and check that it is a gallery's.
 
@@ -71,18 +77,19 @@ def open_embedder(
         weights: run folder or weights file; None takes the gallery's own, or torchvision's for ``arch``.
         arch: embedder name, for weights that do not say it; ``resnet18-imagenet`` needs no weights.
         key: the gallery's embedder, if there is a gallery already.
+        note: told what of a weights file is left out.
 
     Raises:
         MetaSiamError: if there is no such embedder, or it is another than the gallery's.
     """
     if key is not None:
-        return _open_again(weights, arch, key)
+        return _open_again(weights, arch, key, note)
     if weights is None:
         if arch != IMAGENET:
             raise MetaSiamError(f"there is no embedder yet. Give --weights RUN, or --arch {IMAGENET} (downloaded).")
-        embedder, info = build_embedder(IMAGENET, channels=3, image_size=(224, 224)).eval(), _IMAGENET_INFO
+        embedder, info = build_embedder(IMAGENET, channels=3, image_size=IMAGENET_SIZE).eval(), _IMAGENET_INFO
     else:
-        embedder, info = load_embedder(weights, arch=arch)
+        embedder, info = load_embedder(weights, arch=arch, note=note)
     return embedder, EmbedderKey(_place(weights), fingerprint_of(embedder), info)
 
 
@@ -90,7 +97,9 @@ def _place(weights: str | Path | None) -> str:
     return "" if weights is None else str(Path(weights).absolute())
 
 
-def _open_again(weights: str | Path | None, arch: str | None, key: EmbedderKey) -> tuple[nn.Module, EmbedderKey]:
+def _open_again(
+    weights: str | Path | None, arch: str | None, key: EmbedderKey, note: Callable[[str], None]
+) -> tuple[nn.Module, EmbedderKey]:
     """Load a gallery's embedder from where it was, or from where it is said to be now."""
     if arch is not None and arch != key.info.arch:
         raise MetaSiamError(
@@ -105,15 +114,11 @@ def _open_again(weights: str | Path | None, arch: str | None, key: EmbedderKey) 
         )
     try:
         try:
-            embedder, found = open_embedder(place, arch=None if place is not None else key.info.arch)
-        except MetaSiamError as error:
-            if "does not say its architecture" not in str(error):
-                raise
-            embedder, found = open_embedder(place, arch=key.info.arch)
+            embedder, found = open_embedder(place, arch=None if place is not None else key.info.arch, note=note)
+        except ArchitectureUnknown:
+            embedder, found = open_embedder(place, arch=key.info.arch, note=note)
         same = found.fingerprint == key.fingerprint
-    except MetaSiamError as error:
-        if "is of another architecture" not in str(error):
-            raise
+    except OtherArchitecture:
         same = False
     if same:
         return embedder, found

@@ -158,7 +158,7 @@ def prepare(
     device = choose_device(config.device)
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
     if config.init is not None:
-        domains = domains.with_channels(load_embedder(config.init, arch=config.arch)[1].channels)
+        domains = domains.with_channels(load_embedder(config.init, arch=config.arch, note=note)[1].channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
     if lonely:
@@ -174,7 +174,11 @@ def prepare(
         _check_batch(embedder, config, domains)
     if config.init is not None:
         embedder, stored = load_embedder(
-            config.init, arch=config.arch, channels=domains.channels, image_size=domains.image_size
+            config.init,
+            arch=config.arch,
+            note=lambda text: None,  # said already
+            channels=domains.channels,
+            image_size=domains.image_size,
         )
         mean, std = stored.mean, stored.std
     objective = build_objective(

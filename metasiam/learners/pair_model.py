@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
-from metasiam.progress import Report, quiet
+from metasiam.progress import Report, note, quiet
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
 HEAD_FILE = "head.safetensors"
@@ -95,13 +96,16 @@ def answers(logits: Tensor) -> Tensor:
     return logits > 0
 
 
-def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | None = None) -> PairModel:
+def build_pair_model(
+    config: SiameseConfig, pairs: PairSet, precision: str | None = None, *, report: Report = quiet
+) -> PairModel:
     """Build the embedder and head that the options ask for, with their first weights.
 
     Args:
         config: the method's options.
         pairs: with the parts train and validation; normalisation is measured on the training part.
         precision: what an earlier start of the same run decided.
+        report: told what of the initial weights is left out.
 
     Raises:
         MetaSiamError: for options that do not fit this machine, the data or the initial weights.
@@ -125,7 +129,11 @@ def build_pair_model(config: SiameseConfig, pairs: PairSet, precision: str | Non
         initialise_as_in_paper(head, generator)
     if config.init is not None:
         embedder, stored = load_embedder(
-            config.init, arch=config.arch, channels=pairs.channels, image_size=pairs.image_size
+            config.init,
+            arch=config.arch,
+            note=partial(note, report),
+            channels=pairs.channels,
+            image_size=pairs.image_size,
         )
         mean, std = stored.mean, stored.std
     if isinstance(embedder, KochNetwork):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,18 @@ from torch import Tensor, nn
 
 from metasiam.atomic import atomically
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
-from metasiam.errors import MetaSiamError
+from metasiam.errors import ArchitectureUnknown, MetaSiamError, OtherArchitecture
 from metasiam.models import build_embedder
+from metasiam.models.state_dicts import fitting_architectures, match, unwrapped
+from metasiam.progress import warned
 from metasiam.reading import check_regular, why_no_file
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
+from metasiam.wording import listed
 
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
 SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+#: torchvision's, for its own ImageNet weights.
+IMAGENET_MEAN, IMAGENET_STD, IMAGENET_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224)
 EMBEDDER_FILE = "embedder.safetensors"
 
 
@@ -88,39 +93,48 @@ def save_embedder(path: Path, embedder: nn.Module, info: EmbedderInfo) -> None:
         save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
 
 
-def load_embedder(path: str | Path, *, arch: str | None = None, **overrides: Any) -> tuple[nn.Module, EmbedderInfo]:
+def load_embedder(
+    path: str | Path, *, arch: str | None = None, note: Callable[[str], None] = warned, **overrides: Any
+) -> tuple[nn.Module, EmbedderInfo]:
     """Read an embedder from a run folder, a safetensors file or a plain PyTorch state dict.
 
     Nothing that could run code is ever unpickled (``weights_only=True``).
 
+    State dicts of other programs may lack BatchNorm's counters, carry the prefixes of ``DataParallel``,
+    ``torch.compile``, Lightning and averaged models, and hold a classifier, which is left out.
+
     Weights that do not say their normalisation get the seeds', for images of other than three channels its mean over
-    the colours.
+    the colours; as ``resnet18-imagenet`` they get torchvision's, and its image size.
 
     Args:
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.
         arch: embedder name; needed for a state dict, which does not say.
+        note: told what of the file is left out; by default a ``UserWarning``.
         overrides: fields of ``EmbedderInfo`` that replace the stored ones.
 
     Returns:
         The embedder on the CPU in eval mode, and its info.
 
     Raises:
-        MetaSiamError: if the file is missing, damaged, holds anything but tensors, is of another architecture, or has
-            weights that are not finite, or its normalisation does not fit its channels.
+        ArchitectureUnknown: if neither the file nor ``arch`` says the architecture.
+        OtherArchitecture: if it is of another one; the text names tensors that differ.
+        MetaSiamError: if the file is missing, damaged, holds anything but tensors, or has weights that are not finite,
+            or its normalisation does not fit its channels.
     """
     path = _weights_file(Path(path))
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
     if arch is not None and stored.get("arch", arch) != arch:
-        raise MetaSiamError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
-    if arch is None and "arch" not in stored:
-        raise MetaSiamError(f"{path} does not say its architecture. Add --arch, e.g. --arch resnet56.")
+        raise OtherArchitecture(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
         stored["channels"] = int(first.shape[1])
     known = {**stored, **overrides}
-    known = _seed_normalisation(known.get("channels", 3)) | known
+    if arch is None and "arch" not in stored:
+        advice = _advice(state, EmbedderInfo("", **known)) or "Add --arch, e.g. --arch resnet56."
+        raise ArchitectureUnknown(f"{path} does not say its architecture. {advice}")
+    known = _usual(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
-    load_state(embedder, state, path)
+    state = _fitted(embedder, state, path, info, note)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
             f"the weights of {path} are not finite: their training diverged. Give others, or train again with a lower "
@@ -142,25 +156,35 @@ def stored_image_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load ``state`` into ``module``, every key and shape matching.
+    """Load ``state`` into ``module``, every name and shape matching.
 
     Raises:
-        MetaSiamError: naming the first missing, unexpected or misshapen key.
+        OtherArchitecture: naming a few of the tensors that are missing, unexpected or misshapen.
     """
-    wanted = module.state_dict()
-    problems = [f"'{key}' is missing" for key in wanted if key not in state]
-    problems += [f"'{key}' is not part of it" for key in state if key not in wanted]
-    problems += [
-        f"'{key}' is {list(state[key].shape)} instead of {list(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise MetaSiamError(
-            f"{path} is of another architecture: {problems[0]}{more}. Give the --arch that it was trained with."
-        )
-    module.load_state_dict(state)
+    found = match(state, module.state_dict())
+    if not found.fits or found.heads:
+        raise OtherArchitecture(f"{path} is of another architecture: {found.difference() or listed(found.heads)}.")
+    module.load_state_dict(found.state, strict=False)
+
+
+def _fitted(
+    embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo, note: Callable[[str], None]
+) -> dict[str, Tensor]:
+    """Load what an embedder has of a file's tensors and return it; what is left of a training is left out."""
+    found = match(state, embedder.state_dict())
+    if not found.fits:
+        advice = _advice(state, info) or "Give the --arch that it was trained with."
+        raise OtherArchitecture(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
+    if found.heads:
+        note(f"{path} has a head behind the embedder ({listed(found.heads)}): left out")
+    embedder.load_state_dict(found.state, strict=False)  # strictly but for counters
+    return found.state
+
+
+def _advice(state: dict[str, Tensor], info: EmbedderInfo) -> str:
+    """Say which architectures would fit; empty where none does."""
+    names = fitting_architectures(state, info.channels, info.image_size)
+    return f"Add --arch {' or '.join(names)}, which it fits." if names else ""
 
 
 def _weights_file(path: Path) -> Path:
@@ -177,8 +201,13 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
-def _seed_normalisation(channels: int) -> dict[str, tuple[float, ...]]:
-    """Return the seeds' mean and std for so many channels: for other than three, their mean over the colours."""
+def _usual(arch: str, channels: int) -> dict[str, tuple[float, ...]]:
+    """Return mean and std, torchvision's image size too, of weights that do not say them.
+
+    For other than three channels, the seeds' mean over the colours.
+    """
+    if arch == "resnet18-imagenet" and channels == 3:
+        return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "image_size": IMAGENET_SIZE}
     values: dict[str, tuple[float, ...]] = {"mean": SEED_MEAN, "std": SEED_STD}
     if channels == 3:
         return values
@@ -216,9 +245,7 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is no readable weights file ({error}). Give a .safetensors file, or one saved by "
             "torch.save(model.state_dict(), …)."
         ) from error
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
-            loaded = loaded[key]
+    loaded = unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()) or not loaded:
         raise MetaSiamError(f"{path} holds no state dict of tensors. Save torch.save(model.state_dict(), …).")
-    return {str(key).removeprefix("module."): value for key, value in loaded.items()}
+    return {str(key): value for key, value in loaded.items()}
