@@ -279,7 +279,7 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
     assert "holds a run of its own" in complaint(
         capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "run", "--overwrite"]
     )
-    assert "another architecture" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
+    assert "is not a resnet14" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])
 
 
 def test_evaluate_takes_inference_steps_and_kinds_of_episodes(arguments, capsys):
