@@ -54,9 +54,10 @@ def _argument(found: re.Match[str]) -> str:
     plain = value[0] == "'" or value.lstrip("-")[0].isdigit()
     return f"{name}={value}" if plain else f"{name}='{value}'"
 
-class ArchitectureUnknown(MetaSiamError):
+
+class UnknownArchitectureError(MetaSiamError):
     """A weights file does not say what network it is of: ``arch`` is needed."""
 
 
-class OtherArchitecture(MetaSiamError):
+class OtherArchitectureError(MetaSiamError):
     """A weights file is of another network than the one it was to be loaded into."""

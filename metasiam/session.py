@@ -15,7 +15,7 @@ import torch
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.data.preparation import Preparation
-from metasiam.errors import ArchitectureUnknown, MetaSiamError
+from metasiam.errors import MetaSiamError, UnknownArchitectureError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation
 from metasiam.evaluation.settings import ProtocolSettings, Shots
@@ -284,8 +284,8 @@ def arch_of(init: str | Path) -> str:
     """
     try:
         return load_embedder(init)[1].arch
-    except ArchitectureUnknown as error:
-        raise ArchitectureUnknown(f"--init {error}") from error
+    except UnknownArchitectureError as error:
+        raise UnknownArchitectureError(f"--init {error}") from error
 
 
 def _images_behind(init: str | None) -> int:

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from metasiam import MetaSiamError, build_embedder, load_embedder
 from metasiam.cli import run as cli
-from metasiam.errors import ArchitectureUnknown, OtherArchitecture
+from metasiam.errors import OtherArchitectureError, UnknownArchitectureError
 from metasiam.gallery import open_embedder
 from metasiam.session import arch_of
 
@@ -123,7 +123,9 @@ def test_a_module_saved_under_two_names_is_read_and_two_networks_are_refused(tmp
     torch.save(both, tmp_path / "same.pt")
     check_same(tmp_path / "same.pt", made)
     torch.save(both | {"encoder.conv1.weight": torch.rand(16, 3, 3, 3)}, tmp_path / "two.pt")
-    with pytest.raises(OtherArchitecture, match=r"there twice \(model\.conv1\.weight and encoder\.conv1\.weight\)"):
+    with pytest.raises(
+        OtherArchitectureError, match=r"there twice \(model\.conv1\.weight and encoder\.conv1\.weight\)"
+    ):
         load_embedder(tmp_path / "two.pt", arch="resnet8")
 
 
@@ -150,17 +152,19 @@ def test_torchvisions_own_file_is_read_with_its_normalisation(tmp_path):
 
 def test_what_differs_is_named_and_what_fits_is_advised(tmp_path):
     torch.save(prefixed(without_counters(embedder_of("resnet14").state_dict()), "module."), tmp_path / "w.pt")
-    with pytest.raises(OtherArchitecture) as caught:
+    with pytest.raises(OtherArchitectureError) as caught:
         load_embedder(tmp_path / "w.pt", arch="resnet8")
     assert str(caught.value) == (
         f"{tmp_path / 'w.pt'} is not a resnet8: 30 tensors unexpected (module.layer1.1.conv1.weight, "
         "module.layer1.1.bn1.weight, module.layer1.1.bn1.bias and 27 more). Add --arch resnet14, which it fits."
     )
-    with pytest.raises(OtherArchitecture, match=r"150 tensors missing \(layer1\.2\.conv1\.weight, .* and 147 more\)"):
+    with pytest.raises(
+        OtherArchitectureError, match=r"150 tensors missing \(layer1\.2\.conv1\.weight, .* and 147 more\)"
+    ):
         load_embedder(tmp_path / "w.pt", arch="resnet44")
     odd = embedder_of().state_dict() | {"conv1.weight": torch.rand(8, 3, 3, 3)}
     torch.save(odd, tmp_path / "odd.pt")
-    with pytest.raises(OtherArchitecture) as caught:
+    with pytest.raises(OtherArchitectureError) as caught:
         load_embedder(tmp_path / "odd.pt", arch="resnet8")
     assert "1 tensor of another shape (conv1.weight is [8, 3, 3, 3], not [16, 3, 3, 3])" in str(caught.value)
     assert str(caught.value).endswith("Give the --arch that it was trained with.")
@@ -170,18 +174,18 @@ def test_what_is_not_a_head_is_never_left_out(tmp_path):
     """A network with more norms than the one asked for is another network, whatever they are called."""
     state = embedder_of().state_dict()
     torch.save(state | {"norms.0.weight": torch.rand(3)}, tmp_path / "w.pt")
-    with pytest.raises(OtherArchitecture, match=r"1 tensor unexpected \(norms\.0\.weight\)"):
+    with pytest.raises(OtherArchitectureError, match=r"1 tensor unexpected \(norms\.0\.weight\)"):
         load_embedder(tmp_path / "w.pt", arch="resnet8")
 
 
 def test_weights_that_do_not_say_their_architecture_say_which_one_fits(tmp_path):
     torch.save(prefixed(embedder_of().state_dict(), "model."), tmp_path / "w.pt")
-    with pytest.raises(ArchitectureUnknown, match=r"does not say its architecture\. Add --arch resnet8, which"):
+    with pytest.raises(UnknownArchitectureError, match=r"does not say its architecture\. Add --arch resnet8, which"):
         load_embedder(tmp_path / "w.pt")
-    with pytest.raises(ArchitectureUnknown, match=r"^--init .*w\.pt does not say its arch.*Add --arch resnet8,"):
+    with pytest.raises(UnknownArchitectureError, match=r"^--init .*w\.pt does not say its arch.*Add --arch resnet8,"):
         arch_of(tmp_path / "w.pt")
     torch.save({"what.weight": torch.rand(2, 3)}, tmp_path / "odd.pt")
-    with pytest.raises(ArchitectureUnknown, match=r"Add --arch, e\.g\."):
+    with pytest.raises(UnknownArchitectureError, match=r"Add --arch, e\.g\."):
         load_embedder(tmp_path / "odd.pt")
 
 
@@ -190,7 +194,7 @@ def test_a_gallery_tells_other_weights_by_the_kind_of_the_error(tmp_path, monkey
     torch.save(embedder_of().state_dict(), tmp_path / "mine.pt")
     torch.save(embedder_of("resnet14").state_dict(), tmp_path / "other.pt")
     key = open_embedder(tmp_path / "mine.pt", arch="resnet8")[1]
-    for kind in (ArchitectureUnknown, OtherArchitecture):
+    for kind in (UnknownArchitectureError, OtherArchitectureError):
         monkeypatch.setattr(kind, "__str__", lambda self: "in other words")
     assert open_embedder(None, key=key)[1] == key
     with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with"):

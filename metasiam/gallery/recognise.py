@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from metasiam.errors import ArchitectureUnknown, MetaSiamError, OtherArchitecture
+from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.evaluation.verification import similarity_matrix
 from metasiam.gallery.calibrate import Rules, calibrate
 from metasiam.gallery.scoring import NameScorer
@@ -115,10 +115,10 @@ def _open_again(
     try:
         try:
             embedder, found = open_embedder(place, arch=None if place is not None else key.info.arch, note=note)
-        except ArchitectureUnknown:
+        except UnknownArchitectureError:
             embedder, found = open_embedder(place, arch=key.info.arch, note=note)
         same = found.fingerprint == key.fingerprint
-    except OtherArchitecture:
+    except OtherArchitectureError:
         same = False
     if same:
         return embedder, found

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from metasiam.atomic import atomically
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
-from metasiam.errors import ArchitectureUnknown, MetaSiamError, OtherArchitecture
+from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.models import build_embedder
 from metasiam.models.state_dicts import fitting_architectures, match, unwrapped
 from metasiam.progress import warned
@@ -116,21 +116,21 @@ def load_embedder(
         The embedder on the CPU in eval mode, and its info.
 
     Raises:
-        ArchitectureUnknown: if neither the file nor ``arch`` says the architecture.
-        OtherArchitecture: if it is of another one; the text names tensors that differ.
+        UnknownArchitectureError: if neither the file nor ``arch`` says the architecture.
+        OtherArchitectureError: if it is of another one; the text names tensors that differ.
         MetaSiamError: if the file is missing, damaged, holds anything but tensors, or has weights that are not finite,
             or its normalisation does not fit its channels.
     """
     path = _weights_file(Path(path))
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
     if arch is not None and stored.get("arch", arch) != arch:
-        raise OtherArchitecture(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
+        raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
         stored["channels"] = int(first.shape[1])
     known = {**stored, **overrides}
     if arch is None and "arch" not in stored:
         advice = _advice(state, EmbedderInfo("", **known)) or "Add --arch, e.g. --arch resnet56."
-        raise ArchitectureUnknown(f"{path} does not say its architecture. {advice}")
+        raise UnknownArchitectureError(f"{path} does not say its architecture. {advice}")
     known = _usual(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
@@ -159,11 +159,11 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load ``state`` into ``module``, every name and shape matching.
 
     Raises:
-        OtherArchitecture: naming a few of the tensors that are missing, unexpected or misshapen.
+        OtherArchitectureError: naming a few of the tensors that are missing, unexpected or misshapen.
     """
     found = match(state, module.state_dict())
     if not found.fits or found.heads:
-        raise OtherArchitecture(f"{path} is of another architecture: {found.difference() or listed(found.heads)}.")
+        raise OtherArchitectureError(f"{path} is of another architecture: {found.difference() or listed(found.heads)}.")
     module.load_state_dict(found.state, strict=False)
 
 
@@ -174,7 +174,7 @@ def _fitted(
     found = match(state, embedder.state_dict())
     if not found.fits:
         advice = _advice(state, info) or "Give the --arch that it was trained with."
-        raise OtherArchitecture(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
+        raise OtherArchitectureError(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
     if found.heads:
         note(f"{path} has a head behind the embedder ({listed(found.heads)}): left out")
     embedder.load_state_dict(found.state, strict=False)  # strictly but for counters
