@@ -1,4 +1,4 @@
-"""Packed domain sets on disk: decoded once, then mapped into memory.
+"""Packed images on disk: decoded once, then mapped into memory.
 
 A cache file is a safetensors file (no code can hide in it) that names what it was made from and
 carries the fingerprint of what it holds, so a stale, damaged or foreign one is noticed and made anew.
@@ -15,14 +15,16 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import Preparation
+from metasiam.errors import MetaSiamError
 from metasiam.progress import Report, note, quiet
 from metasiam.reading import check_regular
 
-_LAYOUT = 2  # raise it when the file's layout changes
+_LAYOUT = 3  # raise it when the file's layout changes
 
 
 def digest(*parts: object) -> str:
@@ -45,47 +47,90 @@ def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str,
     if packed is not None:
         return packed
     built = replace(build(), source=source)
-    try:
-        _write(path, key, built)
-    except (OSError, SafetensorError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        note(report, f"{path.parent} cannot be written ({reason}): decoded images are not kept")
+    # is_test goes in as bytes: safetensors then puts the int64 labels first and the images right behind,
+    # at an offset that eight-byte views of the rows need.
+    tensors = {"images": built.images, "labels": built.labels, "is_test": built.is_test.to(torch.uint8)}
+    about = {
+        "names": json.dumps(built.names),
+        "preparation": json.dumps(None if built.preparation is None else built.preparation.as_dict()),
+        "fingerprint": built.fingerprint,
+    }
+    pack(path, key, tensors, about, report)
     return built
 
 
 def _read(path: Path, key: str, source: str) -> DomainSet | None:
     try:
-        check_regular(path)
-        with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
-            if about.get("key") != key or about.get("layout") != str(_LAYOUT):
-                return None
-            names = tuple(json.loads(about["names"]))
-            tensors = {name: file.get_tensor(name) for name in ("images", "labels", "is_test")}
-            stored = json.loads(about["preparation"])
+        found = unpack(path, key)
+        if found is None:
+            return None
+        tensors, about = found
+        names, stored = tuple(json.loads(about["names"])), json.loads(about["preparation"])
         how = None if stored is None else Preparation.from_dict(stored)
         domains = DomainSet(tensors["images"], tensors["labels"], names, tensors["is_test"].bool(), source, how)
         # Hashing also brings the pages in, and the fingerprint is wanted by every run anyway.
-        return domains if domains.fingerprint == about.get("fingerprint") else None
+        return domains if domains.fingerprint == about["fingerprint"] else None
+    except (ValueError, KeyError, TypeError, MetaSiamError):
+        return None
+
+
+def cached_images(
+    path: Path, key: str, build: Callable[[], tuple[Tensor, Preparation]], *, report: Report = quiet
+) -> tuple[Tensor, Preparation]:
+    """Return the images packed in ``path``, uint8 [N, C, H, W], and how they were prepared, as ``cached`` does."""
+    packed = _read_images(path, key)
+    if packed is not None:
+        return packed
+    images, how = build()
+    about = {"preparation": json.dumps(how.as_dict()), "fingerprint": fingerprint_of(images)}
+    pack(path, key, {"images": images}, about, report)
+    return images, how
+
+
+def _read_images(path: Path, key: str) -> tuple[Tensor, Preparation] | None:
+    try:
+        found = unpack(path, key)
+        if found is None:
+            return None
+        images, about = found[0]["images"], found[1]
+        how = Preparation.from_dict(json.loads(about["preparation"]))
+        return (images, how) if fingerprint_of(images) == about["fingerprint"] else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def fingerprint_of(images: Tensor) -> str:
+    """Return a short hash of images: equal pixels of equal shape and type, equal fingerprint."""
+    about = f"{images.dtype} {tuple(images.shape)}".encode()
+    hashed = hashlib.blake2b(about, digest_size=16)
+    hashed.update(images.contiguous().numpy().data)
+    return hashed.hexdigest()
+
+
+def unpack(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+    """Return the tensors and texts of a cache file; None where it is none, made from another key, or damaged texts.
+
+    Whether the tensors are what they were is for the caller's fingerprint to say, which is one of the texts.
+    """
+    try:
+        check_regular(path)
+        with safe_open(str(path), framework="pt") as file:
+            about = dict(file.metadata() or {})
+            if about.pop("seal", None) != digest(about) or (about["key"], about["layout"]) != (key, str(_LAYOUT)):
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (not a dict)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def _write(path: Path, key: str, domains: DomainSet) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # is_test goes in as bytes: safetensors then puts the int64 labels first and the images right behind,
-    # at an offset that eight-byte views of the rows need.
-    tensors = {
-        "images": domains.images.contiguous(),
-        "labels": domains.labels,
-        "is_test": domains.is_test.to(torch.uint8),
-    }
-    about = {
-        "key": key,
-        "layout": str(_LAYOUT),
-        "names": json.dumps(domains.names),
-        "preparation": json.dumps(None if domains.preparation is None else domains.preparation.as_dict()),
-        "fingerprint": domains.fingerprint,
-    }
-    with atomically(path) as partial:
-        save_file(tensors, partial, metadata=about)
+def pack(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, str], report: Report) -> None:
+    """Write a cache file whole or not at all; what keeps it from being written is a note."""
+    texts = {**about, "key": key, "layout": str(_LAYOUT)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomically(path) as partial:
+            contiguous = {name: value.contiguous() for name, value in tensors.items()}
+            save_file(contiguous, partial, metadata={**texts, "seal": digest(texts)})
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        note(report, f"{path.parent} cannot be written ({reason}): decoded images are not kept")

@@ -11,7 +11,8 @@ from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.pair_images import PairRequest
-from metasiam.data.sources.pair_list import NamedPair, assemble
+from metasiam.data.sources.pair_labels import NamedPair
+from metasiam.data.sources.pair_list import assemble
 from metasiam.data.sources.source import Request, Source, shown
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from metasiam.atomic import atomically
-from metasiam.data.cache import digest
+from metasiam.data.cache import cached_images, digest
 from metasiam.data.preparation import USUAL, Preparation
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, note, quiet
-from metasiam.reading import check_regular
+from metasiam.progress import Report, quiet
+
+_REMEDY = ("Restore it, or take its pairs out of the list.", "Restore them, or take their pairs out of the list.")
 
 
 @dataclass(frozen=True)
@@ -62,24 +59,21 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> tup
     key = digest(stamps, *asked)
     options = digest([str(file) for file in files], *asked)
     path = request.data_dir / "cache" / f"{source.partition(':')[0]}-pairs-{options}.safetensors"
-    kept = _read(path, key)
-    if kept is not None:
-        return kept
-    decoded = decode_pictures(
-        files,
-        size=None if request.image_size is None else (request.image_size, request.image_size),
-        channels=1 if request.grey else None,
-        preparation=request.preparation,
-        skip_unreadable=False,
-        report=request.report,
-        remedy=("Restore it, or take its pairs out of the list.", "Restore them, or take their pairs out of the list."),
-    )
-    _need_one_kind(files, decoded.images)
-    try:
-        _write(path, key, decoded.images, decoded.preparation)
-    except (OSError, SafetensorError) as error:
-        note(request.report, f"{path.parent} cannot be written ({error}): decoded images are not kept")
-    return decoded.images, decoded.preparation
+
+    def build() -> tuple[Tensor, Preparation]:
+        decoded = decode_pictures(
+            files,
+            size=None if request.image_size is None else (request.image_size, request.image_size),
+            channels=1 if request.grey else None,
+            preparation=request.preparation,
+            skip_unreadable=False,
+            report=request.report,
+            remedy=_REMEDY,
+        )
+        _need_one_kind(files, decoded.images)
+        return decoded.images, decoded.preparation
+
+    return cached_images(path, key, build, report=request.report)
 
 
 def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
@@ -91,22 +85,3 @@ def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:
     if bool(grey.any()):
         first, other = files[int(grey.int().argmax())], files[int((~grey).int().argmax())]
         raise MetaSiamError(f"{first} is grey but {other} is coloured. Pass --grey to make all images grey.")
-
-
-def _read(path: Path, key: str) -> tuple[Tensor, Preparation] | None:
-    try:
-        check_regular(path)
-        with safe_open(str(path), framework="pt") as file:
-            about = file.metadata() or {}
-            if about.get("key") != key:
-                return None
-            return file.get_tensor("images"), Preparation.from_dict(json.loads(about["preparation"]))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write(path: Path, key: str, images: Tensor, preparation: Preparation) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomically(path) as partial:
-        about = {"key": key, "preparation": json.dumps(preparation.as_dict())}
-        save_file({"images": images.contiguous()}, partial, metadata=about)

@@ -3,55 +3,39 @@
 from __future__ import annotations
 
 import csv
+import io
+import os
 from collections.abc import Iterable, Sequence
-from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 from metasiam.data.pairs import PARTS, PairSet, fold_people
 from metasiam.data.sources.pair_images import PairRequest, load_images
+from metasiam.data.sources.pair_labels import NamedPair, check_consistent, people_of, with_one_path
 from metasiam.errors import MetaSiamError
-from metasiam.reading import open_regular, why_no_file
+from metasiam.reading import read_text, why_no_file
 
-_SAME = {
-    "1": True,
-    "true": True,
-    "yes": True,
-    "same": True,
-    "0": False,
-    "false": False,
-    "no": False,
-    "different": False,
-}
+_SAME = {"true": True, "yes": True, "same": True, "false": False, "no": False, "different": False}
+_COLUMNS = ("path_a", "path_b", "same")
+_DELIMITERS = ",;\t"
 _TEST_SHARE = 5  # one pair in so many becomes test where the list does not say
-
-
-class NamedPair(NamedTuple):
-    """One line of a list of pairs."""
-
-    first: Path
-    second: Path
-    same: bool
-    part: str = "train"  #: of ``PARTS``; empty: not said
-    fold: int = 0
-    people: tuple[str, str] = ("", "")
 
 
 def load(request: PairRequest) -> PairSet:
     """Load a CSV file with a header and the columns ``path_a, path_b, same``.
 
-    Paths are relative to the file's folder. ``same`` is 1 or 0 (or true, false, same, different). Optional columns:
-    ``part`` (train, validation or test), and ``person_a, person_b``, which keep people out of two parts at once.
+    Paths are relative to the file's folder; two paths of one file are one image. ``same`` is 1 or 0 (or true, false,
+    same, different). Optional columns: ``part`` (train, validation or test), and ``person_a, person_b``, which keep
+    people out of two parts at once. Semicolons and tabs serve as well as commas, backslashes as well as slashes.
     Without ``part``, one pair in five becomes test, such that no person (or image, where people are not named) is in
     both parts.
 
     Raises:
-        MetaSiamError: naming the missing file, line or image.
+        MetaSiamError: naming the missing file, line or image, or the lines that contradict each other.
     """
     file = Path(request.path).expanduser()
-    pairs = assemble(f"pairs:{request.path}", list(_lines(file)), request)
+    pairs = assemble(f"pairs:{request.path}", with_one_path(list(_lines(file))), request)
     if pairs.part.min() < 0:
         generator = torch.Generator().manual_seed(0)
         rows = torch.arange(len(pairs.part))
@@ -62,13 +46,8 @@ def load(request: PairRequest) -> PairSet:
 
 def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> PairSet:
     """Make a pair set from named pairs, each image decoded once."""
-    people: dict[Path, str] = {}
-    for line in lines:
-        for path, person in zip((line.first, line.second), line.people, strict=True):
-            known = people.get(path, "")
-            if known and person and known != person:
-                raise MetaSiamError(f"{source} names both '{known}' and '{person}' on {path}. Keep the right one.")
-            people[path] = known or person
+    people = people_of(source, lines)
+    check_consistent(source, lines, people)
     files = sorted(people)
     if not files:
         raise MetaSiamError(f"{source} has no pairs. Give lines of path_a,path_b,same below the header.")
@@ -93,33 +72,51 @@ def _lines(file: Path) -> Iterable[NamedPair]:
         raise MetaSiamError(
             f"{file} {why_no_file(file)}. Give --data pairs:FILE.csv with the columns path_a,path_b,same."
         )
-    with TextIOWrapper(open_regular(file), encoding="utf-8-sig", newline="") as text:
-        reader = csv.DictReader(text)
-        try:
-            columns = reader.fieldnames or ()
-            missing = [name for name in ("path_a", "path_b", "same") if name not in columns]
-            if missing:
-                raise MetaSiamError(f"{file} has no column '{missing[0]}'. Its first line must be path_a,path_b,same.")
-            for row in reader:
-                yield _named_pair(file, reader.line_num, row, "part" in columns)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise MetaSiamError(
-                f"{file} is not a CSV file in UTF-8 ({error}). Save it as one (Excel calls it CSV UTF-8)."
-            ) from error
+    try:
+        text = read_text(file, "utf-8-sig")
+        delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True)
+        columns = [name.strip().lower() for name in next(reader, [])]
+        missing = [name for name in _COLUMNS if name not in columns]
+        if missing:
+            raise MetaSiamError(f"{file} has no column '{missing[0]}'. Its first line must be path_a,path_b,same.")
+        for cells in reader:
+            if any(cells):
+                yield _named_pair(file, reader.line_num, columns, [cell.strip() for cell in cells])
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise MetaSiamError(
+            f"{file} is not a CSV file in UTF-8 ({error}). Save it as one (Excel calls it CSV UTF-8)."
+        ) from error
 
 
-def _named_pair(file: Path, number: int, row: dict[str, str], says_part: bool) -> NamedPair:
-    cells = {name: (row.get(name) or "").strip() for name in ("path_a", "path_b", "same", "part")}
-    if not cells["path_a"] or not cells["path_b"]:
+def _named_pair(file: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> NamedPair:
+    if any(cells[len(columns) :]):
+        raise MetaSiamError(
+            f"{file}, line {number}: {len(cells)} cells, but {len(columns)} columns have names. Put a path with commas "
+            'in quotes ("a,b.jpg").'
+        )
+    row = dict.fromkeys((*_COLUMNS, "part", "person_a", "person_b"), "") | dict(zip(columns, cells, strict=False))
+    if not row["path_a"] or not row["path_b"]:
         raise MetaSiamError(f"{file}, line {number}: a path is missing. Write path_a,path_b,same.")
-    if cells["same"].lower() not in _SAME:
-        raise MetaSiamError(f"{file}, line {number}: same is '{cells['same']}'. Write 1 for same, 0 for different.")
-    if says_part and cells["part"] not in PARTS:
-        raise MetaSiamError(f"{file}, line {number}: part is '{cells['part']}'. Write train, validation or test.")
-    return NamedPair(
-        file.parent / Path(cells["path_a"]).expanduser(),
-        file.parent / Path(cells["path_b"]).expanduser(),
-        _SAME[cells["same"].lower()],
-        cells["part"],
-        people=((row.get("person_a") or "").strip(), (row.get("person_b") or "").strip()),
-    )
+    same = _said_same(row["same"])
+    if same is None:
+        raise MetaSiamError(f"{file}, line {number}: same is '{row['same']}'. Write 1 for same, 0 for different.")
+    if "part" in columns and row["part"] not in PARTS:
+        raise MetaSiamError(f"{file}, line {number}: part is '{row['part']}'. Write train, validation or test.")
+    first, second = _path(file, row["path_a"]), _path(file, row["path_b"])
+    return NamedPair(first, second, same, row["part"], people=(row["person_a"], row["person_b"]), line=number)
+
+
+def _said_same(cell: str) -> bool | None:
+    """Read 1, 0, the words for them, or the 1.0 and 0.0 that a table with gaps is saved with; None: none of these."""
+    try:
+        return {1.0: True, 0.0: False}.get(float(cell))
+    except ValueError:
+        return _SAME.get(cell.lower())
+
+
+def _path(file: Path, cell: str) -> Path:
+    path = file.parent / os.path.expanduser(cell)
+    if "\\" in cell and not os.path.exists(path):  # as Windows writes it
+        return file.parent / os.path.expanduser(cell.replace("\\", "/"))
+    return path
