@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metasiam.arguments import checked
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
@@ -20,6 +21,7 @@ from metasiam.evaluation.trainings import check_poolable, pool
 from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.models.files import load_embedder
+from metasiam.option_values import shown
 from metasiam.progress import Report, quiet
 from metasiam.runs import Run
 from metasiam.trained_on import check_comparable
@@ -41,6 +43,7 @@ class Comparison:
     evaluations: dict[str, Evaluation]
 
 
+@checked
 def compare(
     runs: Mapping[str, Run | Sequence[Run]],
     domains: DomainSet,
@@ -70,7 +73,9 @@ def compare(
         MetaSiamError: if the runs do not belong together.
     """
     settings = settings if settings is not None else ProtocolSettings()
-    trainings = {name: [given] if isinstance(given, Run) else list(given) for name, given in runs.items()}
+    if not runs:
+        raise MetaSiamError("there is no run to compare. Give at least one, by the name that the report gives it.")
+    trainings = {name: _as_list(name, given) for name, given in runs.items()}
     if empty := [name for name, listed in trainings.items() if not listed]:
         raise MetaSiamError(f"{empty[0]} has no run to compare. Give at least one.")
     for name, listed in trainings.items():
@@ -108,6 +113,20 @@ def compare(
         if len(listed) > 1
     }
     return Comparison(data | ({"trainings": several} if several else {}), evaluations)
+
+
+def _as_list(name: str, given: Run | Sequence[Run]) -> list[Run]:
+    """Return a name's trainings.
+
+    Raises:
+        MetaSiamError: if there is anything but runs among them.
+    """
+    runs: list[Run] = []
+    for one in given if isinstance(given, tuple | list) else [given]:
+        if not isinstance(one, Run):
+            raise MetaSiamError(f"{name} must be a Run or a list of them, not {shown(one)}. open_run opens a folder.")
+        runs.append(one)
+    return runs
 
 
 def _budget_of(trainings: Mapping[str, Sequence[Run]]) -> dict[str, Any]:

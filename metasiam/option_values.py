@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,8 @@ def check_kinds(config: DataclassInstance, said: Callable[[str], str] = as_optio
         object.__setattr__(config, field.name, value)
         fits = isinstance(value, types) and isinstance(value, bool) == (kind == "bool")
         if not (fits or (value is None and optional)):
-            raise MetaSiamError(f"{said(field.name)} must be {wanted}{' or None' if optional else ''}, not {value!r}.")
+            wanted += " or None" if optional else ""
+            raise MetaSiamError(f"{said(field.name)} must be {wanted}, not {shown(value)}.")
         if kind in ("int", "float") and value is not None:
             check_number(said(field.name), value, most=_MOST.get(field.name, MOST_COUNTED))
 
@@ -86,11 +88,30 @@ def check_number(said: str, value: float, *, most: int = MOST_SEED) -> None:
         MetaSiamError: naming it and the bound.
     """
     if isinstance(value, int):
-        require(abs(value) <= most, f"{said} must be at most {most:,}, not {digits(value)}.")
+        require(abs(value) <= most, f"{said} must be at most {most:,}, not {shown(value)}.")
     else:
         require(math.isfinite(value), f"{said} must be a finite number, not {value}.")
 
 
-def digits(value: int) -> str:
-    """Return a whole number, or only how long it is: Python prints no more than some thousand digits."""
-    return f"{value}" if abs(value) < 10**40 else "a number of more than 40 digits"
+def check_seconds(checkpoint_every: float) -> None:
+    """Raise unless checkpoints can be so many seconds apart; 0 saves after every iteration.
+
+    Raises:
+        MetaSiamError: naming the option and the value.
+    """
+    require(
+        checkpoint_every >= 0,
+        f"--checkpoint-every must not be negative, not {checkpoint_every}. Try --checkpoint-every 60.",
+    )
+
+
+def shown(value: object) -> str:
+    """Return a value for a complaint: a plain one as it is written, of others their kind."""
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "a number of more than 40 digits"  # Python prints no more than some thousand
+    if value is None or isinstance(value, str | int | float | os.PathLike):
+        written = repr(value)
+        return written if len(written) <= 60 else f"{written[:57]}…"
+    kind = type(value)
+    package = kind.__module__.partition(".")[0]
+    return f"a {kind.__name__}" if package in ("builtins", "metasiam") else f"a {package}.{kind.__name__}"

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from metasiam.arguments import checked
 from metasiam.config import SiameseConfig, config_from
 from metasiam.data.augment import normalise
 from metasiam.data.pairs import PairSet, keep_validation
@@ -23,6 +24,7 @@ from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
 from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
+from metasiam.option_values import check_seconds
 from metasiam.progress import Report, quiet
 from metasiam.runs import Run, check_out, create_run, open_run
 from metasiam.session import TrainingStopped
@@ -50,6 +52,7 @@ class PairTraining:
     evaluation: dict[str, Any]
 
 
+@checked
 def train_pairs(
     pairs: PairSet,
     *,
@@ -81,6 +84,7 @@ def train_pairs(
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
         TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
+    check_seconds(checkpoint_every)
     tune_allocator()
     earlier = open_run(resume) if resume is not None else None
     config = config_from(SiameseConfig, options) if earlier is None else _saved_config(earlier, pairs, options)

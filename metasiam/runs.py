@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metasiam.arguments import checked
 from metasiam.atomic import atomically, check_can_write
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
@@ -224,6 +225,7 @@ def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -
     return run
 
 
+@checked
 def open_run(path: str | Path) -> Run:
     """Open a run folder.
 

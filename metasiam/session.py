@@ -6,12 +6,13 @@ import datetime
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from metasiam.arguments import checked
 from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.data.preparation import Preparation
@@ -23,6 +24,7 @@ from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
+from metasiam.option_values import check_seconds
 from metasiam.progress import Report
 from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
@@ -44,6 +46,7 @@ class TrainingStopped(Exception):
         self.iteration = iteration
 
 
+@checked
 def evaluate(
     target: Run | str | Path,
     domains: DomainSet,
@@ -72,6 +75,7 @@ def evaluate(
             than the data's files were, or are a run's that was trained on domains of other parts of the split, or a
             domain has too few images for what was asked.
     """
+    chosen = _settings(shots, settings)
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
@@ -81,8 +85,14 @@ def evaluate(
     if (run := run_behind(weights)) is not None:
         check_never_trained_on(run, domains, split)
     embedder = embedder.to(choose_device(device))
-    chosen = ProtocolSettings(shots=shots, **settings)
     return evaluate_embedder(embedder, info, domains, split, chosen, report=report)
+
+
+def _settings(shots: tuple[Shots, ...], more: dict[str, Any]) -> ProtocolSettings:
+    known = {field.name for field in fields(ProtocolSettings)}
+    if unknown := sorted(set(more) - known):
+        raise MetaSiamError(f"evaluate has no setting '{unknown[0]}'. It has: {', '.join(sorted(known))}.")
+    return ProtocolSettings(shots=shots, **more)
 
 
 def check_channels(weights: Path, channels: int, domains: DomainSet) -> None:
@@ -140,6 +150,7 @@ class _Hooks:
         return TrainingLoop(learner, run, processes, checkpoint_every=self.checkpoint_every, report=self.report)
 
 
+@checked
 def train(
     method: str,
     domains: DomainSet,
@@ -178,6 +189,7 @@ def train(
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
         TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
+    check_seconds(checkpoint_every)
     tune_allocator()
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:

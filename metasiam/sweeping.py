@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metasiam.arguments import checked
 from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.protocol import evaluate
@@ -61,11 +62,12 @@ def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
     return counts
 
 
+@checked
 def sweep(
     methods: Mapping[str, dict[str, Any]],
     domains: DomainSet,
     shares: Sequence[int],
-    out: Path,
+    out: str | Path,
     trainer: Trainer,
     settings: ProtocolSettings,
     *,
@@ -83,8 +85,14 @@ def sweep(
         settings: what to measure; a split without held-out domains measures the seen ones only.
         device: where to evaluate.
         report: called as ``report(what, done, total)``.
+
+    Raises:
+        MetaSiamError: without methods or shares, or for a share that leaves fewer than two domains on a side.
     """
+    if not methods or not shares:
+        raise MetaSiamError("a sweep needs at least one method and one share of seen domains.")
     swept = []
+    out = Path(out)
     for seen in seen_counts(domains, shares):
         held_out = len(domains.names) - seen
         split = split_domains(domains, held_out=held_out)

@@ -43,7 +43,7 @@ ALL_KINDS = [
         ({"batch_size": "x"}, "--batch-size must be a whole number, not 'x'."),
         ({"batch_size": 8.0}, "--batch-size must be a whole number, not 8.0."),
         ({"seed": False}, "--seed must be a whole number, not False."),
-        ({"task_shots": [5]}, "--task-shots must be a whole number or None, not [5]."),
+        ({"task_shots": [5]}, "--task-shots must be a whole number or None, not a list."),
         ({"flip": "no"}, "--flip must be True or False or None, not 'no'."),
         ({"flip": 1}, "--flip must be True or False or None, not 1."),
         ({"device": None}, "--device must be text, not None."),

@@ -322,16 +322,6 @@ def given(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def check_checkpoint_every(seconds: float) -> None:
-    """Raise unless checkpoints can be so many seconds apart; 0 saves after every iteration.
-
-    Raises:
-        MetaSiamError: naming the option and the value.
-    """
-    if not seconds >= 0:
-        raise MetaSiamError(f"--checkpoint-every must not be negative, not {seconds}. Try --checkpoint-every 60.")
-
-
 def refuse(options: Iterable[str], reason: str) -> None:
     """Raise if there are any of these options, named as Python names them.
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
-from metasiam.cli.options import check_checkpoint_every, saved
+from metasiam.cli.options import saved
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import check_seconds
 
 if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet
@@ -104,7 +105,7 @@ def run_siamese(
     from metasiam.session import TrainingStopped
 
     console = Console()
-    check_checkpoint_every(checkpoint_every)
+    check_seconds(checkpoint_every)
     preset_data, preset_method = preset_options(preset)
     if resume is not None:
         if data != PairOptions() or preset is not None:

@@ -14,6 +14,7 @@ from metasiam.cli import options as o
 from metasiam.cli.presets import check_start, preset_options
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import check_seconds
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
@@ -139,7 +140,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     from metasiam.session import TrainingStopped, arch_of, train
 
     console = Console()
-    o.check_checkpoint_every(run.checkpoint_every)
+    check_seconds(run.checkpoint_every)
     preset_data, preset_method = preset_options(run.preset, method)
     if run.resume is not None:
         options, data, settings = dict(given), *_resumed(method, run, given, data)

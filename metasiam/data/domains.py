@@ -13,8 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from metasiam.data.preparation import Preparation
+=======
+from metasiam.arguments import checked
+>>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
 from metasiam.errors import MetaSiamError
+from metasiam.option_values import shown
 from metasiam.reading import read_text
 from metasiam.wording import listed
 
@@ -123,6 +128,12 @@ class DomainSet:
     _fingerprint: str | None = field(default=None, init=False, repr=False)  # not copied: other images, another one
 
     def __post_init__(self) -> None:
+        for name in ("images", "labels", "is_test"):
+            if not isinstance(getattr(self, name), Tensor):
+                hint = "; torch.from_numpy makes one" if hasattr(getattr(self, name), "__array__") else ""
+                raise ValueError(f"{name} must be a torch.Tensor, not {shown(getattr(self, name))}{hint}")
+        if not isinstance(self.names, tuple | list) or not all(isinstance(name, str) for name in self.names):
+            raise ValueError(f"names must be a tuple of texts, not {shown(self.names)}")
         count = len(self.images)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
@@ -304,6 +315,7 @@ class Split:
         }
 
 
+@checked
 def split_domains(
     domains: DomainSet, *, held_out: int = 10, validation: int = 0, split: str | Path | None = None
 ) -> Split:

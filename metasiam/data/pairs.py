@@ -12,6 +12,7 @@ from torch import Tensor
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.wording import counted
+from metasiam.option_values import shown
 
 #: The parts that a pair can stand in, by their number in ``PairSet.part``.
 PARTS = ("train", "validation", "test")
@@ -46,6 +47,9 @@ class PairSet:
     preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
+        for name in ("images", "first", "second", "same", "part", "fold"):
+            if not isinstance(getattr(self, name), Tensor):
+                raise ValueError(f"{name} must be a torch.Tensor, not {shown(getattr(self, name))}")
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
         count = len(self.first)
@@ -53,6 +57,8 @@ class PairSet:
             raise ValueError("first, second, same, part and fold must be equally long")
         if len(self.names) != len(self.images) or len(self.people) != len(self.images):
             raise ValueError("every image needs a name and a person (which may be empty)")
+        if count and (_beyond(torch.stack((self.first, self.second)), len(self.images))):
+            raise ValueError(f"first and second must be images: whole numbers from 0 to {len(self.images) - 1}")
         if count == 0:
             raise MetaSiamError(f"{self.source} has no pairs. Check what was given to --data.")
         lonely = (self.first == self.second).nonzero().flatten()
@@ -216,3 +222,7 @@ def _who(pairs: PairSet, part: str) -> set[str]:
     rows = pairs.rows(part)
     images = torch.cat((pairs.first[rows], pairs.second[rows])).tolist()
     return {pairs.people[image] or pairs.names[image] for image in images}
+
+
+def _beyond(index: Tensor, count: int) -> bool:
+    return int(index.min()) < 0 or int(index.max()) >= count

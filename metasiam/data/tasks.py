@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from metasiam.arguments import checked
 from metasiam.data.domains import Pool
 
 
@@ -23,6 +24,7 @@ def _uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
     return torch.minimum((fraction * bound).long(), bound - 1)
 
 
+@checked
 def draw_triplets(anchors: Pool, negatives: Pool, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw triplets: domains of the task uniformly, then two different images, then an antidomain negative.
 
@@ -41,10 +43,16 @@ def draw_triplets(anchors: Pool, negatives: Pool, shape: tuple[int, ...], genera
     Raises:
         ValueError: if an anchor domain has a single image, or a negative cannot be drawn.
     """
+    _need("every length in shape", min(shape, default=0), least=0)
     if anchors.fewest < 2:
         raise ValueError("every domain of a task needs at least two images to make a positive pair")
     rows = torch.arange(len(anchors.domains), device=anchors.device)
     return draw_triplets_of(anchors, rows, negatives, shape, generator)
+
+
+def _need(name: str, value: int, *, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
 
 
 def draw_triplets_of(
@@ -109,6 +117,7 @@ class Pairs(NamedTuple):
     same: Tensor  #: bool [P], true where both show the same domain
 
 
+@checked
 def draw_pairs(anchors: Pool, negatives: Pool, count: int, generator: torch.Generator) -> Pairs:
     """Draw distinct pairs, half of them same, the same number for each of the task's domains.
 
@@ -127,6 +136,7 @@ def draw_pairs(anchors: Pool, negatives: Pool, count: int, generator: torch.Gene
     Raises:
         ValueError: if a domain has a single image, or ``negatives`` has only that domain.
     """
+    _need("count", count, least=2)
     half = max(count // (2 * len(anchors.domains)), 1)
     firsts, seconds, answers = [], [], []
     for row, (domain, start, size) in enumerate(
@@ -134,6 +144,8 @@ def draw_pairs(anchors: Pool, negatives: Pool, count: int, generator: torch.Gene
     ):
         if size < 2:
             raise ValueError(f"domain {int(anchors.domains[row])} has a single image and so no pair")
+        if negatives.domains.tolist() == [domain]:
+            raise ValueError("the negatives' pool has only the anchor's own domain")
         own = anchors.images[start : start + size]
         others = negatives.without(domain).images if domain in negatives.domains.tolist() else negatives.images
         here = min(half, size * (size - 1) // 2, size * len(others))
@@ -168,6 +180,7 @@ class Episodes(NamedTuple):
     domains: Tensor  #: int64 [episodes, ways], the domain that each way stands for
 
 
+@checked
 def draw_episodes(
     pool: Pool,
     *,
@@ -190,6 +203,10 @@ def draw_episodes(
     Raises:
         ValueError: if there are fewer than ``ways`` domains, or one has too few images.
     """
+    _need("ways", ways, least=1)
+    _need("shots", shots, least=1)
+    _need("queries", queries, least=0)
+    _need("episodes", episodes, least=0)
     if ways > len(pool.domains):
         raise ValueError(f"{ways}-way episodes need {ways} domains, the pool has {len(pool.domains)}")
     images = shots + queries

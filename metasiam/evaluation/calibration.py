@@ -15,7 +15,13 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from metasiam.evaluation.verification import accept_rate_at, best_threshold, equal_error_rate, similarity_matrix
+from metasiam.evaluation.verification import (
+    accept_rate_at,
+    best_threshold,
+    check_scored,
+    equal_error_rate,
+    similarity_matrix,
+)
 
 Rule = Literal["balanced_accuracy", "eer", "far"]
 
@@ -44,6 +50,7 @@ class ThresholdCalibrator:
 
     def fit(self, scores: Tensor, same: Tensor) -> ThresholdCalibrator:
         """Choose the threshold on float [P] scores with bool [P] answers, both answers present."""
+        check_scored(scores, same)
         if self.rule == "balanced_accuracy":
             self.threshold, _ = best_threshold(scores, same)
         elif self.rule == "eer":
@@ -90,8 +97,7 @@ class ProbabilityCalibrator:
 
     def fit(self, scores: Tensor, same: Tensor) -> ProbabilityCalibrator:
         """Fit to float [P] scores with bool [P] answers, both answers present."""
-        if len(same) == 0 or bool(same.all()) or not bool(same.any()):
-            raise ValueError("both same and different pairs are needed")
+        check_scored(scores, same)
         values, truth = self._inputs(scores).cpu(), same.cpu()
         weight = torch.where(truth, 0.5 / truth.double().mean(), 0.5 / (~truth).double().mean())
         if self.kind == "isotonic":

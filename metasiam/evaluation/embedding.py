@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metasiam.arguments import checked
 from metasiam.data.augment import normalise
 from metasiam.data.domains import DomainSet
 from metasiam.models.files import EmbedderInfo, device_of
 
 
+@checked
 @torch.no_grad()
 def embed_images(
     embedder: nn.Module,
@@ -33,7 +35,16 @@ def embed_images(
 
     Returns:
         float32 [M, D] on the embedder's device; rows have length 1 when the distance is cosine.
+
+    Raises:
+        ValueError: for indices that are no images of the domain set, or a batch of none.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if index.dtype != torch.int64 or index.ndim != 1:
+        raise ValueError(f"index must be int64 [M], not {index.dtype} {list(index.shape)}")
+    if len(index) and not 0 <= int(index.min()) <= int(index.max()) < len(domains.images):
+        raise ValueError(f"index must be of images: whole numbers from 0 to {len(domains.images) - 1}")
     device = device_of(embedder)
     modes = [(module, module.training) for module in embedder.modules()]
     embedder.eval()

@@ -117,6 +117,8 @@ class ProtocolSettings:
         for steps in self.curve_steps:
             if not _is_count(steps, least=0):
                 raise MetaSiamError(f"--curve-steps {steps!r} is no number of steps. Use e.g. 0,5,10,30.")
+        if not self.regimes:
+            raise MetaSiamError("regimes names none. Use closed, antidomain or both.")
         if unknown := [regime for regime in self.regimes if regime not in get_args(Regime)]:
             raise MetaSiamError(f"the regime {unknown[0]} is unknown. Use closed or antidomain.")
         if not self.protocols or [name for name in self.protocols if name not in ("balanced", "reference")]:

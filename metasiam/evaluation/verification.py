@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
+from metasiam.option_values import shown
+
 
 def similarity(embeddings: Tensor, first: Tensor, second: Tensor, distance: str, *, block: int = 1 << 18) -> Tensor:
     """Compare rows of an embedding matrix.
@@ -219,6 +221,24 @@ def expected_calibration_error(probability: Tensor, same: Tensor, bins: int = 15
     stated = torch.zeros(bins, dtype=torch.float64, device=place.device).index_add_(0, place, probability.double())
     found = torch.zeros_like(stated).index_add_(0, place, same.double())
     return float((stated - found).abs().sum() / len(probability))
+
+
+def check_scored(scores: Tensor, same: Tensor) -> None:
+    """Raise unless float [P] scores and bool [P] answers fit each other, are finite, and hold both answers.
+
+    Raises:
+        ValueError: saying what does not fit.
+    """
+    for name, value in (("scores", scores), ("same", same)):
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, not {shown(value)}")
+    if scores.shape != same.shape or scores.ndim != 1 or same.dtype != torch.bool:
+        raise ValueError(
+            f"scores must be float [P] and same bool [P], not {list(scores.shape)} and {same.dtype} {list(same.shape)}"
+        )
+    if not bool(scores.isfinite().all()):
+        raise ValueError("scores must be finite numbers")
+    _need_both(same)
 
 
 def _need_both(same: Tensor) -> None:

@@ -9,7 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
+=======
+from metasiam.arguments import checked
+from metasiam.errors import MetaSiamError
+>>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
 from metasiam.evaluation.verification import similarity_matrix
 from metasiam.gallery.calibrate import Rules, calibrate
 from metasiam.gallery.scoring import NameScorer
@@ -152,6 +157,7 @@ def calibrated(gallery: Gallery, *, seed: int = 0) -> Gallery:
     return replace(gallery, rules=rules)
 
 
+@checked
 def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
     """Recognise pictures, embedded as the gallery's are.
 
@@ -161,10 +167,14 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
 
     Raises:
         MetaSiamError: if the gallery has no names.
+        ValueError: for embeddings of another width.
     """
     rules = gallery.rules
     if rules is None:
         raise MetaSiamError("the gallery has no names yet. Enroll some pictures first.")
+    if embeddings.ndim != 2 or embeddings.shape[1] != gallery.embeddings.shape[1]:
+        width = gallery.embeddings.shape[1]
+        raise ValueError(f"embeddings must be float [Q, {width}], not {list(embeddings.shape)}")
     cohort = gallery.background.cohort() if gallery.background is not None else None
     distance = gallery.embedder.info.distance
     scorer = NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)

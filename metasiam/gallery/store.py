@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metasiam.arguments import checked
 from metasiam.atomic import atomically, check_can_write, storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background, Rules
@@ -220,12 +221,14 @@ def check_name(name: str) -> None:
         raise MetaSiamError("'unknown' is what identify answers when it is none of the names. Use another name.")
 
 
-def load_gallery(path: Path) -> Gallery:
+@checked
+def load_gallery(path: str | Path) -> Gallery:
     """Read a gallery file.
 
     Raises:
         MetaSiamError: if it is missing, damaged, no gallery, or of a newer MetaSiam.
     """
+    path = Path(path)
     if path.exists() and not path.is_file():
         raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Give e.g. --gallery gallery.safetensors.")
     if not path.is_file():

@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metasiam.arguments import checked
 from metasiam.atomic import atomically
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
@@ -86,13 +87,21 @@ def info_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def save_embedder(path: Path, embedder: nn.Module, info: EmbedderInfo) -> None:
-    """Write weights and ``info`` to a safetensors file, atomically."""
+@checked
+def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> None:
+    """Write weights and ``info`` to a safetensors file, atomically.
+
+    Raises:
+        MetaSiamError: if its folder does not exist.
+    """
+    if not Path(path).absolute().parent.is_dir():
+        raise MetaSiamError(f"{path} cannot be written: its folder does not exist. Make the folder first.")
     tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
-    with atomically(path) as partial:
+    with atomically(Path(path)) as partial:
         save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
 
 
+@checked
 def load_embedder(
     path: str | Path, *, arch: str | None = None, note: Callable[[str], None] = warned, **overrides: Any
 ) -> tuple[nn.Module, EmbedderInfo]:

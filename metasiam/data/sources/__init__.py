@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from metasiam.arguments import checked
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL, Preparation, Size
@@ -40,11 +41,17 @@ def default_data_dir() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "metasiam"
 
 
+@checked
 def load_domains(
     name: str,
     *,
+<<<<<<< HEAD
     data_dir: Path | None = None,
     image_size: int | Size | None = None,
+=======
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+>>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
     skip_unreadable: bool = False,
     test_fraction: float = 0.2,
     report: Report | None = None,
@@ -91,10 +98,11 @@ def load_domains(
     return source.load(request)
 
 
+@checked
 def load_pairs(
     name: str,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     image_size: int | None = None,
     crop: int | None = None,
     grey: bool = False,
@@ -140,7 +148,7 @@ def fetch(name: str, data_dir: Path | None = None, report: Report | None = None)
     return request.data_dir
 
 
-def _data_dir(data_dir: Path | None) -> Path:
+def _data_dir(data_dir: str | Path | None) -> Path:
     return default_data_dir() if data_dir is None else Path(data_dir).expanduser()
 
 
@@ -148,8 +156,8 @@ def _find(name: str) -> tuple[Source, str]:
     kind, colon, path = name.partition(":")
     known = ", ".join(f"{key}:PATH" if source.takes_path else key for key, source in SOURCES.items())
     if kind not in SOURCES:
-        folder = f"{shlex.quote(f'folder:{name}')}, " if Path(name).is_dir() else ""
-        raise MetaSiamError(f"the data source {name} is not known. Use {folder}one of {known}.")
+        folder = f"{shlex.quote(f'folder:{name}')}, " if name and Path(name).is_dir() else ""
+        raise MetaSiamError(f"the data source '{name}' is not known. Use {folder}one of {known}.")
     takes_path = SOURCES[kind].takes_path
     if (takes_path and not path) or (colon and not takes_path):
         wanted = f"{kind}:PATH" if takes_path else kind
