@@ -49,6 +49,8 @@ _KINDS = {
     "Sequence": _Kind(_only(Sequence, but=(str, bytes)), "a list"),
     "Mapping": _Kind(_only(Mapping), "a dict"),
     "Trainer": _Kind(callable, "a function"),
+    "Size": _Kind(_only((tuple, list)), "height and width"),
+    "Preparation": _Kind(_is_a("Preparation"), "a Preparation"),
     "Callable": _Kind(callable, "a function"),
     "Report": _Kind(callable, "a function"),
     "Tensor": _Kind(_is_a("Tensor"), "a torch.Tensor"),

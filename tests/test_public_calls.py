@@ -109,7 +109,7 @@ CALLS: list[tuple[str, Callable[[World], Any]]] = [
     ("load_domains(Path)", lambda w: ms.load_domains(Path("folder:x"))),
     ("load_domains('imagenet')", lambda w: ms.load_domains("imagenet")),
     ("load_domains image_size='32'", lambda w: ms.load_domains("glyphs", image_size="32")),
-    ("load_domains image_size=(32, 32)", lambda w: ms.load_domains("glyphs", image_size=(32, 32))),
+    ("load_domains image_size=(32, 'x')", lambda w: ms.load_domains("glyphs", image_size=(32, "x"))),
     ("load_domains image_size=2", lambda w: ms.load_domains("glyphs", image_size=2)),
     ("load_domains image_size=32.5", lambda w: ms.load_domains("glyphs", image_size=32.5)),
     ("load_domains test_fraction='a'", lambda w: ms.load_domains("glyphs", test_fraction="a")),

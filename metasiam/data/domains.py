@@ -13,11 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from metasiam.data.preparation import Preparation
-=======
 from metasiam.arguments import checked
->>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
+from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import shown
 from metasiam.reading import read_text

@@ -9,12 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
-=======
 from metasiam.arguments import checked
-from metasiam.errors import MetaSiamError
->>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
+from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.evaluation.verification import similarity_matrix
 from metasiam.gallery.calibrate import Rules, calibrate
 from metasiam.gallery.scoring import NameScorer

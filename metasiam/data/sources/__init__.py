@@ -45,13 +45,8 @@ def default_data_dir() -> Path:
 def load_domains(
     name: str,
     *,
-<<<<<<< HEAD
-    data_dir: Path | None = None,
-    image_size: int | Size | None = None,
-=======
     data_dir: str | Path | None = None,
-    image_size: int | None = None,
->>>>>>> 9f40fe0 (Wrong calls from Python are one clear error in its own words: arguments are looked at by their annotations first)
+    image_size: int | Size | None = None,
     skip_unreadable: bool = False,
     test_fraction: float = 0.2,
     report: Report | None = None,
@@ -80,7 +75,7 @@ def load_domains(
         MetaSiamError: if the name is unknown, or the data are missing, damaged or unfit.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if size is not None and not all(4 <= side <= 1024 for side in size):
+    if size is not None and not (len(size) == 2 and all(isinstance(side, int) and 4 <= side <= 1024 for side in size)):
         raise MetaSiamError(f"--image-size {image_size} is not between 4 and 1024 pixels. Choose one that is.")
     if not 0 <= test_fraction < 1:
         raise MetaSiamError(f"a test fraction of {test_fraction} is not between 0 and 1. Choose one that is.")
