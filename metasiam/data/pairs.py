@@ -11,8 +11,8 @@ from torch import Tensor
 
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
-from metasiam.wording import counted
 from metasiam.option_values import shown
+from metasiam.wording import counted
 
 #: The parts that a pair can stand in, by their number in ``PairSet.part``.
 PARTS = ("train", "validation", "test")
