@@ -31,6 +31,9 @@ _TROUBLE = {
 _NUMBERS = {getattr(errno, name): words for name, words in _TROUBLE.items() if hasattr(errno, name)}
 
 
+_PARTIAL = ".partial"
+
+
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
     """Yield where to write a file instead, beside ``path``; what lies there at the end takes the place of ``path``.
@@ -41,7 +44,7 @@ def atomically(path: Path) -> Iterator[Path]:
     Raises:
         OSError: naming ``path`` and the reason, whatever the library that was writing made of a full disk and its like.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
         yield partial
         if os.name == "posix":  # some libraries write files that others in a group cannot read
@@ -55,6 +58,13 @@ def atomically(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what processes that were killed while they wrote a folder's files left; none may be writing now."""
+    for left in folder.glob(f".*.*{_PARTIAL}"):
+        with contextlib.suppress(OSError):
+            left.unlink(missing_ok=True)
 
 
 def check_can_write(folder: Path) -> None:

@@ -5,32 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from metasiam.atomic import remove_partials
 from metasiam.errors import MetaSiamError
 
-_RUN_LOCK = ".lock"
+RUN_LOCK = ".lock"
 #: What the library raises where the file system has no locks.
 _NO_LOCKS = (NotImplementedError, PermissionError)
 
 
 @contextmanager
 def run_held(run: Path) -> Iterator[None]:
-    """Keep other processes from training into a run folder; a process that is killed lets go of it.
+    """Keep other processes from training into a folder, which is made if need be; one that is killed lets go of it.
 
-    Where the file system knows no locks, nobody is kept out.
+    What killed processes left half written there is removed. The lock file stays: taken away, it could be held by one
+    process while another makes and holds a new one. Where the file system knows no locks, nobody is kept out.
 
     Raises:
         MetaSiamError: if another process is at it.
     """
-    lock = FileLock(run / _RUN_LOCK, timeout=0)
+    run.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(run / RUN_LOCK, timeout=0)
     try:
         with suppress(*_NO_LOCKS):
             lock.acquire()
+            remove_partials(run)
+            remove_partials(run / "figures")
     except Timeout as error:
         raise MetaSiamError(
             f"{run} is being trained by another process. Wait for it, or stop it with Ctrl-C."
@@ -38,9 +44,18 @@ def run_held(run: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # where files that are open cannot be removed, it stays
-            (run / _RUN_LOCK).unlink(missing_ok=True)
         lock.release()
+
+
+def check_free(run: Path) -> None:
+    """Raise if another process is training into a folder; changes nothing.
+
+    Raises:
+        MetaSiamError: as ``run_held``.
+    """
+    if (run / RUN_LOCK).is_file():
+        with run_held(run):
+            pass
 
 
 @contextmanager
@@ -51,17 +66,30 @@ def file_held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
         path: the file, which need not exist yet.
         waiting: called once if somebody else is at it.
     """
-    # Beside the file a lock would be left behind: taking it away while others wait for it frees nobody.
-    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    # A lock beside the file would be left there. Those in the temporary folder come and go, each coming and going
+    # under a lock that stays: else a process could hold one that was taken away, and another make and hold it anew.
     user = os.getuid() if hasattr(os, "getuid") else 0
-    lock = FileLock(Path(tempfile.gettempdir()) / f"metasiam-{user}-{name}.lock")
+    name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir())
+    comings = FileLock(folder / f"metasiam-{user}.lock")
+    file = folder / f"metasiam-{user}-{name}.lock"
+    lock = FileLock(file, timeout=0)
     with suppress(*_NO_LOCKS):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            waiting()
-            lock.acquire()
+        told = False
+        while True:
+            try:
+                with comings:
+                    lock.acquire()
+                break
+            except Timeout:
+                if not told:
+                    waiting()
+                told = True
+                time.sleep(0.05)
     try:
         yield
     finally:
-        lock.release()
+        if lock.is_locked:
+            with suppress(OSError), comings:
+                lock.release()
+                file.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import torch
 from metasiam.config import SiameseConfig, config_from
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
+from metasiam.locking import check_free, run_held
 from metasiam.pair_session import train_pairs
 from metasiam.progress import Report, quiet
 from metasiam.reading import read_text
@@ -77,48 +78,52 @@ def train_folds(
         _check_plan(out, plan)
     for path in folders if anew else ():
         check_overwrite(path)
+        check_free(path)
 
     def started(config: dict[str, Any]) -> None:
         """Write the plan, and drop earlier folds, once options and pairs have proved good for a first run."""
         nonlocal anew
         if anew:
             for path in folders[1:]:
-                clear_run(path)
+                if path.is_dir():
+                    with run_held(path):
+                        clear_run(path)
             (out / "folds.json").unlink(missing_ok=True)
             write_text(out / PLAN_FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
         anew = False
 
     accuracies, areas = [], []
-    for fold, path in enumerate(folders):
-        done = path / "evaluation.json"
-        if done.is_file() and not anew:
-            evaluation = json.loads(read_text(done))
-        else:
-            begun = (path / CHECKPOINT_FILE).is_file() and not anew
-            evaluation = train_pairs(
-                with_test_fold(pairs, fold),
-                out=path,
-                resume=path if begun else None,
-                overwrite=anew or (path / CONFIG_FILE).is_file(),
-                checkpoint_every=checkpoint_every,
-                report=partial(report, f"fold {fold + 1} of {count}"),
-                working=working,
-                started=started,
-                data_options={**data_options, "fold": fold + 1} if data_options else None,
-                **({} if begun else options),
-            ).evaluation
-        metrics = evaluation["held_out"]["closed"]["0"]
-        accuracies.append(float(metrics["pair_accuracy"]["global"]["mean"]))
-        areas.append(float(metrics["auc"]["mean"]))
-    values = torch.tensor(accuracies, dtype=torch.float64)
-    summary = {
-        "schema": 1,
-        "folds": accuracies,
-        "mean": float(values.mean()),
-        "standard_error": float(values.std() / count**0.5),
-        "auc": sum(areas) / count,
-    }
-    write_text(out / "folds.json", json.dumps(summary, indent=1) + "\n")
+    with run_held(out):
+        for fold, path in enumerate(folders):
+            done = path / "evaluation.json"
+            if done.is_file() and not anew:
+                evaluation = json.loads(read_text(done))
+            else:
+                begun = (path / CHECKPOINT_FILE).is_file() and not anew
+                evaluation = train_pairs(
+                    with_test_fold(pairs, fold),
+                    out=path,
+                    resume=path if begun else None,
+                    overwrite=anew or (path / CONFIG_FILE).is_file(),
+                    checkpoint_every=checkpoint_every,
+                    report=partial(report, f"fold {fold + 1} of {count}"),
+                    working=working,
+                    started=started,
+                    data_options={**data_options, "fold": fold + 1} if data_options else None,
+                    **({} if begun else options),
+                ).evaluation
+            metrics = evaluation["held_out"]["closed"]["0"]
+            accuracies.append(float(metrics["pair_accuracy"]["global"]["mean"]))
+            areas.append(float(metrics["auc"]["mean"]))
+        values = torch.tensor(accuracies, dtype=torch.float64)
+        summary = {
+            "schema": 1,
+            "folds": accuracies,
+            "mean": float(values.mean()),
+            "standard_error": float(values.std() / count**0.5),
+            "auc": sum(areas) / count,
+        }
+        write_text(out / "folds.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
 

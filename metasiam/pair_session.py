@@ -26,7 +26,7 @@ from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.option_values import check_seconds
 from metasiam.progress import Report, quiet
-from metasiam.runs import Run, check_out, create_run, open_run
+from metasiam.runs import Run, check_out, check_overwrite, create_run, open_run
 from metasiam.session import TrainingStopped
 from metasiam.training.distributed import Processes
 from metasiam.training.loop import Progress, TrainingLoop
@@ -98,6 +98,7 @@ def train_pairs(
     path = Path(out) if out is not None else Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if earlier is None:
         check_out(path, overwrite=overwrite)
+        check_overwrite(path)
     model = build_pair_model(
         config, pairs, earlier.config["resolved"]["precision"] if earlier else None, report=working
     )
@@ -108,13 +109,15 @@ def train_pairs(
         learner: Siamese | SolvedHead = SolvedHead(config, pairs, model, recorder, working)
     else:
         learner = Siamese(config, pairs, model, recorder)
-    run = earlier
-    if run is None:
-        saved = _description(config, pairs, model, learner, given, data_options)
-        run = create_run(path, saved, overwrite=overwrite)
-    started(run.config)
-    loop = TrainingLoop(learner, run, Processes(), checkpoint_every=checkpoint_every, report=report)
-    with run_held(run.path):
+    with run_held(path if earlier is None else earlier.path):
+        if earlier is None:
+            saved = _description(config, pairs, model, learner, given, data_options)
+            run = create_run(path, saved, overwrite=overwrite)
+        else:
+            run = earlier
+            run.check_unchanged()
+        started(run.config)
+        loop = TrainingLoop(learner, run, Processes(), checkpoint_every=checkpoint_every, report=report)
         if earlier is not None:
             loop.resume()
         with recorder.into(run):

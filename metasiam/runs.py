@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metasiam.arguments import checked
-from metasiam.atomic import atomically, check_can_write
+from metasiam.atomic import atomically, check_can_write, remove_partials
 from metasiam.errors import MetaSiamError
+from metasiam.locking import RUN_LOCK, check_free
 from metasiam.reading import read_text
 
 CONFIG_FILE = "config.json"
@@ -26,7 +27,6 @@ RUN_FILES = (
     "evaluation.json",
     "tasks.csv",
     "report.html",
-    ".lock",
     CONFIG_FILE,  # last: while it is there, the folder is known as a run's
 )
 RUN_FOLDERS = ("figures", "tensorboard")
@@ -68,6 +68,15 @@ class Run:
         raise MetaSiamError(
             f"{self.path} was trained with {self.method}. Use metasiam {command} --resume {shlex.quote(str(whole))}."
         )
+
+    def check_unchanged(self) -> None:
+        """Raise if another run took this one's place since it was opened.
+
+        Raises:
+            MetaSiamError: saying so, or if nothing readable is there.
+        """
+        if open_run(self.path).config != self.config:
+            raise MetaSiamError(f"{self.path} was replaced by another process meanwhile. Look at it, and try again.")
 
     def options_to_resume(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the options that it goes on with: its own.
@@ -135,9 +144,16 @@ def check_out(path: Path, *, overwrite: bool) -> None:
     """Raise unless a run may be written at ``path``; changes nothing.
 
     Raises:
-        MetaSiamError: if it is a file, is not empty without ``overwrite``, or cannot be written.
+        MetaSiamError: if it is a file, is not empty without ``overwrite``, cannot be written, or is being trained into.
     """
-    if path.is_dir() and any(path.iterdir()) and not overwrite:
+    _check_empty(path, overwrite=overwrite)
+    check_writable(path)
+    if overwrite:
+        check_free(path)
+
+
+def _check_empty(path: Path, *, overwrite: bool) -> None:
+    if not overwrite and path.is_dir() and any(one.name != RUN_LOCK for one in path.iterdir()):
         finished = (path / "embedder.safetensors").is_file()
         if not (path / CONFIG_FILE).is_file():
             raise MetaSiamError(f"{path} is not empty and holds no run. Give another --out.")
@@ -150,7 +166,6 @@ def check_out(path: Path, *, overwrite: bool) -> None:
             f"{path} holds {what}. Use --resume {shlex.quote(str(path))} to {again}, --overwrite to start over, or "
             "another --out."
         )
-    check_writable(path)
 
 
 def check_writable(path: Path) -> None:
@@ -198,7 +213,7 @@ def _names_method(config: Any) -> bool:
 
 
 def clear_run(path: Path) -> None:
-    """Remove the files of the run in a folder, if there is one, and nothing else.
+    """Remove the files of the run in a folder, if there is one, and nothing else; its lock should be held.
 
     Raises:
         MetaSiamError: as ``check_overwrite``.
@@ -207,17 +222,20 @@ def clear_run(path: Path) -> None:
     for name in RUN_FOLDERS:
         shutil.rmtree(path / name, ignore_errors=True)
     for name in RUN_FILES:
-        for file in (path / name, *path.glob(f".{name}.*.partial")):  # a process killed while writing leaves a part
-            file.unlink(missing_ok=True)
+        (path / name).unlink(missing_ok=True)
+    remove_partials(path)
 
 
 def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -> Run:
     """Make a run folder with its ``config.json``; with ``overwrite`` an earlier run's files are removed first.
 
+    The folder's lock should be held: another process may be training there.
+
     Raises:
         MetaSiamError: as ``check_out`` and ``check_overwrite``.
     """
-    check_out(path, overwrite=overwrite)
+    _check_empty(path, overwrite=overwrite)
+    check_writable(path)
     clear_run(path)
     path.mkdir(parents=True, exist_ok=True)
     run = Run(path, config)

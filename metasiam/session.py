@@ -26,7 +26,7 @@ from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
 from metasiam.progress import Report
-from metasiam.runs import CONFIG_FILE, Run, check_out, create_run, open_run, run_behind
+from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
@@ -205,6 +205,7 @@ def train(
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:
         check_out(path, overwrite=overwrite)
+        check_overwrite(path)
     context = prepare(config, domains, split, note=note)
     learner = METHODS[method][1](config, context, processes)
     saved = {
@@ -231,9 +232,9 @@ def train(
         "processes": processes.count,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
-    run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
-    processes.wait()  # nobody computes before the run folder is there
-    with _held(run, processes):
+    with _held(path, processes):
+        run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
+        processes.wait()  # nobody computes before the run folder is there
         return _train(hooks.loop(learner, run, processes), context)
 
 
@@ -260,7 +261,8 @@ def _resume(
     context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note)
     learner = METHODS[method][1](config, context, processes)
     loop = hooks.loop(learner, run, processes)
-    with _held(run, processes):
+    with _held(run.path, processes):
+        run.check_unchanged()
         if data_options is not None and processes.writes:  # the images may have moved
             run.config["data"]["options"] = data_options
             run.write_json(CONFIG_FILE, run.config)
@@ -269,8 +271,8 @@ def _resume(
         return _train(loop, context)
 
 
-def _held(run: Run, processes: Processes) -> AbstractContextManager[None]:
-    return run_held(run.path) if processes.writes else nullcontext()
+def _held(path: Path, processes: Processes) -> AbstractContextManager[None]:
+    return run_held(path) if processes.writes else nullcontext()
 
 
 def _train(loop: TrainingLoop, context: TrainingContext) -> Run:

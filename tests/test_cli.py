@@ -23,7 +23,7 @@ from metasiam.config import config_from
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
-from metasiam.locking import run_held
+from metasiam.locking import check_free, run_held
 from metasiam.runs import Run, create_run, open_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
@@ -622,12 +622,27 @@ def test_a_run_finds_its_pictures_from_anywhere_and_where_they_moved(arguments, 
 
 def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
     assert run([*TRIPLET, *arguments, "--adapt-shots", "0", "--out", "run"]) == 0
-    assert not Path("run/.lock").exists()
     capsys.readouterr()
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     with run_held(Path("run")):
-        line = complaint(capsys, ["triplet", "--resume", "run"])
-    assert "run is being trained by another process" in line
+        for command in (["triplet", "--resume", "run"], [*TRIPLET, *arguments, "--out", "run", "--overwrite"]):
+            assert "run is being trained by another process" in complaint(capsys, command)
+    assert before == {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     assert run(["triplet", "--resume", "run"]) == 0
+
+
+def test_nobody_starts_over_while_a_run_is_measured(arguments, capsys, monkeypatch):
+    from metasiam.cli import evaluating
+
+    measure = evaluating.evaluate_run
+
+    def disturbed(trained, *rest):
+        with pytest.raises(MetaSiamError, match="is being trained by another process"):
+            check_free(trained.path)
+        return measure(trained, *rest)
+
+    monkeypatch.setattr(evaluating, "evaluate_run", disturbed)
+    assert run([*TRIPLET, *arguments, "--adapt-shots", "0", "--out", "run"]) == 0
 
 
 def test_a_disk_that_is_full_at_the_first_checkpoint_is_said_in_one_line(arguments, capsys, monkeypatch):

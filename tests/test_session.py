@@ -156,7 +156,7 @@ def _iteration_of(checkpoint: Path) -> int:
 def test_a_run_folder_holds_what_design_says(tmp_path, data):
     run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=3)
     assert {"config.json", "metrics.jsonl", "checkpoint.pt", "embedder.safetensors", "tensorboard"} == {
-        path.name for path in run.path.iterdir()
+        path.name for path in run.path.iterdir() if path.name != ".lock"
     }
     config = json.loads((run.path / "config.json").read_text())
     assert config["options"]["method"] == "triplet"

@@ -136,6 +136,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     from metasiam.config import config_from
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.learners import config_class
+    from metasiam.locking import run_held
     from metasiam.runs import check_out
     from metasiam.session import TrainingStopped, arch_of, train
 
@@ -187,12 +188,13 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         if not speaks:
             return
         try:
-            evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
+            with run_held(trained.path):  # nobody else starts over while this one is measured
+                evaluation = evaluate_run(trained, domains, split, settings, draws, shown)
+                written = write_evaluation(trained, evaluation, domains)
         except KeyboardInterrupt:
             again = f"metasiam {method} --resume {shlex.quote(str(trained.path))}"
             shown.say(f"trained and saved in {trained.path}, not measured yet\nnext: {again}")
             raise
-    written = write_evaluation(trained, evaluation, domains)
     print_evaluation(console, evaluation, written)
 
 
