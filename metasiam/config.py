@@ -16,6 +16,8 @@ from metasiam.option_values import check_kinds, one_of, require
 
 Config = TypeVar("Config", bound="TrainingConfig")
 
+#: How a learning rate can change over a run (``metasiam.training.schedules.step_rate``).
+SCHEDULES = ("constant", "linear", "cosine", "onecycle")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -114,6 +116,9 @@ class ReptileConfig(TrainingConfig):
         inner_optimizer: ``adam`` or ``sgd``.
         beta1: Adam's β1 (the inventors used 0), or SGD's momentum when given; None: 0.9 and 0.
         optimizer_state: ``keep`` across tasks (seeds) or ``reset`` for each task (inventors).
+        schedule: inner learning rate over the run's inner epochs: ``constant``, ``linear`` or ``cosine`` to 0, or
+            ``onecycle`` (warm-up over the first fifth, then linearly to 0).
+        weight_decay: decoupled weight decay of the inner optimizer (L2 penalty with ``sgd``).
         batch_norm: running statistics: ``interpolate`` with the weights (seeds), ``task`` (each task's are dropped;
             estimated on seen images at the end) or ``frozen`` (inner epochs in evaluation mode).
     """
@@ -132,6 +137,8 @@ class ReptileConfig(TrainingConfig):
     inner_optimizer: str = "adam"
     beta1: float | None = None
     optimizer_state: str = "keep"
+    schedule: str = "constant"
+    weight_decay: float = 0.0
     batch_norm: str = "interpolate"
 
     def __post_init__(self) -> None:
@@ -151,6 +158,8 @@ class ReptileConfig(TrainingConfig):
         one_of("--meta-optimizer", self.meta_optimizer, ("sgd", "nesterov", "adam"))
         one_of("--inner-optimizer", self.inner_optimizer, ("adam", "sgd"))
         one_of("--optimizer-state", self.optimizer_state, ("keep", "reset"))
+        one_of("--schedule", self.schedule, SCHEDULES)
+        require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
         one_of("--batch-norm", self.batch_norm, ("interpolate", "task", "frozen"))
 
     @property
@@ -178,7 +187,7 @@ class GradientStepsConfig(TrainingConfig):
         super().__post_init__()
         require(self.weight_decay >= 0, f"--weight-decay must not be negative, not {self.weight_decay}.")
         one_of("--optimizer", self.optimizer, ("adam", "sgd"))
-        one_of("--schedule", self.schedule, ("constant", "linear", "cosine", "onecycle"))
+        one_of("--schedule", self.schedule, SCHEDULES)
 
 
 @dataclass(frozen=True, kw_only=True)

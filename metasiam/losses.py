@@ -70,7 +70,9 @@ def pair_bce(logits: Tensor, same: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, same.to(logits.dtype))
 
 
-def normalised_softmax(embeddings: Tensor, proxies: Tensor, targets: Tensor, temperature: float) -> Tensor:
+def normalised_softmax(
+    embeddings: Tensor, proxies: Tensor, targets: Tensor, temperature: float, prior: Tensor | None = None
+) -> Tensor:
     """Cross-entropy over the cosines to one proxy a domain (Zhai & Wu, "Classification is a strong baseline", 2019).
 
     Args:
@@ -78,9 +80,23 @@ def normalised_softmax(embeddings: Tensor, proxies: Tensor, targets: Tensor, tem
         proxies: float [domains, D].
         targets: int64 [B], rows of ``proxies``.
         temperature: divides the cosines.
+        prior: float [domains], how often each domain is shown; None: as often as the others.
     """
-    cosines = F.linear(F.normalize(embeddings, dim=1), F.normalize(proxies, dim=1))
-    return F.cross_entropy(cosines / temperature, targets)
+    logits = F.linear(F.normalize(embeddings, dim=1), F.normalize(proxies, dim=1)) / temperature
+    return F.cross_entropy(logits if prior is None else logits + prior.log(), targets)
+
+
+def task_prior(labels: Tensor, rows: int) -> Tensor:
+    """Return how often each domain is shown by the task that a stacked triplet batch was drawn from: float [rows].
+
+    Anchors and positives come evenly from the task's domains, negatives evenly from all.
+
+    Args:
+        labels: int64 [3B], rows of the domains, of anchors, positives and negatives.
+        rows: how many domains there are.
+    """
+    present = torch.zeros(rows, device=labels.device).index_fill_(0, labels[: len(labels) // 3], 1.0)
+    return 2 / 3 * present / present.sum() + 1 / (3 * rows)
 
 
 def prototypical(embeddings: Tensor, shots: int) -> Tensor:
@@ -182,6 +198,20 @@ class NormalisedSoftmax(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
         return normalised_softmax(embeddings, self.proxies, self.row_of[labels], self.temperature)
+
+
+class BalancedSoftmax(NormalisedSoftmax):
+    """``NormalisedSoftmax`` for tasks of few domains: a logit is raised by the log of its domain's share in the task.
+
+    Without it a task of one domain is learned by calling everything that domain. With it the proxies are those of
+    evenly shown domains (Ren et al., "Balanced Meta-Softmax", 2020; Menon et al., "Logit adjustment", 2021).
+    """
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
+        targets = self.row_of[labels]
+        prior = task_prior(targets, len(self.proxies))
+        return normalised_softmax(embeddings, self.proxies, targets, self.temperature, prior)
 
 
 class Prototypes(nn.Module):
@@ -303,6 +333,7 @@ OBJECTIVES: dict[str, Callable[[float | None, float, Tensor, int, torch.Generato
     "euclidean": lambda margin, t, domains, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
     "contrastive": lambda margin, t, domains, size, g: Contrastive(1.0 if margin is None else margin),
     "softmax": lambda margin, t, domains, size, g: NormalisedSoftmax(domains, size, t, generator=g),
+    "balanced-softmax": lambda margin, t, domains, size, g: BalancedSoftmax(domains, size, t, generator=g),
     "mined-hard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
     "mined-semihard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
     "supcon": lambda margin, t, domains, size, g: SupervisedContrastive(t),

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from metasiam import MetaSiamError
 from metasiam.losses import (
     OBJECTIVES,
+    BalancedSoftmax,
     SupervisedContrastive,
     build_objective,
     contrastive,
@@ -78,6 +79,21 @@ def test_normalised_softmax_is_the_cross_entropy_of_cosines_over_temperature():
         logits = [cosine(row, proxy) / 0.1 for proxy in proxies]
         terms.append(math.log(sum(math.exp(x) for x in logits)) - logits[target])
     assert float(normalised_softmax(embeddings, proxies, targets, 0.1)) == pytest.approx(sum(terms) / 4)
+
+
+def test_the_balanced_softmax_adds_the_log_of_how_often_the_task_shows_a_domain():
+    embeddings = batch(rows=6, dtype=torch.float32, parts=1)[0]
+    labels = torch.tensor([7, 5, 7, 5, 9, 6])  # anchors 7 and 5, their positives, two negatives; 5, 6, 7, 9 are seen
+    objective = BalancedSoftmax(torch.tensor([5, 6, 7, 9]), embeddings.shape[1], 0.1)
+    shares = {5: 1 / 3 + 1 / 12, 6: 1 / 12, 7: 1 / 3 + 1 / 12, 9: 1 / 12}  # two thirds shared by two, one third by four
+    terms = []
+    for row, label in zip(embeddings, labels.tolist(), strict=True):
+        logits = {
+            name: cosine(row, proxy) / 0.1 + math.log(shares[name])
+            for name, proxy in zip(shares, objective.proxies.detach(), strict=True)
+        }
+        terms.append(math.log(sum(math.exp(x) for x in logits.values())) - logits[label])
+    assert objective(embeddings, labels).item() == pytest.approx(sum(terms) / 6, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))

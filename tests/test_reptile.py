@@ -95,6 +95,25 @@ def test_one_inner_epoch_of_sgd_with_meta_step_one_is_one_plain_sgd_step(learner
     torch.testing.assert_close(weight(reptile), expected, rtol=1e-5, atol=1e-7)
 
 
+def test_the_inner_rate_follows_its_schedule_over_the_whole_run_and_weights_decay_with_it(learner):
+    options = {"inner_optimizer": "sgd", "lr": 0.1, "meta_step": 1.0, "meta_schedule": "constant", "inner_epochs": 2}
+    reptile = learner(iterations=2, schedule="linear", weight_decay=0.5, **options)
+    expected = weight(reptile)
+    rates = iter((0.1, 0.075, 0.05, 0.025))  # four inner epochs in all
+    for iteration in range(2):
+        index = reptile.draw_task(reptile.context.generator("task", iteration, 0))
+        for epoch in range(2):
+            slope = gradient(reptile, expected, index[epoch]) + 0.5 * expected
+            expected = expected - next(rates) * slope
+        reptile.iterate(iteration, never)
+    torch.testing.assert_close(weight(reptile), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_tasks_of_one_iteration_have_the_same_inner_rates(learner):
+    reptile = learner(iterations=2, inner_epochs=3, meta_batch=2, schedule="linear", lr=0.6)
+    assert [reptile.inner_rate(1, epoch) for epoch in range(3)] == pytest.approx([0.3, 0.2, 0.1])
+
+
 def test_a_meta_batch_moves_by_the_mean_of_its_tasks_changes(learner):
     options = {"inner_optimizer": "sgd", "lr": 0.1, "meta_step": 0.5, "meta_schedule": "constant", "inner_epochs": 1}
     reptile = learner(meta_batch=3, **options)
@@ -214,7 +233,7 @@ def test_nor_in_the_counts_of_batches(learner):
     assert all(torch.equal(a, b) for a, b in zip(before, reptile.state()["counters"], strict=True))
 
 
-@pytest.mark.parametrize("loss", ["cosine", "euclidean", "contrastive", "softmax", "mined-semihard", "supcon"])
+@pytest.mark.parametrize("loss", ["cosine", "euclidean", "contrastive", "softmax", "balanced-softmax", "supcon"])
 def test_any_of_the_triplet_losses_works_inside(learner, loss):
     reptile = learner(loss=loss, meta_step=1.0, linear=False)
     start = reptile.context.embedder.conv1.weight.detach().clone()

@@ -45,7 +45,7 @@ STYLES = {
     "strokes": InkStyle(),
     "mnist": InkStyle(extent=17.5 / 28, pen=2.6 / 28, by_mass=True),
     "omniglot": InkStyle(extent=20 / 28, pen=1.4 / 28),
-    "glyphs": InkStyle(extent=20 / 32, pen=3.2 / 32, ink=200, ground=60),
+    "glyphs": InkStyle(extent=20 / 32, pen=3.2 / 32, ink=50, ground=205),
 }
 PAPER = InkStyle(ink=20, ground=245)
 

@@ -104,7 +104,7 @@ Loss = Annotated[
     str | None,
     _option(
         "--loss",
-        text="cosine, euclidean, contrastive, softmax (proxies), mined-hard, mined-semihard or supcon.",
+        text="cosine, euclidean, contrastive, softmax, balanced-softmax, mined-hard, mined-semihard or supcon.",
         panel=_TRAIN,
         default=TrainingConfig.loss,
     ),

@@ -19,7 +19,8 @@ from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
-from metasiam.training.optimizers import adam, sgd
+from metasiam.training.optimizers import adam, set_rate, sgd
+from metasiam.training.schedules import step_rate
 from metasiam.training.state import (
     add_difference_,
     counters,
@@ -120,6 +121,7 @@ class Reptile:
         for epoch in range(config.inner_epochs):
             if stop():
                 break
+            set_rate(self.optimizer, self.inner_rate(iteration, epoch))
             losses.append(self._step(index[epoch], parameters[epoch]))
         return losses
 
@@ -163,6 +165,12 @@ class Reptile:
         scale = {"constant": 1.0, "linear": 1 - done, "cosine": (1 + math.cos(math.pi * done)) / 2}
         return self.config.meta_step * scale[self.config.meta_schedule]
 
+    def inner_rate(self, iteration: int, epoch: int) -> float:
+        """Return the learning rate of an inner epoch; all tasks of an iteration have the same."""
+        config = self.config
+        steps = self.total * config.inner_epochs
+        return step_rate(config.schedule, config.lr, iteration * config.inner_epochs + epoch, steps)
+
     def state(self) -> dict[str, Any]:
         """Return the slow weights, statistics and momenta, and the meta-optimizer's state."""
         return {
@@ -189,9 +197,9 @@ class Reptile:
 
 def _inner_optimizer(config: ReptileConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
     if config.inner_optimizer == "sgd":
-        return sgd(weights, config.lr, config.beta1 or 0.0, device)
+        return sgd(weights, config.lr, config.beta1 or 0.0, device, weight_decay=config.weight_decay)
     beta1 = 0.9 if config.beta1 is None else config.beta1
-    return adam(weights, config.lr, (beta1, 0.999), device)
+    return adam(weights, config.lr, (beta1, 0.999), device, config.weight_decay)
 
 
 def _meta_optimizer(config: ReptileConfig, slow: list[Tensor]) -> torch.optim.Optimizer:

@@ -21,7 +21,7 @@ from metasiam.data.sources.source import Request, Source, resized
 from metasiam.progress import Report
 
 #: Raise it when anything below changes what is drawn; it also seeds the drawing.
-GLYPHS_VERSION = 2
+GLYPHS_VERSION = 3
 
 TRAIN_IMAGES, TEST_IMAGES = 100, 40  # of each domain
 _SIZE = 32  # pixels of the finished images
@@ -151,24 +151,14 @@ def _draw_images(templates: Templates, labels: Tensor, generator: torch.Generato
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, generator=generator)
 
-    # A whole character, and beside it often a part of another, which says nothing about the domain.
     face = (torch.rand(count, generator=generator) * templates.counts[labels]).long()
-    own = templates.ink[templates.starts[labels] + face]
-    other = templates.ink[torch.randint(len(templates.ink), (count,), generator=generator)]
-    grid = _sampling_grid(uniform)
-    ink = _sample(own, grid)
-    direction = uniform(0, 2 * torch.pi, 1, 1)
-    away = torch.stack((direction.cos(), direction.sin()), dim=-1) * uniform(1.15, 1.5, 1, 1, 1)
-    beside = _sample(other, grid + away) * (uniform(0, 1, 1, 1, 1) < 0.6)
-    ink = torch.maximum(ink, beside)
+    ink = _sample(templates.ink[templates.starts[labels] + face], _sampling_grid(uniform))
 
-    # Ink and ground differ in brightness by at least a quarter; their colours and slopes are free.
-    middle, contrast = uniform(0.3, 0.7, 1, 1, 1), uniform(0.13, 0.35, 1, 1, 1)
-    contrast = contrast * (uniform(0, 1, 1, 1, 1) < 0.5).float().mul(2).sub(1)
-    ground = middle - contrast + _smooth(uniform(-0.12, 0.12, 3, 1, 1) + uniform(-0.15, 0.15, 3, 4, 4), _SIZE)
-    colour = middle + contrast + uniform(-0.15, 0.15, 3, 1, 1)
+    # Dark ink on light ground, at least 0.3 apart in brightness; their colours and the ground's slopes are free.
+    ground = uniform(0.65, 0.95, 1, 1, 1) + _smooth(uniform(-0.08, 0.08, 3, 1, 1) + uniform(-0.1, 0.1, 3, 4, 4), _SIZE)
+    colour = uniform(0.05, 0.35, 1, 1, 1) + uniform(-0.15, 0.15, 3, 1, 1)
     image = ground + (colour - ground) * ink
-    grain = torch.randn(image.shape, generator=generator) * uniform(0.01, 0.06, 1, 1, 1)
+    grain = torch.randn(image.shape, generator=generator) * uniform(0.01, 0.04, 1, 1, 1)
     return (image + grain).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
