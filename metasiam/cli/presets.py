@@ -12,6 +12,7 @@ from metasiam.option_values import one_of
 DATA: dict[str, dict[str, Any]] = {
     "quick": {"data": "glyphs", "held_out": 10, "validation": 10},
     "seed": {"held_out": 10, "validation": 0},
+    "scratch": {"held_out": 10, "validation": 10},
     "best": {"held_out": 10, "validation": 10},
 }
 
@@ -90,15 +91,17 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         },
         "reptile": {
             "arch": "resnet8",
-            "loss": "softmax",
+            "loss": "balanced-softmax",
             "temperature": 0.1,
             "batch_size": 64,
-            "lr": 0.01,
+            "lr": 0.015,
+            "schedule": "onecycle",
             "shift": 2,
             "iterations": 18,
             "inner_epochs": 10,
             "ways": 40,
             "meta_step": 1.0,
+            "meta_schedule": "constant",
         },
         "baseline": {
             "arch": "resnet8",
@@ -115,6 +118,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "anil": {**_QUICK_MAML, "iterations": 360},
     },
     "seed": {"triplet": {}, "reptile": {}},
+    "scratch": {"reptile": {}},
     "best": {
         "triplet": _STRONG_START,
         "reptile": {
@@ -160,9 +164,12 @@ def preset_options(preset: str | None, method: str) -> tuple[dict[str, Any], dic
     """Return a preset's options of the data and of the method; both empty without a preset.
 
     Raises:
-        MetaSiamError: for an unknown preset.
+        MetaSiamError: for an unknown preset, or one that the method does not have.
     """
     if preset is None:
         return {}, {}
     one_of("--preset", preset, tuple(METHOD))
-    return dict(DATA[preset]), dict(METHOD[preset].get(method, {}))
+    if method not in METHOD[preset]:
+        having = [name for name in METHOD if method in METHOD[name]]
+        raise MetaSiamError(f"{method} has no preset {preset}. It has: {', '.join(having)}.")
+    return dict(DATA[preset]), dict(METHOD[preset][method])
