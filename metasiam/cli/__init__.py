@@ -25,6 +25,14 @@ _OUT_OF_MEMORY = (
 _PLAIN = {"×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": "*"}
 
 
+_HELP = """Is this the same kind of thing? Train, compare and use image embedders for classes never seen before.
+
+Start here, it takes two minutes: [bold]metasiam compare --preset quick[/bold]
+
+Then your own pictures, one folder for each class: [bold]metasiam compare --data folder:photos --budget-minutes 5[/bold]
+"""
+
+
 class _Commands(typer.core.TyperGroup):
     """The commands; Ctrl-C in one of them is said, where typer would only leave with code 130."""
 
@@ -40,7 +48,7 @@ class _Commands(typer.core.TyperGroup):
 app = typer.Typer(
     name="metasiam",
     cls=_Commands,
-    help="Is this the same kind of thing? Train, compare and use image embedders for domains never seen before.",
+    help=_HELP,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
