@@ -259,7 +259,7 @@ def test_reptile_learns_to_tell_unseen_domains_apart_better_than_chance_start(le
         ({"iterations": 0}, "--iterations must be at least 1"),
         ({"meta_step": -1.0}, "--meta-step must be above 0"),
         ({"meta_schedule": "step"}, "--meta-schedule step is unknown. Use one of: linear, cosine, constant"),
-        ({"lr": float("nan")}, "--lr must be a positive number"),
+        ({"lr": float("nan")}, "--lr must be a finite number"),
     ],
 )
 def test_values_that_cannot_work_are_named(learner, options, text):

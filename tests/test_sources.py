@@ -787,7 +787,7 @@ def test_a_character_that_a_face_lacks_is_not_drawn_as_a_box() -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("cifar10", "cifar10 is not known. Use one of glyphs, cifar100"),
+        ("cifar10", "'cifar10' is not known. Use one of glyphs, cifar100"),
         ("folder", "should be folder:PATH"),
         ("npz:", "should be npz:PATH"),
         ("mnist:here", "should be mnist"),
