@@ -19,6 +19,7 @@ Config = TypeVar("Config", bound="TrainingConfig")
 #: How a learning rate can change over a run (``metasiam.training.schedules.step_rate``).
 SCHEDULES = ("constant", "linear", "cosine", "onecycle")
 
+
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """Options that every method has.
