@@ -7,6 +7,7 @@ import binascii
 import io
 import json
 import math
+import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,11 @@ from metasiam.errors import MetaSiamError
 
 MOST_BYTES = 4 << 20  # of a request, and so of a symbol file
 MOST_PIXELS = 16_000_000  # of a picture; a small file can hold a huge one
+SIDE = 512  # pixels that are kept of a picture's longer side
 MOST_STROKES, MOST_POINTS = 500, 20_000
 MOST_SYMBOLS, MOST_DRAWINGS, MOST_LETTERS = 40, 20, 40
 FORMAT = "metasiam-symbols"
+_JOINING = {"\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))}
 
 Points = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -112,7 +115,7 @@ def _picture_bytes(value: Any, where: str) -> bytes:
 
 
 def _decoded(data: bytes) -> Tensor:
-    """Decode a picture file to grey uint8 [H, W], at most 512 pixels on a side."""
+    """Decode a picture file to grey uint8 [H, W], at most SIDE pixels on a side."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; ours are refused by size
@@ -129,7 +132,7 @@ def _decoded(data: bytes) -> Tensor:
         raise MetaSiamError(f"the picture has far more than {MOST_PIXELS:,} pixels. Make it smaller.") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise MetaSiamError("the picture cannot be read. Open a PNG or JPEG file.") from error
-    upright.thumbnail((512, 512))
+    upright.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
     return torch.from_numpy(np.array(Image.alpha_composite(white, upright).convert("L")))
 
@@ -153,13 +156,28 @@ def read_symbols(value: Any) -> tuple[Symbol, ...]:
 
 
 def _symbol(value: Any, place: int) -> Symbol:
-    name = value.get("name") if isinstance(value, dict) else None
-    if not isinstance(name, str) or not name.strip() or len(name) > MOST_LETTERS or not name.isprintable():
+    given = value.get("name") if isinstance(value, dict) else None
+    name = plain_name(given) if isinstance(given, str) else ""
+    if not name or len(name) > MOST_LETTERS:
         raise MetaSiamError(f"symbol {place} has no name of 1 to {MOST_LETTERS} letters. Name it.")
     drawings = value.get("drawings")
-    if not isinstance(drawings, list) or not 1 <= len(drawings) <= MOST_DRAWINGS:
-        raise MetaSiamError(f"symbol '{name}' needs 1 to {MOST_DRAWINGS} drawings. Add or remove some.")
-    return Symbol(name.strip(), tuple(read_drawing(drawing, f"a drawing of '{name}'") for drawing in drawings))
+    if not isinstance(drawings, list) or not drawings:
+        raise MetaSiamError(f"symbol '{name}' needs 1 to {MOST_DRAWINGS} drawings. Add one.")
+    if len(drawings) > MOST_DRAWINGS:
+        raise MetaSiamError(f"symbol '{name}' has {len(drawings)} drawings, more than {MOST_DRAWINGS}. Remove some.")
+    return Symbol(name, tuple(read_drawing(drawing, f"a drawing of '{name}'") for drawing in drawings))
+
+
+def plain_name(text: str) -> str:
+    """Return a name as it is kept: composed (NFC), its spaces plain and single, without what cannot be seen.
+
+    Joiners (ZWJ, ZWNJ) and emoji tags are letters: Persian, Indic scripts and emoji need them. A name that has
+    control characters, or nothing that can be seen, comes back empty.
+    """
+    text = "".join(c for c in unicodedata.normalize("NFC", text) if c in _JOINING or unicodedata.category(c) != "Cf")
+    text = " ".join(text.split())
+    seen = any(c not in _JOINING for c in text)
+    return text if seen and all(unicodedata.category(c) not in ("Cc", "Cs") for c in text) else ""
 
 
 def read_symbol_file(text: str) -> tuple[Symbol, ...]:
@@ -168,6 +186,9 @@ def read_symbol_file(text: str) -> tuple[Symbol, ...]:
     Raises:
         MetaSiamError: if it is no symbol file, damaged, or of another version.
     """
+    if len(text) > MOST_BYTES:
+        size = len(text) / (1 << 20)
+        raise MetaSiamError(f"these symbols take {size:.1f} MiB, more than {MOST_BYTES >> 20}. Remove some examples.")
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,11 +1,18 @@
 // A drawing pad: strokes by mouse, pen or finger, kept in thousandths of the pad's side, so any screen shows the same.
 
+import { pictureOf } from "/pictures.js";
+
 const SIDE = 1000;
 let penWidth = 11;
+let pictureSide = 512;
 
 export function setPen(width) {
   penWidth = width;
   for (const pad of Pad.all) pad.paint();
+}
+
+export function setPictureSide(pixels) {
+  pictureSide = pixels;
 }
 
 export class Pad {
@@ -51,7 +58,9 @@ export class Pad {
     return this.empty ? null : { strokes: this.strokes };
   }
 
+  // A stroke that is under way ends: what its pointer still does is no part of the new drawing.
   set drawing(value) {
+    this.active = undefined;
     this.strokes = value?.strokes ? value.strokes.map((stroke) => stroke.map((point) => [...point])) : [];
     this.picture = value?.picture ?? null;
     this.image = null;
@@ -110,19 +119,14 @@ export class Pad {
     this.drawing = this.picture ? null : { strokes: this.strokes.slice(0, -1) };
   }
 
-  open(file) {
+  async open(file) {
     if (!file) return;
-    if (file.size > 2.5e6) {
-      this.failed(`${file.name} is larger than 2.5 MB. Open a smaller picture.`);
-      this.file.value = "";
-      return;
+    try {
+      this.drawing = { picture: await pictureOf(file, pictureSide) };
+    } catch (error) {
+      this.failed(error.message);
     }
-    const reader = new FileReader();
-    reader.onload = () => {
-      this.drawing = { picture: reader.result };
-      this.file.value = "";
-    };
-    reader.readAsDataURL(file);
+    this.file.value = "";
   }
 
   // Show what the network sees.
@@ -133,7 +137,9 @@ export class Pad {
 
   paint() {
     this.ghost.hidden = !this.empty;
-    paintDrawing(this.canvas, { strokes: this.strokes }, penWidth);
+    const { width: side } = this.canvas.getBoundingClientRect();
+    if (!side) return; // not laid out: it is painted when it is
+    paintDrawing(this.canvas, { strokes: this.strokes }, penWidth, side);
     if (!this.picture) return;
     if (!this.image) {
       this.image = new Image();
@@ -148,10 +154,9 @@ export class Pad {
   }
 }
 
-// Draw strokes on any canvas.
-export function paintDrawing(canvas, drawing, pen) {
-  const box = canvas.getBoundingClientRect();
-  const side = Math.max(1, Math.round((box.width || canvas.width) * (window.devicePixelRatio || 1)));
+// Draw strokes on any canvas that is shown `length` CSS pixels wide and high.
+export function paintDrawing(canvas, drawing, pen, length) {
+  const side = Math.max(1, Math.round(length * (window.devicePixelRatio || 1)));
   if (canvas.width !== side || canvas.height !== side) canvas.width = canvas.height = side;
   const context = canvas.getContext("2d");
   context.clearRect(0, 0, side, side);

@@ -1,7 +1,8 @@
 import { ask, complain, find, live } from "/asking.js";
-import { Pad, paintDrawing, setPen } from "/pad.js";
+import { Pad, paintDrawing, setPen, setPictureSide } from "/pad.js";
+import { aside, asText, checked, forgetAside, isKept, keep, plainName, readFile, readKept } from "/symbols.js";
 
-const KEPT = "metasiam-symbols";
+const THUMB = 42; // CSS pixels within the border, as in page.css
 const percent = (share) => `${Math.min(99, Math.max(1, Math.round(100 * share)))} %`;
 
 async function lookAt(pad) {
@@ -12,7 +13,7 @@ async function lookAt(pad) {
 
 // ---- same or different ----
 
-let about = { threshold: 0, distance: "cosine" };
+let about = { threshold: 0, distance: "cosine", limits: { symbols: 40, drawings: 20, side: 512 } };
 const pads = {};
 
 function onScale(similarity) {
@@ -64,17 +65,19 @@ const comparePads = live(async () => {
 // ---- one shot ----
 
 let symbols = [];
+let before = null; // the list that Undo brings back
 
-function keep() {
+// Take another list of symbols. What was removed can be brought back until the next change.
+function take(next, removed = "") {
+  before = removed ? symbols : null;
+  find("removed").hidden = !removed;
+  find("removed").firstElementChild.textContent = removed;
+  symbols = next;
   try {
-    localStorage.setItem(KEPT, JSON.stringify(symbols));
+    keep(symbols);
   } catch {
     complain("The browser's storage is full: save the symbols as a file to keep them.");
   }
-}
-
-function symbolsChanged() {
-  keep();
   find("adapted").checked = false;
   find("adapted").disabled = true;
   showSymbols();
@@ -86,6 +89,7 @@ function showSymbols() {
   find("symbols").replaceChildren(...symbols.map(symbolRow));
   for (const id of ["save", "forget"]) find(id).disabled = symbols.length === 0;
   find("adapt").disabled = symbols.length < 2;
+  find("aside").hidden = aside().length === 0;
 }
 
 function symbolRow(symbol) {
@@ -101,14 +105,13 @@ function thumbnail(symbol, drawing, place) {
   if (drawing.picture) {
     button.append(Object.assign(new Image(), { src: drawing.picture, alt: "" }));
   } else {
-    const canvas = Object.assign(document.createElement("canvas"), { width: 44, height: 44 });
-    button.append(canvas);
-    requestAnimationFrame(() => paintDrawing(canvas, drawing, 26));
+    button.append(document.createElement("canvas"));
+    paintDrawing(button.firstElementChild, drawing, 26, THUMB);
   }
   button.addEventListener("click", () => {
-    symbol.drawings.splice(place, 1);
-    symbols = symbols.filter(({ drawings }) => drawings.length > 0);
-    symbolsChanged();
+    const without = { ...symbol, drawings: symbol.drawings.filter((_, other) => other !== place) };
+    const next = symbols.map((other) => (other === symbol ? without : other)).filter(({ drawings }) => drawings.length > 0);
+    take(next, `Example ${place + 1} of ${symbol.name} removed.`);
   });
   return button;
 }
@@ -152,28 +155,42 @@ const recognise = live(async () => {
 
 const lookAtExample = live(() => lookAt(pads.example));
 
-function add(event) {
+function withExample(name, drawing) {
+  if (!symbols.some((symbol) => symbol.name === name)) return [...symbols, { name, drawings: [drawing] }];
+  return symbols.map((symbol) => (symbol.name === name ? { ...symbol, drawings: [...symbol.drawings, drawing] } : symbol));
+}
+
+async function add(event) {
   event.preventDefault();
-  const name = find("name").value.trim();
+  const name = plainName(find("name").value);
+  const button = find("add").querySelector("button");
+  if (button.disabled) return;
   if (pads.example.empty) return complain("The example pad is empty. Draw the symbol on it first.");
   if (!name) {
     complain("The symbol has no name yet. Type one.");
     return find("name").focus();
   }
-  const known = symbols.find((symbol) => symbol.name === name);
-  if (known) known.drawings.push(pads.example.drawing);
-  else symbols.push({ name, drawings: [pads.example.drawing] });
-  complain("");
-  pads.example.clear();
-  find("name").value = "";
-  return symbolsChanged();
+  button.disabled = true; // until the server has looked at it
+  try {
+    let from, next;
+    do {
+      from = symbols; // which may change while the server looks at it
+      next = await checked(withExample(name, pads.example.drawing));
+    } while (from !== symbols);
+    complain("");
+    pads.example.clear();
+    find("name").value = "";
+    take(next);
+  } catch (error) {
+    complain(error.message);
+  }
+  button.disabled = false;
 }
 
-function save() {
-  const text = JSON.stringify({ format: "metasiam-symbols", schema: 1, symbols });
+function download(name, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
-  link.download = "symbols.json";
+  link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
@@ -183,14 +200,15 @@ async function open() {
   find("file").value = "";
   if (!file) return;
   try {
-    if (file.size > 4 << 20) throw new Error(`${file.name} is larger than 4 MiB. That is no symbol file.`);
-    ({ symbols } = await ask("/api/symbols", { text: await file.text() }));
-    complain("");
-    symbolsChanged();
+    const read = await readFile(file, about.limits);
+    complain(read.left && `${read.left} of ${file.name} are more than can be kept here, and were left out.`);
+    take(read.symbols, symbols.length ? `${counted(symbols)} replaced.` : "");
   } catch (error) {
     complain(error.message);
   }
 }
+
+const counted = ({ length }) => (length === 1 ? "1 symbol" : `${length} symbols`);
 
 async function adapt() {
   find("adapt").disabled = true;
@@ -207,6 +225,7 @@ async function adapt() {
     find("gain").textContent = "A few training steps on your drawings, measured on drawings kept back.";
     complain(error.message);
   }
+  find("gain").scrollIntoView({ block: "nearest" });
   find("adapt").disabled = symbols.length < 2;
 }
 
@@ -250,35 +269,61 @@ function start() {
   });
   find("pen").addEventListener("input", (event) => setPen(Number(event.target.value)));
   find("add").addEventListener("submit", add);
-  find("save").addEventListener("click", save);
+  find("save").addEventListener("click", () => download("symbols.json", asText(symbols)));
   find("open").addEventListener("click", () => find("file").click());
   find("file").addEventListener("change", open);
-  find("forget").addEventListener("click", () => {
-    symbols = [];
-    symbolsChanged();
+  find("forget").addEventListener("click", () => take([], `${counted(symbols)} forgotten.`));
+  find("bring-back").addEventListener("click", () => take(before));
+  find("aside-save").addEventListener("click", saveAside);
+  find("aside-forget").addEventListener("click", () => {
+    if (!confirm("Forget what could not be read, for good?")) return;
+    forgetAside();
+    showSymbols();
   });
   find("adapt").addEventListener("click", adapt);
   find("adapted").addEventListener("change", recognise);
+  addEventListener("storage", (event) => isKept(event.key) && recall());
   remember();
+}
+
+// What could not be read is saved as it is: a later version may read it.
+function saveAside() {
+  for (const text of aside()) {
+    let list = null;
+    try {
+      list = JSON.parse(text);
+    } catch {
+      list = null;
+    }
+    download("symbols-aside.json", Array.isArray(list) ? asText(list) : text);
+  }
 }
 
 async function remember() {
   try {
     about = await (await fetch("/api/about")).json();
+    setPictureSide(about.limits.side);
     const calibrated = about.learned_on ? `; threshold from ${about.learned_on}` : "; threshold not calibrated";
     find("about").textContent = `${about.arch} trained on ${about.trained_on || "unknown images"}, ${about.image_size}×${about.image_size} pixels${calibrated}`;
     document.querySelector(".scale-threshold span").textContent = `threshold ${about.threshold.toFixed(2)}`;
-    const kept = localStorage.getItem(KEPT);
-    if (kept) {
-      const text = JSON.stringify({ format: KEPT, schema: 1, symbols: JSON.parse(kept) });
-      ({ symbols } = await ask("/api/symbols", { text }));
-    }
   } catch (error) {
     complain(error.message);
   }
+  await recall();
+  document.body.dataset.ready = "yes";
+}
+
+// Show what the browser keeps, at the start and when another tab has changed it.
+async function recall() {
+  try {
+    const read = await readKept(about.limits);
+    symbols = read.symbols;
+    if (read.left) complain(`${read.left} are more than can be used here, and are not shown. They are kept: see below.`);
+  } catch (error) {
+    complain(`${error.message} What this browser keeps is not overwritten.`);
+  }
   showSymbols();
   recognise();
-  document.body.dataset.ready = "yes";
 }
 
 start();
