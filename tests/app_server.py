@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from metasiam.app.server import build_app, open_socket
+from metasiam.app.server import build_app, configured, open_socket
 from metasiam.app.studio import Studio
 
 
@@ -16,8 +16,7 @@ def served(studio: Studio) -> Iterator[str]:
     import uvicorn
 
     opened = open_socket("127.0.0.1", 0)
-    config = uvicorn.Config(build_app(studio), log_level="error", access_log=False, ws="none")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configured(build_app(studio)))
     server.install_signal_handlers = lambda: None  # older versions call it, also in a thread
     started = threading.Event()
     thread = threading.Thread(target=lambda: (started.set(), server.run(sockets=[opened])), daemon=True)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
+import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from PIL import Image
 
-from metasiam.app.drawings import Drawing, read_drawing, read_symbol_file, read_symbols
+from metasiam.app.drawings import MOST_BYTES, Drawing, read_drawing, read_symbol_file, read_symbols
 from metasiam.app.ink import MOST_SEGMENTS, STYLES, centre_ink, draw_strokes, segments_of, style_for
+from metasiam.app.patience import ANSWERS
 from metasiam.app.studio import PairRule, Studio
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
@@ -217,7 +223,7 @@ def png(width: int, height: int) -> str:
 
 
 def test_the_page_comes_with_everything_it_needs_and_a_policy_against_anything_else(address: str):
-    for path in ("/", "/page.js", "/asking.js", "/pad.js", "/page.css", "/icon.svg"):
+    for path in ("/", "/page.js", "/asking.js", "/pad.js", "/pictures.js", "/symbols.js", "/page.css", "/icon.svg"):
         with urllib.request.urlopen(address + path, timeout=20) as answer:
             text = answer.read().decode()
             assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
@@ -265,3 +271,117 @@ def test_an_address_that_cannot_be_listened_on_is_refused_with_what_to_do():
             open_socket("127.0.0.1", taken.getsockname()[1])
     finally:
         taken.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("a\N{ZERO WIDTH JOINER}b", "a\N{ZERO WIDTH JOINER}b"),
+        ("می\N{ZERO WIDTH NON-JOINER}خواهم", "می\N{ZERO WIDTH NON-JOINER}خواهم"),
+        ("\N{NO-BREAK SPACE}a\N{NO-BREAK SPACE} b", "a b"),
+        ("hy\N{SOFT HYPHEN}phen\N{RIGHT-TO-LEFT MARK}", "hyphen"),
+        ("Jose\N{COMBINING ACUTE ACCENT}", "José"),
+    ],
+)
+def test_names_are_kept_with_joiners_and_without_what_is_not_seen(given: str, kept: str):
+    assert read_symbols([{"name": given, "drawings": [drawing(CROSS)]}])[0].name == kept
+
+
+@pytest.mark.parametrize("name", ["\N{ZERO WIDTH JOINER}", "\N{SOFT HYPHEN}", "a\x07", "\ud800", "a" * 41, 7])
+def test_names_that_cannot_be_seen_or_written_are_refused(name: object):
+    with pytest.raises(MetaSiamError, match="no name"):
+        read_symbols([{"name": name, "drawings": [drawing(CROSS)]}])
+
+
+def test_the_page_is_told_what_the_server_takes(address: str):
+    with urllib.request.urlopen(address + "/api/about", timeout=20) as answer:
+        limits = json.load(answer)["limits"]
+    read_symbols([{"name": str(place), "drawings": [drawing(CROSS)]} for place in range(limits["symbols"])])
+    read_symbols([{"name": "a", "drawings": [drawing(CROSS)] * limits["drawings"]}])
+    with pytest.raises(MetaSiamError, match="more than"):
+        read_symbols([{"name": str(place), "drawings": [drawing(CROSS)]} for place in range(limits["symbols"] + 1)])
+    with pytest.raises(MetaSiamError, match="more than"):
+        read_symbols([{"name": "a", "drawings": [drawing(CROSS)] * (limits["drawings"] + 1)}])
+
+
+def test_a_symbol_file_of_the_largest_size_is_read_and_a_larger_one_refused(address: str):
+    text = json.dumps(
+        {"format": "metasiam-symbols", "schema": 1, "symbols": [{"name": "a", "drawings": [drawing(CROSS)]}]}
+    )
+    status, answer = post(address, "/api/symbols", json.dumps({"text": text.ljust(MOST_BYTES)}).encode())
+    assert (status, answer["symbols"][0]["name"]) == (200, "a")
+    status, answer = post(address, "/api/symbols", json.dumps({"text": text.ljust(MOST_BYTES + 1)}).encode())
+    assert status == 422
+    assert "Remove some examples" in answer["error"]
+
+
+def connected(address: str) -> socket.socket:
+    host, port = address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+HEAD = b"POST /api/compare HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n"
+
+
+def test_a_browser_that_goes_away_in_the_middle_of_a_request_prints_nothing(
+    address: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    pads = json.dumps({"first": drawing(CROSS), "second": drawing(L_SHAPE)}).encode()
+    whole = HEAD.replace(b"1000", b"%d" % len(pads)) + b"\r\n" + pads
+    for part in (HEAD[:40], HEAD, HEAD + b"\r\n", HEAD + b"\r\n{", whole):
+        with connected(address) as gone:
+            gone.sendall(part)
+    status, _ = post(address, "/api/compare", pads)
+    assert status == 200
+    assert "".join(capfd.readouterr()) == ""
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", HEAD, HEAD + b"\r\n", HEAD + b"\r\n{"])
+def test_requests_that_never_end_are_given_up(address: str, monkeypatch: pytest.MonkeyPatch, sent: bytes):
+    monkeypatch.setattr("metasiam.app.patience.HEAD_SECONDS", 0.3)
+    monkeypatch.setattr("metasiam.app.patience.BLOCK_SECONDS", 0.3)
+    with connected(address) as opened:
+        opened.sendall(sent)
+        received = b""
+        while block := opened.recv(4096):  # until the server closes; the socket's own limit is an error
+            received += block
+    in_body = sent.startswith(HEAD + b"\r\n")
+    assert received.startswith(b"HTTP/1.1 408") == in_body
+    assert in_body or not received
+
+
+def test_a_body_that_trickles_is_given_up_after_its_time(address: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("metasiam.app.patience.BODY_SECONDS", 0.5)
+    with connected(address) as opened:
+        opened.sendall(HEAD + b"\r\n")
+        opened.settimeout(0.05)
+        received = b""
+        for _ in range(200):
+            opened.sendall(b" ")
+            with contextlib.suppress(TimeoutError):
+                received = opened.recv(4096)
+                break
+    assert received.startswith(b"HTTP/1.1 408")
+
+
+def test_many_requests_at_once_are_all_answered_and_few_at_a_time(address: str, monkeypatch: pytest.MonkeyPatch):
+    from metasiam.app import server
+
+    running, most, lock = 0, 0, threading.Lock()
+
+    def slow(studio: Studio, request: dict) -> dict:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        return {}
+
+    monkeypatch.setitem(server._ANSWERS, "/api/look", slow)
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(lambda _: post(address, "/api/look", b'{"drawing": null}')[0], range(40)))
+    assert statuses == [200] * 40
+    assert most == ANSWERS

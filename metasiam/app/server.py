@@ -2,20 +2,31 @@
 
 A page of our own on Starlette rather than a Gradio interface: Gradio's drawing component sends pictures, not strokes,
 so position, size and pen width could not be taken out exactly; it brings pandas with NumPy 2 and pins Pillow, which
-learn2learn and torch's users cannot all follow; and this page needs three short scripts and one style sheet.
+learn2learn and torch's users cannot all follow; and this page needs a few short scripts and one style sheet.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from metasiam.app.drawings import MOST_BYTES, read_drawing, read_symbol_file, read_symbols, symbols_as_json
+from metasiam.app.drawings import (
+    MOST_BYTES,
+    MOST_DRAWINGS,
+    MOST_SYMBOLS,
+    SIDE,
+    read_drawing,
+    read_symbol_file,
+    read_symbols,
+    symbols_as_json,
+)
+from metasiam.app.patience import ANSWERS, BODIES, in_time, patient_protocol
 from metasiam.app.studio import Studio
 from metasiam.errors import MetaSiamError
 
@@ -26,6 +37,8 @@ _FILES = {
     "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/asking.js": ("asking.js", "text/javascript; charset=utf-8"),
     "/pad.js": ("pad.js", "text/javascript; charset=utf-8"),
+    "/pictures.js": ("pictures.js", "text/javascript; charset=utf-8"),
+    "/symbols.js": ("symbols.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 #: The browser itself refuses anything that is not from here.
@@ -72,6 +85,35 @@ _ANSWERS: dict[str, Handler] = {
     "/api/adapt": _adapt,
     "/api/symbols": _open_symbols,
 }
+#: Symbols may take as much as a file of them, and travel with a question or in quotes.
+_MOST = {"/api/recognise": MOST_BYTES * 3 // 2, "/api/adapt": MOST_BYTES * 3 // 2, "/api/symbols": MOST_BYTES * 3 // 2}
+_LIMITS = {"symbols": MOST_SYMBOLS, "drawings": MOST_DRAWINGS, "side": SIDE}
+
+
+async def _body(stream: AsyncIterator[bytes], most: int) -> bytes | None:
+    """Read a request's body; None where it is longer than ``most`` bytes."""
+    body, length = bytearray(), 0
+    async for block in in_time(stream):
+        length += len(block)
+        if length <= most:
+            body += block
+        elif length > 16 * most:  # up to there it is read, so that the browser listens to the answer
+            break
+    return bytes(body) if length <= most else None
+
+
+def _answered(studio: Studio, path: str, body: bytes) -> tuple[int, Any]:
+    """Return the status and the answer, or what is wrong."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return 400, "that is not JSON."
+    if not isinstance(value, dict):
+        return 400, "that is not a JSON object."
+    try:
+        return 200, _ANSWERS[path](studio, value)
+    except MetaSiamError as error:
+        return 422, str(error)
 
 
 def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
@@ -90,7 +132,7 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
         from starlette.concurrency import run_in_threadpool
         from starlette.middleware import Middleware
         from starlette.middleware.trustedhost import TrustedHostMiddleware
-        from starlette.requests import Request
+        from starlette.requests import ClientDisconnect, Request
         from starlette.responses import JSONResponse, Response
         from starlette.routing import Route
     except ImportError as error:
@@ -106,31 +148,30 @@ def build_app(studio: Studio, *, host: str = "127.0.0.1") -> Any:
         return Response((_HERE / name).read_bytes(), headers={**_HEADERS, "Content-Type": kind})
 
     async def about(request: Request) -> Response:
-        return JSONResponse(studio.about(), headers=_HEADERS)
+        return JSONResponse({**studio.about(), "limits": _LIMITS}, headers=_HEADERS)
+
+    bodies, answers, adapting = asyncio.Semaphore(BODIES), asyncio.Semaphore(ANSWERS), asyncio.Semaphore(1)
 
     async def answer(request: Request) -> Response:
         # A page from elsewhere cannot send this type without being asked first, and is never allowed to.
         if request.headers.get("content-type", "").split(";")[0] != "application/json":
             return refuse(415, "send JSON.")
-        body, length = bytearray(), 0
-        async for block in request.stream():
-            length += len(block)
-            if length <= MOST_BYTES:
-                body += block
-            elif length > 16 * MOST_BYTES:  # up to there it is read, so that the browser listens to the answer
-                break
-        if length > MOST_BYTES:
-            return refuse(413, f"that is more than {MOST_BYTES >> 20} MiB. Send a smaller picture or file.")
-        try:
-            value = json.loads(bytes(body))
-        except (ValueError, RecursionError):
-            return refuse(400, "that is not JSON.")
-        if not isinstance(value, dict):
-            return refuse(400, "that is not a JSON object.")
-        try:
-            return JSONResponse(await run_in_threadpool(_ANSWERS[request.url.path], studio, value), headers=_HEADERS)
-        except MetaSiamError as error:
-            return refuse(422, str(error))
+        path = request.url.path
+        async with bodies:
+            try:
+                body = await _body(request.stream(), _MOST.get(path, MOST_BYTES))
+            except ClientDisconnect:
+                return Response(status_code=400)  # that nobody reads
+            except TimeoutError:
+                text = "the request did not arrive in time. Try again."
+                return JSONResponse({"error": text}, 408, headers={**_HEADERS, "Connection": "close"})
+            if body is None:
+                most = _MOST.get(path, MOST_BYTES) >> 20
+                return refuse(413, f"that is more than {most} MiB. Send smaller or fewer pictures.")
+            # Adapting takes seconds: it does not hold up the answers to others.
+            async with adapting if path == "/api/adapt" else answers:
+                status, value = await run_in_threadpool(_answered, studio, path, body)
+        return JSONResponse(value, headers=_HEADERS) if status == 200 else refuse(status, value)
 
     routes = [Route(path, file) for path in _FILES]
     routes += [Route(path, answer, methods=["POST"]) for path in _ANSWERS]
@@ -179,6 +220,12 @@ def serve(studio: Studio, opened: socket.socket, *, host: str, ready: Callable[[
             await super().startup(sockets=sockets)
             ready()
 
-    config = uvicorn.Config(build_app(studio, host=host), log_level="error", access_log=False, ws="none")
     with contextlib.suppress(KeyboardInterrupt):
-        Server(config).run(sockets=[opened])
+        Server(configured(build_app(studio, host=host))).run(sockets=[opened])
+
+
+def configured(app: Any) -> Any:
+    """Return uvicorn's settings for the application: quiet, and patient to a point."""
+    import uvicorn
+
+    return uvicorn.Config(app, log_level="error", access_log=False, ws="none", http=patient_protocol())
