@@ -261,7 +261,7 @@ def test_names_without_a_picture_that_is_read_and_loose_pictures_are_said(
     assert run(["enroll", str(mine), "--weights", str(weights), "--gallery", str(gallery)]) == 1
     said = capsys.readouterr().err
     assert f"1 picture outside the domains' folders, e.g. {mine}/loose.png" in said
-    assert "'heic' has no picture that could be read: left out" in said
+    assert "'heic' has no picture that can be used: left out" in said
     assert f"{mine}/empty has no pictures in it: left out" in said
     assert load_gallery(gallery).names == ("pet0",)
 

@@ -239,9 +239,10 @@ def test_a_larger_or_smaller_picture_is_cut_in_proportion(tmp_path: Path) -> Non
 
 
 def in_a_frame(seed: int, kind: int) -> NDArray[np.uint8]:
-    """What counts is the middle of a frame that says nothing: a red or a blue square."""
+    """What counts is the middle of a frame that says nothing: a red or a blue square with a white bar."""
     picture = colours(seed, 64, 64)
     picture[16:48, 16:48] = (200, 30, 30) if kind else (30, 30, 200)
+    picture[28:36, 20:44] = 255
     return picture
 
 
@@ -266,7 +267,7 @@ def test_match_and_enroll_see_what_siamese_was_trained_on(tmp_path: Path, capsys
     metasiam_command(["identify", *(str(tmp_path / f"{n}.png") for n in (5, 7)), "--gallery", str(gallery), "--json"])
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["guesses"][0]["name"] for row in rows] == ["red", "blue"]
-    small = str(save(tmp_path / "small.png", colours(1, 3, 1)))
+    small = str(save(tmp_path / "small.png", colours(1, 6, 4)))
     assert metasiam_command(["match", small, str(tmp_path / "5.png"), "--weights", str(run)]) in (0, 1), "in proportion"
 
 

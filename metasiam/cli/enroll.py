@@ -56,7 +56,7 @@ def command(
 
     Example: [bold]metasiam enroll photos/ --weights runs/mine --gallery pets.safetensors[/bold]
 
-    Exit codes: 0 done; 1 done, but some pictures could not be read; 2 bad input, nothing changed.
+    Exit codes: 0 done; 1 done, but some pictures could not be read or show nothing; 2 bad input, nothing changed.
     """
     from metasiam.gallery import calibrated, load_gallery
     from metasiam.gallery.recognise import thresholds_moved
@@ -167,14 +167,14 @@ def _add(
     for name, pictures in named.items():
         own = [place[path] for path in pictures if path in place]
         if not own:
-            o.say(f"metasiam: '{name}' has no picture that could be read: left out")
+            o.say(f"metasiam: '{name}' has no picture that can be used: left out")
         names += [name] * len(own)
         rows += own
     # Resolved: the same name in two folders is two pictures, and two names of one file are one.
     files = [str(found.paths[row].resolve()) for row in rows]
     opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows], embedder=key)
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
-    return opened, len(found.unreadable)
+    return opened, len(found.unreadable) + len(found.blank)
 
 
 def _mirrors(opened: Gallery | None, new: _Start | None, key: Any) -> bool:

@@ -23,7 +23,7 @@ from metasiam.wording import counted
 if TYPE_CHECKING:
     from metasiam.gallery import Answer
 
-    Row = Answer | str  # of a picture that could not be read: why
+    Row = Answer | str  # of a picture that has no answer: why
 
 
 def command(
@@ -44,10 +44,11 @@ def command(
 
     Example: [bold]metasiam identify new/*.jpg --gallery pets.safetensors[/bold]
 
-    Exit codes: 0 every picture was read (known or not); 1 some could not be read; 2 bad input, or none could be read.
+    Exit codes: 0 every picture was answered (known or not); 1 some could not be read or have nothing on them; 2 bad
+    input, or none could be read.
     """
     from metasiam.gallery import identify, load_gallery, open_embedder
-    from metasiam.gallery.pictures import find_pictures
+    from metasiam.gallery.pictures import BLANK, find_pictures
     from metasiam.gallery.recognise import suitability, unlikeness
     from metasiam.runs import write_text
 
@@ -62,9 +63,12 @@ def command(
         )
     embedder, key = open_embedder(weights, key=opened.embedder, note=o.note)
     pictures = find_pictures(paths)
-    found = o.embedded(o.on_device(embedder, device), key.info, pictures, mirror=opened.mirror)
+    embedder = o.on_device(embedder, device)
+    found = o.embedded(embedder, key.info, pictures, mirror=opened.mirror, answer_blank=True)
     rows: dict[Path, Row] = dict(found.unreadable)
-    rows |= dict(zip(found.paths, identify(opened, found.embeddings), strict=True))
+    rows |= dict.fromkeys(found.blank, BLANK)
+    if found.paths:
+        rows |= dict(zip(found.paths, identify(opened, found.embeddings), strict=True))
     answers = [(path, rows[path]) for path in pictures]
     if as_json:
         # Where the terminal cannot print every letter, JSON's own escapes keep what is said readable for programs.
@@ -80,7 +84,7 @@ def command(
             o.say(f"wrote {write_text(out, _FORMATS[out.suffix.lower()](answers))}")
         except OSError as error:
             raise MetaSiamError(f"{out} cannot be written ({error.strerror}). Use another --out.") from error
-    if found.unreadable:
+    if found.unreadable or found.blank:
         raise typer.Exit(1)
 
 
@@ -124,12 +128,19 @@ _FORMATS: dict[str, Callable[[list[tuple[Path, Row]]], str]] = {".csv": _as_csv,
 
 
 def _print_table(answers: list[tuple[Path, Row]]) -> None:
+    from metasiam.gallery.pictures import BLANK
+
     table = Table()
     for header in ("picture", "name", "probability", "runner-up"):
         table.add_column(header, justify="right" if header == "probability" else "left", overflow="fold")
     for path, answer in answers:
         if isinstance(answer, str):
-            table.add_row(Text(o.printable(str(path))), Text("not read", "dim"), "", Text(answer, "dim"))
+            table.add_row(
+                Text(o.printable(str(path))),
+                Text("no answer" if answer == BLANK else "not read", "dim"),
+                "",
+                Text(answer, "dim"),
+            )
             continue
         second, chance = _runner_up(answer)
         runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
@@ -142,8 +153,10 @@ def _print_table(answers: list[tuple[Path, Row]]) -> None:
     console.print(table)
     read = [answer for _, answer in answers if not isinstance(answer, str)]
     unknown = sum(answer.name == "unknown" for answer in read)
-    failed = f", {len(answers) - len(read)} not read" if len(read) < len(answers) else ""
-    console.print(f"{counted(len(answers), 'picture')}: {len(read) - unknown} recognised, {unknown} unknown{failed}")
+    blank = sum(answer == BLANK for _, answer in answers)
+    failed = len(answers) - len(read) - blank
+    rest = (f", {failed} not read" if failed else "") + (f", {blank} with nothing on it" if blank else "")
+    console.print(f"{counted(len(answers), 'picture')}: {len(read) - unknown} recognised, {unknown} unknown{rest}")
 
 
 def _runner_up(answer: Answer) -> tuple[str, str]:

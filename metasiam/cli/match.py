@@ -35,7 +35,7 @@ def command(
     Exit codes: 0 same; 1 different; 2 bad input.
     """
     from metasiam.gallery import compare, load_gallery, open_embedder
-    from metasiam.gallery.pictures import embed_pictures
+    from metasiam.gallery.pictures import BLANK, embed_pictures
     from metasiam.gallery.recognise import pair_rules
 
     if gallery is None and weights is None and arch is None and o.DEFAULT_GALLERY.is_file():
@@ -47,12 +47,14 @@ def command(
         if path.is_dir() or not path.exists():
             raise MetaSiamError(f"{path} is not a file. Give two pictures.")
     found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror)
+    for text in found.notes:
+        o.note(text)
+    if found.blank:
+        raise MetaSiamError(f"{found.blank[0]} has {BLANK}. Give another picture.")
     if len(found.paths) < 2:
         raise MetaSiamError(
             f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Give another picture."
         )
-    for text in found.notes:
-        o.say(f"note: {text}")
     rules = pair_rules(key.info, opened)
     verdict = compare(found.embeddings[0], found.embeddings[1], rules, key.info.distance)
     if as_json:

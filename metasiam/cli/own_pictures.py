@@ -37,30 +37,53 @@ def on_device(embedder: Any, device: str) -> Any:
     return embedder.to(choose_device(device))
 
 
-def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool) -> Embedded:
-    """Embed pictures with progress on stderr, and name there the first that cannot be read and how many they are.
+def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answer_blank: bool = False) -> Embedded:
+    """Embed pictures with progress on stderr, and say there which are left out and how many they are.
+
+    Args:
+        embedder: in eval mode.
+        info: of the embedder.
+        paths: the pictures.
+        mirror: as for ``embed_pictures``.
+        answer_blank: whether pictures of one colour get an answer of their own, so that they are no reason to stop.
 
     Raises:
-        MetaSiamError: if none can be read.
+        MetaSiamError: if none can be read, or none has something on it.
     """
     from metasiam.cli.progress import lines
-    from metasiam.gallery.pictures import embed_pictures
+    from metasiam.gallery.pictures import BLANK, embed_pictures
 
     console = Console(stderr=True)
     with lines(console) as shown:
         result = embed_pictures(embedder, info, paths, mirror=mirror, report=shown.update)
-    if not result.paths:
+    for text in result.notes:
+        note(text)
+    if not result.paths and not (result.blank and answer_blank):
+        if result.blank:
+            raise MetaSiamError(_all_blank(result, len(paths)))
         path, reason = result.unreadable[0]
         if len(paths) == 1:
             raise MetaSiamError(f"{path} cannot be read ({reason}). Give another picture.")
         raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Give others.")
     for path, reason in result.unreadable[:_NAMED]:
         say(f"metasiam: {path} cannot be read ({reason}): left out")
-    for text in result.notes:
-        say(f"note: {text}")
     if len(result.unreadable) > 1:
         say(f"metasiam: {len(result.unreadable):,} of {len(paths):,} pictures could not be read")
+    if result.blank and not answer_blank:
+        many = len(result.blank) > 1
+        said = f"{len(result.blank):,} pictures have nothing on them (one colour), e.g. " if many else ""
+        say(f"metasiam: {said}{result.blank[0]}{'' if many else ' has ' + BLANK}: left out")
     return result
+
+
+def _all_blank(result: Embedded, count: int) -> str:
+    from metasiam.gallery.pictures import BLANK
+
+    if count == 1:
+        return f"{result.blank[0]} has {BLANK}. Give another picture."
+    unread = f" and {len(result.unreadable):,} cannot be read" if result.unreadable else ""
+    which = f"{len(result.blank):,} of the {count:,} pictures have" if unread else f"all {count:,} pictures have"
+    return f"{which} nothing on them (one colour){unread}, e.g. {result.blank[0]}. Give others."
 
 
 def say(text: str) -> None:

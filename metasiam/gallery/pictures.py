@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metasiam.data.preparation import USUAL, Span, TooSmallToCrop, levels_left, prepared_images
@@ -19,19 +21,25 @@ from metasiam.progress import Report, quiet
 from metasiam.wording import counted
 
 _BATCH = 64  # pictures decoded and embedded at a time
+_ROUNDING = 2  # levels of 256
 _FEW_LEVELS = 64  # of 256: fewer are worth a note
+
+
+#: Said of a picture with nothing on it.
+BLANK = "nothing on it (one colour)"
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """Pictures that could be read, as embeddings, and those that could not.
+    """Pictures that show something, as embeddings, and those that show nothing or could not be read.
 
     Attributes:
-        paths: the files that were read, in the order given.
+        paths: the files that were embedded, in the order given.
         embeddings: float32 [len(paths), D]; rows have length 1 when the distance is cosine.
-        unreadable: file and reason of the others.
+        unreadable: file and reason of those that could not be read.
         statistics: float32 [len(paths), 2 · C]: each picture's mean and standard deviation per channel, 0 … 1.
         notes: what people should know of how the pictures were prepared.
+        blank: the files that were read and have nothing on them.
     """
 
     paths: tuple[Path, ...]
@@ -39,6 +47,7 @@ class Embedded:
     unreadable: tuple[tuple[Path, str], ...]
     statistics: Tensor
     notes: tuple[str, ...] = ()
+    blank: tuple[Path, ...] = ()
 
 
 def find_pictures(paths: Sequence[Path]) -> list[Path]:
@@ -71,7 +80,7 @@ def embed_pictures(
     mirror: bool,
     report: Report = quiet,
 ) -> Embedded:
-    """Decode and embed picture files; those that cannot be read are left out and listed.
+    """Decode and embed picture files; those that cannot be read or are of one colour are left out and listed.
 
     They are prepared as the training pictures were (``info.preparation``).
 
@@ -82,7 +91,7 @@ def embed_pictures(
         mirror: average each embedding with that of the mirrored picture.
         report: called as ``report(what, done, total)``.
     """
-    read, rows, statistics, unreadable = [], [], [], []
+    read, rows, statistics, unreadable, blank = [], [], [], [], []
     deep: list[tuple[Path, Span]] = []
     what = "reading pictures"
     for begin in range(0, len(paths), _BATCH):
@@ -92,9 +101,12 @@ def embed_pictures(
             if isinstance(picture, Unreadable):
                 unreadable.append((path, picture.reason))
                 continue
-            read.append(path)
             if picture.span is not None:
                 deep.append((path, picture.span))
+            if is_blank(picture.pixels):
+                blank.append(path)
+                continue
+            read.append(path)
             pixels.append(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1).expand(info.channels, -1, -1))
         if pixels:
             batch = torch.stack(pixels)
@@ -104,7 +116,12 @@ def embed_pictures(
         report(what, min(begin + _BATCH, len(paths)), len(paths))
     embeddings = torch.cat(rows) if rows else torch.empty(0, 0)
     numbers = torch.cat(statistics) if rows else torch.empty(0, 2 * info.channels)
-    return Embedded(tuple(read), embeddings, tuple(unreadable), numbers, _depth_notes(deep, info))
+    return Embedded(tuple(read), embeddings, tuple(unreadable), numbers, _depth_notes(deep, info), tuple(blank))
+
+
+def is_blank(pixels: NDArray[np.uint8]) -> bool:
+    """Tell whether nothing is seen on a prepared picture, uint8 [H, W, C]: one colour, but for a JPEG's rounding."""
+    return bool((np.ptp(pixels, axis=(0, 1)) <= _ROUNDING).all())
 
 
 def _decoded(path: Path, info: EmbedderInfo) -> Read | Unreadable:

@@ -48,6 +48,8 @@ _FOREIGN = (
     ".hif .iiq .j2k .jp2 .jxl .jxr .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .svg "
     ".svgz .wdp .webp .wmf .x3f .xcf"
 )
+#: What transparent pictures are laid on, and levels of 256 below which what is on it is as good as not there.
+_GROUNDS, _SEEN = ((255, 255, 255, 255), (0, 0, 0, 255)), 32
 #: Endings of pictures in formats that Pillow decodes only with another package, in some builds, or not at all.
 FOREIGN_SUFFIXES = frozenset(_FOREIGN.split())
 
@@ -104,8 +106,8 @@ def decode_pictures(
     """Decode image files into one tensor.
 
     Orientation tags are followed; palette, CMYK and other modes become RGB (or grey); transparent pixels are laid on
-    white. Images of more than 8 bits get one common stretch, see ``common_stretch``. An image is grey when its mode is,
-    or when its three channels are equal.
+    white, or on black what could not be seen on white. Images of more than 8 bits get one common stretch, see
+    ``common_stretch``. An image is grey when its mode is, or when its three channels are equal.
 
     Args:
         paths: the files.
@@ -314,6 +316,16 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode == "La":
         image = image.convert("LA")
     grey = image.mode in ("L", "LA")
-    opaque = image.convert("RGBA")
-    flat = Image.alpha_composite(Image.new("RGBA", opaque.size, (255, 255, 255, 255)), opaque)
-    return flat.convert("L" if grey else "RGB")
+    return _on_ground(image.convert("RGBA")).convert("L" if grey else "RGB")
+
+
+def _on_ground(image: Image.Image) -> Image.Image:
+    """Lay a transparent image on white, or on black where hardly anything of it is seen on white."""
+    white, black = (Image.alpha_composite(Image.new("RGBA", image.size, ground), image) for ground in _GROUNDS)
+    seen = _contrast(white)
+    return black if seen < _SEEN and _contrast(black) > seen else white
+
+
+def _contrast(image: Image.Image) -> int:
+    """Return how many levels an image uses in the channel that uses most; its alpha is full."""
+    return max(int(high) - int(low) for low, high in image.convert("RGB").getextrema())  # type: ignore[misc]
