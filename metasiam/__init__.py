@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from metasiam.comparison import Comparison, compare
     from metasiam.data.domains import DomainSet, Pool, Split, split_domains
     from metasiam.data.pairs import PairSet
+    from metasiam.data.preparation import Preparation
     from metasiam.data.sources import load_domains, load_pairs
     from metasiam.data.tasks import draw_episodes, draw_pairs, draw_triplets
     from metasiam.errors import MetaSiamError
@@ -38,6 +39,7 @@ _HOMES = {
     "MetaSiamError": "metasiam.errors",
     "PairSet": "metasiam.data.pairs",
     "Pool": "metasiam.data.domains",
+    "Preparation": "metasiam.data.preparation",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
     "ProtocolSettings": "metasiam.evaluation.settings",
     "Run": "metasiam.runs",
@@ -73,6 +75,7 @@ __all__ = [
     "MetaSiamError",
     "PairSet",
     "Pool",
+    "Preparation",
     "ProbabilityCalibrator",
     "ProtocolSettings",
     "Run",

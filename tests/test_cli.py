@@ -20,6 +20,7 @@ from metasiam import EmbedderInfo, build_embedder, save_embedder
 from metasiam.cli import run
 from metasiam.cli.presets import preset_options
 from metasiam.config import config_from
+from metasiam.data.preparation import UNSAID
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
@@ -323,6 +324,12 @@ def test_evaluate_brings_images_to_the_size_that_the_weights_say(arguments, caps
     assert Path("stored/evaluation.json").read_text() == Path("asked/evaluation.json").read_text()
     # Asked for another size, a network that can take it is measured with it.
     assert run(["evaluate", "w.safetensors", *measure, "--out", "other", "--image-size", "16"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", "wide.safetensors", *measure, "--out", "cut"]) == 0
+    # Weights of before do not say how pictures get to a size that is no square.
+    save_embedder(
+        Path("wide.safetensors"), build_embedder("conv4"), replace(info, image_size=(16, 32), preparation=UNSAID)
+    )
     capsys.readouterr()
     line = complaint(capsys, ["evaluate", "wide.safetensors", *measure, "--out", "e"])
     assert "wide.safetensors takes images of 32x16 pixels, folder:" in line

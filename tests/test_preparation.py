@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -413,6 +415,30 @@ def test_pictures_that_keep_few_levels_are_told(tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert "note: 2 pictures of more than 8 bits: of the levels 0 to 65535 that the embedder was trained on" in said
     assert "has 140 to 380, which leaves 1 of 256" in said
+
+
+def png_of_16_bits(path: Path, levels: NDArray[np.int64]) -> Path:
+    """Write uint16 [H, W, 3], which Pillow can read but not write."""
+    height, width, _ = levels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    packed = [struct.pack(">I", len(d)) + name + d + struct.pack(">I", zlib.crc32(name + d)) for name, d in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
+    return path
+
+
+def test_colour_of_16_bits_is_refused_where_nothing_would_be_left_of_it(tmp_path: Path) -> None:
+    ordinary = png_of_16_bits(tmp_path / "ordinary.png", colours(0, 16, 16).astype(np.int64) * 257)
+    small = png_of_16_bits(tmp_path / "small.png", colours(0, 16, 16).astype(np.int64) + 100)
+    found = embed_pictures(Pixels(), EmbedderInfo("resnet8", image_size=(16, 16)), [ordinary, small], mirror=False)
+    assert found.paths == (ordinary,)
+    ((path, reason),) = found.unreadable
+    assert path == small
+    assert "16 bits a channel, of which the upper 8 are read, and they have 2 of 256 levels" in reason
 
 
 # --- files of before ----------------------------------------------------------------------------------------------

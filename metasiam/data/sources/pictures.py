@@ -40,6 +40,7 @@ Pixels = NDArray[np.uint8]
 
 _CHUNK = 64  # files a thread decodes between two progress reports, at most
 _CHUNK_BYTES = 8_000_000
+_FEWEST_LEVELS = 32  # of 256, in what is read of 16 bits a channel
 # Formats that Pillow registers but cannot decode by itself, or decodes by starting another program.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
@@ -267,7 +268,7 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 return Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
-            shorter = min(image.size)
+            shorter, halved = min(image.size), _is_deep_colour(image)
             draft = how.draft(image, size)
             if draft is not None:
                 image.draft(None, draft)  # JPEG: decode at a fraction of the size
@@ -277,6 +278,8 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
                 span = span_of(levels)
                 upright = Image.fromarray(eight_bits(levels, how.levels))
             upright = _plain(upright)
+            if halved:
+                _need_levels(upright)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         return Unreadable(_reason(path, error))
     pixels: Pixels = np.asarray(prepared(upright, how, size, channels))
@@ -284,6 +287,22 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
         return Read(pixels[:, :, None], shorter, span)
     same = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
     return Read(pixels[..., :1] if same else pixels, shorter, span)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    """Tell whether an image has 16 bits for each of several channels, of which Pillow reads the upper 8."""
+    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
+
+
+def _need_levels(image: Image.Image) -> None:
+    """Refuse an image whose levels were in the lower bits, which are not read."""
+    shown = np.asarray(image)
+    left = int(shown.max()) - int(shown.min()) + 1
+    if left < _FEWEST_LEVELS:
+        raise ValueError(
+            f"16 bits a channel, of which the upper 8 are read, and they have {left} of 256 levels; save it with 8 "
+            "bits, stretched as all the others"
+        )
 
 
 def _reason(path: Path, error: Exception) -> str:
