@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -80,6 +81,10 @@ def test_from_a_folder_of_photographs_to_names_in_two_commands(
     for row in rows:
         assert row["guesses"][0]["name"] in Path(row["picture"]).name
         assert {guess["name"] for guess in row["guesses"]} == {"pet0", "pet1", "pet2"}
+        everything = sum(guess["probability"] for guess in row["guesses"]) + row["unknown_probability"]
+        assert everything == pytest.approx(1, abs=0.001)
+        assert row["unknown_prior"] == 0.5
+        assert list(row)[:3] == ["picture", "name", "probability"]
 
 
 def test_the_table_and_the_csv_say_the_same(enrolled: Path, photos: Path, capsys: pytest.CaptureFixture[str]):
@@ -463,3 +468,26 @@ def test_another_name_moves_the_others_thresholds_and_says_so(enrolled, photos, 
     captured = capsys.readouterr()
     assert "thresholds are learned from all names: 3 names of before got another" in " ".join(captured.err.split())
     assert "4 names, 18 pictures" in captured.out
+
+
+def test_enroll_acts_the_names_own_pictures_out_and_says_where_they_are_confused(enrolled, photos, tmp_path, capsys):
+    capsys.readouterr()
+    assert run(["enroll", "--gallery", str(enrolled)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"of your 12 pictures, each left out in turn, \d+ would be named rightly, \d+ wrongly, \d+ ", said)
+    assert "hardly" not in said
+    # The same pictures under two more names: nothing can tell them apart.
+    twins = tmp_path / "twins"
+    for copy in ("a", "b"):
+        (twins / copy).mkdir(parents=True)
+        for place in range(4):
+            whole = Image.open(photos / "photos" / "pet0" / f"pet0-{place}.png")
+            whole.crop((0, 0, 24, 23 if copy == "a" else 24)).save(twins / copy / f"{place}.png")
+    both = str(tmp_path / "both.safetensors")
+    weights = load_gallery(enrolled).embedder.path
+    assert run(["enroll", str(twins), "--weights", weights, "--gallery", both]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Confused: a and b (" in said
+    assert "this embedder can hardly tell these names apart (its best guess is right for" in said
+    assert "Weights trained on such pictures would help most (--weights)" in said
+    assert load_gallery(enrolled).counts() == {"pet0": 4, "pet1": 4, "pet2": 4}

@@ -97,8 +97,7 @@ class Studio:
         picture = self._seen(query)
         rows = self._embed(embedder, [*map(self._seen, drawings), picture])
         labels = _labels(symbols)
-        rules = calibrate(rows[:-1], labels, len(symbols), self.info, None)
-        rules = replace(rules, slope=self.rule.slope)
+        rules = calibrate(rows[:-1], labels, len(symbols), self.info, None, slope=self.rule.slope)
         scorer = NameScorer.of(rows[:-1], labels, len(symbols), self.info.distance, None)
         answer = answer_from(tuple(symbol.name for symbol in symbols), rules, scorer.scores(rows[-1:])[0])
         return {

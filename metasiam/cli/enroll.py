@@ -233,23 +233,33 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
 
 
 def _show(gallery: Gallery, path: Path) -> None:
+    from metasiam.gallery.rehearsal import rehearse
+
     console = Console(highlight=False, soft_wrap=True)
     if gallery.rules is None:
         console.print(Text(f"{path} has no names"))
         return
     console.print(Text(f"{path}: {counted(len(gallery.names), 'name')}, {counted(len(gallery.files), 'picture')}"))
+    acted = rehearse(gallery)
+    assert acted is not None
     table = Table()
     table.add_column("name")
-    for header in ("pictures", "threshold", "of its own"):
+    for header in ("pictures", "threshold", "named rightly"):
         table.add_column(header, justify="right")
-    for name, count, threshold, own in zip(
-        gallery.names, gallery.counts().values(), gallery.rules.thresholds, gallery.rules.own_thresholds, strict=True
-    ):
-        table.add_row(Text(name), str(count), f"{threshold:.3f}", "–" if own is None else f"{own:.3f}")
+    rows = zip(gallery.counts().items(), gallery.rules.thresholds, acted.named, acted.of, strict=True)
+    for (name, count), threshold, right, tried in rows:
+        table.add_row(Text(name), str(count), f"{threshold:.3f}", f"{right} of {tried}" if tried else "–")
     console.print(table, soft_wrap=False)
-    words = f"thresholds learned on {gallery.rules.learned_on}"
-    if any(own is not None for own in gallery.rules.own_thresholds):
-        general, strength = gallery.rules.general_threshold, gallery.rules.strength
-        words += f"; each name's own is shrunk towards {general:.3f} (strength {strength:g} pictures)"
-    console.print(Text(words))
+    console.print(Text(f"thresholds learned on {gallery.rules.learned_on}{_own_weight(gallery)}"))
+    for line in acted.said():
+        console.print(Text(line))
     console.print(Text(f"next: metasiam identify PICTURES --gallery {shlex.quote(str(path))}"))
+
+
+def _own_weight(gallery: Gallery) -> str:
+    """Say how much the names' own pictures count in the thresholds, beside a background."""
+    assert gallery.rules is not None
+    others, strength = len(gallery.names) - 1, gallery.rules.strength
+    if others < 1 or gallery.background is None:
+        return ""
+    return f"; how alike your own names are counts {100 * others / (others + strength):.0f} %"

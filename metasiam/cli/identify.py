@@ -38,9 +38,10 @@ def command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
 ) -> None:
-    """Recognise pictures: a name of the gallery with its probability, the runner-up, or unknown.
+    """Recognise pictures: a name of the gallery or unknown, with its probability and the runner-up.
 
-    The probability is that of the answer being right, where right and wrong are equally likely beforehand.
+    Probabilities of all names and of unknown add up to one. Before a picture is seen, unknown has 50 %, and the names
+    share the rest evenly.
 
     Example: [bold]metasiam identify new/*.jpg --gallery pets.safetensors[/bold]
 
@@ -99,6 +100,8 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> str:
+    from metasiam.gallery.posterior import UNKNOWN_PRIOR
+
     lines = []
     for path, answer in answers:
         if isinstance(answer, str):
@@ -106,6 +109,7 @@ def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> st
         else:
             guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
             row = {"name": answer.name, "probability": round(answer.probability, 4), "guesses": guesses}
+            row |= {"unknown_probability": round(answer.unknown, 4), "unknown_prior": UNKNOWN_PRIOR}
         lines.append(o.printable(json.dumps({"picture": str(path), **row}, ensure_ascii=ascii_only)) + "\n")
     return "".join(lines)
 
@@ -119,7 +123,7 @@ def _as_csv(answers: list[tuple[Path, Row]]) -> str:
             rows.writerow([path, "", "", "", "", answer])
             continue
         second, chance = _runner_up(answer)
-        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, chance and f"{float(chance):.4f}", ""])
+        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, f"{chance:.4f}", ""])
     return o.printable(text.getvalue())
 
 
@@ -143,7 +147,7 @@ def _print_table(answers: list[tuple[Path, Row]]) -> None:
             )
             continue
         second, chance = _runner_up(answer)
-        runner_up = f"{second} ({100 * float(chance):.0f} %)" if second else ""
+        runner_up = f"{second} ({100 * chance:.0f} %)"
         known = answer.name != "unknown"
         style = "bold" if known else "dim"
         table.add_row(
@@ -159,10 +163,9 @@ def _print_table(answers: list[tuple[Path, Row]]) -> None:
     console.print(f"{counted(len(answers), 'picture')}: {len(read) - unknown} recognised, {unknown} unknown{rest}")
 
 
-def _runner_up(answer: Answer) -> tuple[str, str]:
-    """Return the next guess and its probability: behind ``unknown`` that is the likeliest name."""
-    place = 0 if answer.name == "unknown" else 1
-    if len(answer.guesses) <= place:
-        return "", ""
-    guess = answer.guesses[place]
-    return guess.name, str(guess.probability)
+def _runner_up(answer: Answer) -> tuple[str, float]:
+    """Return the second likeliest answer and its probability: a name, or ``unknown`` behind one."""
+    names = [guess for guess in answer.guesses if guess.name != answer.name]
+    if answer.name != "unknown" and (not names or answer.unknown > names[0].probability):
+        return "unknown", answer.unknown
+    return names[0].name, names[0].probability

@@ -1,23 +1,36 @@
-"""Thresholds and probabilities of a gallery, learned by acting out recognition on background domains."""
+"""Thresholds and probabilities of a gallery, learned by acting out recognition: see ``posterior`` for the model.
+
+On background domains, some are enrolled, with as many names and pictures as the gallery has, others come as strangers,
+and the rest is the cohort. That teaches what scores are worth. How alike the gallery's own names are is then measured
+on their pictures, and weighs the more against the background's the more names there are. Lead and stretch are fitted to
+the names' pictures, each left out in turn. Without a background, a fixed threshold takes the place of what it teaches.
+"""
 
 from __future__ import annotations
 
 import statistics
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
-from scipy.special import expit
+import torch.nn.functional as F
 from torch import Tensor
 
-from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator, shrink
+from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
 from metasiam.evaluation.verification import similarity_matrix
+from metasiam.gallery.posterior import Gain, Line, Usual, adapted, fit, some_rows
+from metasiam.gallery.rules import Rules
 from metasiam.gallery.scoring import LEAST_COHORT, NameScorer
 from metasiam.models.files import EmbedderInfo
 
-_DRAWS = 30  # times that recognition is acted out
+_DRAWS = 20  # times that recognition is acted out
 _MOST_NAMES = 20  # names acted out at once; more change little and leave fewer strangers
-_STRENGTHS = (2.0, 5.0, 10.0, 20.0, 50.0, 200.0)  # in images; see evaluation.calibration.shrink
+#: With so many other names, own pictures and background weigh the same in what is usual, unless they are far apart.
+#: Two to eight made no difference on CIFAR-100 classes 50 to 89 and on faces, with the published 50-50 weights.
+_STRENGTH = 4.0
+_FARTHEST = (0.1, 1.5)  # factors of the lead that are expected before a name has a second picture
+#: What a fixed threshold is taken for: the middle of a lead of so many spreads, as of the published weights.
+_FIXED_LEAD = 1.5
+_MOST_SCORES = 1 << 22  # in a table on which names' levels are measured
 #: The seeds' fixed threshold, and FaceNet's margin: what is left where nothing can be learned from.
 _FIXED = {"cosine": 0.2, "squared_euclidean": -1.0}
 #: Log-odds for one unit of similarity where nothing can be learned from: of the published weights, rounded.
@@ -56,60 +69,6 @@ class Background:
         return self.prototypes() if self.most_shots else None
 
 
-@dataclass(frozen=True)
-class Rules:
-    """How scores become answers. Probabilities are those of even odds between right and wrong.
-
-    Attributes:
-        thresholds: for each name, the score above which a picture is taken for it.
-        own_thresholds: before shrinking, from the name's own pictures; None with fewer than two.
-        general_threshold: what names with few pictures get.
-        slope: log-odds for one unit of score above the threshold.
-        pair_threshold: similarity above which two pictures are called the same.
-        pair_slope: log-odds for one unit of similarity above it.
-        strength: how strongly own thresholds were shrunk, in pictures.
-        learned_on: what all this was learned on, for people.
-    """
-
-    thresholds: tuple[float, ...]
-    own_thresholds: tuple[float | None, ...]
-    general_threshold: float
-    slope: float
-    pair_threshold: float
-    pair_slope: float
-    strength: float
-    learned_on: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the rules as JSON-ready values."""
-        return asdict(self)
-
-    @staticmethod
-    def from_dict(values: dict[str, Any]) -> Rules:
-        """Read rules that ``as_dict`` wrote; raises KeyError or TypeError for others."""
-        found = {field.name: values[field.name] for field in fields(Rules)}
-        for name in ("thresholds", "own_thresholds"):
-            found[name] = tuple(found[name])
-        return Rules(**found)
-
-    def fits(self, names: int) -> bool:
-        """Whether there is a threshold for each of so many names."""
-        return len(self.thresholds) == len(self.own_thresholds) == names
-
-    def values(self) -> list[float]:
-        """Return every number in it."""
-        scalars = [self.general_threshold, self.slope, self.pair_threshold, self.pair_slope, self.strength]
-        return [*self.thresholds, *(value for value in self.own_thresholds if value is not None), *scalars]
-
-    def probability(self, score: float, threshold: float) -> float:
-        """Return the probability that the name is right: 0.5 at its threshold."""
-        return float(expit(self.slope * (score - threshold)))
-
-    def pair_probability(self, similarity: float) -> float:
-        """Return the probability that two pictures are the same: 0.5 at the threshold."""
-        return float(expit(self.pair_slope * (similarity - self.pair_threshold)))
-
-
 def calibrate(
     embeddings: Tensor,
     labels: Tensor,
@@ -118,14 +77,9 @@ def calibrate(
     background: Background | None,
     *,
     seed: int = 0,
+    slope: float | None = None,
 ) -> Rules:
     """Learn thresholds and probabilities for named domains.
-
-    With a background, recognition is acted out on it with as many names and pictures: some of its domains are
-    enrolled, others come as strangers, the rest is the cohort; where it has fewer pictures of a domain, with as many as
-    it has. That gives the general threshold (as many strangers
-    refused as own pictures accepted), the probability's slope, and how much a name's own pictures should move its
-    threshold. Without one, the names' own pictures must do.
 
     Args:
         embeddings: float [M, D], the names' pictures.
@@ -134,78 +88,109 @@ def calibrate(
         info: distance, and a threshold if the embedder has one.
         background: images of other domains.
         seed: of the draws from the background.
+        slope: log-odds for one unit of similarity of two pictures, where no background can say it.
     """
+    pair_threshold, pair_slope = _pair_rule(background, info, seed)
+    if background is None and slope is not None:
+        pair_slope = slope
     acted = None
     if background is not None and count > 0:
         pictures = torch.bincount(labels, minlength=count).tolist()
-        acted = _Acted.out(background, count, round(statistics.median(pictures)), info.distance, seed)
-    pair_threshold, pair_slope = _pair_rule(background, info, seed)
-    if acted is None or background is None:
-        return _from_own(embeddings, labels, count, info, pair_threshold, pair_slope, background)
-    cohort = background.prototypes()
-    strangers = background.embeddings
-    separating = _separating(embeddings, labels, count, info.distance, cohort, strangers)
-    # A name's own separating score counts by how it differs from what such scores usually are.
-    own = [None if value is None else acted.threshold + value - acted.usual for value in separating]
+        acted = _Taught.by(background, count, round(statistics.median(pictures)), info.distance, seed)
+    taught = acted or _Taught.assumed(pair_threshold, pair_slope)
+    strangers = embeddings[:0]
+    if background is not None and count > 0:
+        strangers = background.embeddings[some_rows(background.labels, count, _MOST_SCORES)]
+    if acted is not None and background is not None:
+        learned_on = f"{len(background.labels)} images of {len(background.prototypes())} domains of {background.source}"
+    else:
+        learned_on = _learned_on(count, info, background)
+    cohort = background.cohort() if acted is not None and background is not None else None
+    scorer = NameScorer.of(embeddings, labels, count, info.distance, cohort)
+    level, line, own, strength = _lines(scorer, embeddings, labels, strangers, taught)
     return Rules(
-        thresholds=_shrunk(own, labels, acted.threshold, acted.strength),
-        own_thresholds=tuple(own),
-        general_threshold=acted.threshold,
-        slope=acted.slope,
+        thresholds=tuple((level + line.margin).tolist()),
+        own_thresholds=(None,) * count if own is None else tuple((own + line.margin).tolist()),
+        general_threshold=taught.level + line.margin,
+        slope=line.slope,
         pair_threshold=pair_threshold,
         pair_slope=pair_slope,
-        strength=acted.strength,
-        learned_on=f"{len(background.embeddings)} images of {len(cohort)} domains of {background.source}",
+        strength=strength,
+        learned_on=learned_on,
+        margin=line.margin,
+        share=line.share,
     )
 
 
-def _shrunk(own: list[float | None], labels: Tensor, general: float, strength: float) -> tuple[float, ...]:
-    counts = torch.bincount(labels, minlength=len(own)).tolist()
-    return tuple(
-        general if value is None else shrink(value, general, k, strength) for value, k in zip(own, counts, strict=True)
-    )
+def _lines(
+    scorer: NameScorer, embeddings: Tensor, labels: Tensor, strangers: Tensor, taught: _Taught
+) -> tuple[Tensor, Line, Tensor | None, float]:
+    """Return names' levels, the line, levels that other names' pictures alone say (None for one name), and strength."""
+    count = len(scorer.means)
+    usual = Usual(torch.full((count,), taught.level), taught.spread, taught.shared)
+    if len(strangers):
+        usual = Usual.of(scorer.scores(strangers))
+    if count < 2:
+        return usual.level, Line.of(usual, taught.gain, max(count, 1)), None, _STRENGTH
+    scores, own = own_scores(scorer, embeddings, labels, most=_MOST_SCORES)
+    apart = Usual.of(scores, ~F.one_hot(own, count).bool())
+    usual, strength = _joined(usual, apart)
+    # Until own pictures say better: pictures of one thing are as alike as they are on the background.
+    least, most = _FARTHEST
+    raised = taught.level + taught.gain.lead * taught.spread - float(usual.level.mean())
+    start = min(max(raised / usual.spread / taught.gain.lead, least), most)
+    tried = replace(taught.gain, lead=taught.left_out)
+    gain = taught.gain.scaled(*adapted(scores, own, usual, tried, start))
+    return usual.level, Line.of(usual, gain, count), apart.level, strength
 
 
-def _separating(
-    embeddings: Tensor, labels: Tensor, count: int, distance: str, cohort: Tensor | None, strangers: Tensor
-) -> list[float | None]:
-    """Return for each name the score halfway between its own pictures and the strangers most like it.
+def _joined(usual: Usual, own: Usual) -> tuple[Usual, float]:
+    """Let what the names' own pictures say weigh in what is usual, and return with how many others both weigh the same.
 
-    None for names with one picture, and where there are no strangers: the other names' pictures are some, too.
+    How all names differ from the background weighs more than how each does: the mean over names errs by a spread
+    divided by the root of their number, and what is seen beyond that error is no chance (James & Stein, 1961).
     """
-    found: list[float | None] = [None] * count
-    scorer = NameScorer.of(embeddings, labels, count, distance, cohort)
-    counts = torch.bincount(labels, minlength=count)
-    queries, owners = torch.cat((embeddings, strangers)), torch.cat((labels, labels.new_full((len(strangers),), -1)))
-    several = ((counts > 1) & (counts < len(queries))).nonzero().flatten()
-    if len(several) == 0:
-        return found
-    by_name = scorer.leave_one_out(embeddings, labels)[torch.argsort(labels, stable=True)]
-    inside = torch.split(by_name, counts.tolist())
-    for block, scores in scorer.blocks(queries, several):
-        others = scores.masked_fill(owners.unsqueeze(1) == block, -torch.inf).t().contiguous()
-        # The quantile 0.95 by its place among the highest: one pass, where sorting all would take most of the time.
-        place = 0.05 * (len(queries) - counts[block] - 1).double().unsqueeze(1)
-        above, below = place.floor().long(), place.ceil().long()
-        highest = others.topk(int(below.max()) + 1, dim=1).values.double()
-        upper, lower = highest.gather(1, above), highest.gather(1, below)
-        outside = (upper + (lower - upper) * (place - above)).squeeze(1)
-        for name, value in zip(block.tolist(), outside.tolist(), strict=True):
-            found[name] = (float(inside[name].median()) + value) / 2
-    return found
+    others = len(usual.level) - 1
+    apart = float((own.level - usual.level).mean())
+    strength = 1 / max(1 / _STRENGTH, (apart / usual.spread) ** 2 - 1 / others)
+    weight, all_weight = others / (others + _STRENGTH), others / (others + strength)
+    mixed = usual.mixed(own, weight)
+    return replace(mixed, level=mixed.level + (all_weight - weight) * apart), strength
+
+
+def own_scores(scorer: NameScorer, embeddings: Tensor, labels: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
+    """Score names' own pictures, each left out of its name; of very many so many that there are ``most`` scores.
+
+    Returns:
+        float [Q, N] scores, NaN with the name of which it is the only picture; int64 [Q] the pictures' names.
+    """
+    rows = some_rows(labels, len(scorer.means), most)
+    scores, own = scorer.scores(embeddings[rows]), labels[rows]
+    scores[torch.arange(len(rows)), own] = scorer.leave_one_out(embeddings, labels)[rows]
+    return scores, own
 
 
 @dataclass(frozen=True)
-class _Acted:
-    """What acting recognition out on background domains taught."""
+class _Taught:
+    """What a background teaches: how pictures score with names that they are not, and with those that they are.
 
-    threshold: float
-    slope: float
-    usual: float  # mean of names' separating scores
-    strength: float
+    ``left_out`` is the lead of a name's own pictures, each left out of it.
+    """
+
+    level: float
+    spread: float
+    shared: float
+    gain: Gain
+    left_out: float
 
     @staticmethod
-    def out(background: Background, names: int, shots: int, distance: str, seed: int) -> _Acted | None:
+    def assumed(threshold: float, slope: float) -> _Taught:
+        """Return what a fixed threshold and slope would be the middle of."""
+        spread = _FIXED_LEAD / slope
+        return _Taught(threshold - spread * _FIXED_LEAD / 2, spread, 0.0, Gain(_FIXED_LEAD), _FIXED_LEAD)
+
+    @staticmethod
+    def by(background: Background, names: int, shots: int, distance: str, seed: int) -> _Taught | None:
         """Act recognition out; None when the background has too few domains or images for it."""
         shots = min(shots, background.most_shots)
         if shots < 1:
@@ -215,26 +200,26 @@ class _Acted:
         names = min(names, _MOST_NAMES, (len(domains) - LEAST_COHORT) // 2)
         generator = torch.Generator().manual_seed(seed)
         plays = [_play(background, domains, names, shots, distance, generator) for _ in range(_DRAWS)]
-        scores, right = torch.cat([p.top for p in plays]), torch.cat([p.right for p in plays])
-        if bool(right.any()):
-            threshold = ThresholdCalibrator().fit(scores, right).threshold
-            slope = ProbabilityCalibrator().fit(scores, right).slope
-        else:  # recognition does not work at all here: nobody is recognised
-            threshold, slope = float(scores.max()), 0.0
-        found = [value for p in plays for value in p.own if value is not None]
-        usual = statistics.fmean(found) if found else 0.0
-        strength = _learn_strength(plays, threshold, usual, shots)
-        return _Acted(threshold, max(slope, 1e-6), usual, strength)
+        lead = max(statistics.fmean(play.lead for play in plays), 0.1)
+        left_out = statistics.fmean(play.left_out for play in plays) if shots > 1 else lead
+        return _Taught(
+            level=statistics.fmean(float(play.usual.level.mean()) for play in plays),
+            spread=statistics.fmean(play.usual.spread for play in plays),
+            shared=statistics.fmean(play.usual.shared for play in plays),
+            gain=fit([(play.scores, play.usual, play.truth) for play in plays], lead),
+            left_out=max(left_out, 0.1),
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class _Play:
-    """One acting out: names' own separating scores, and for every query its top name, score and truth."""
+    """One acting out: every query's scores and truth (−1: a stranger), what is usual, and own names' leads."""
 
-    own: list[float | None]
-    name: Tensor
-    top: Tensor
-    right: Tensor
+    scores: Tensor
+    truth: Tensor
+    usual: Usual
+    lead: float
+    left_out: float
 
 
 def _play(
@@ -253,28 +238,18 @@ def _play(
     embeddings = background.embeddings[torch.cat(enrolled)]
     labels = torch.arange(names).repeat_interleave(shots)
     scorer = NameScorer.of(embeddings, labels, names, distance, cohort)
-    top, name = scorer.scores(background.embeddings[torch.cat((*queries, foreign))]).max(1)
+    usual = Usual.of(scorer.scores(background.embeddings[torch.isin(background.labels, order[2 * names :])]))
+    left_out, own = own_scores(scorer, embeddings, labels, most=_MOST_SCORES)
+    if names > 1:
+        apart = Usual.of(left_out, ~F.one_hot(own, names).bool())
+        usual = _joined(usual, apart)[0]
+    asked = torch.cat((*queries, foreign))
     answers = torch.cat((*truth, torch.full((len(foreign),), -1)))
-    others = background.embeddings[torch.isin(background.labels, order[2 * names :])]
-    own = _separating(embeddings, labels, names, distance, cohort, others)
-    return _Play(own, name, top, name == answers)
-
-
-def _learn_strength(plays: list[_Play], threshold: float, usual: float, shots: int) -> float:
-    """Return the strength with the best balanced accuracy on the plays, the stronger of equals."""
-    if shots < 2:
-        return _STRENGTHS[-1]
-    best, chosen = -1.0, _STRENGTHS[-1]
-    for strength in reversed(_STRENGTHS):
-        total = 0.0
-        for play in plays:
-            own = [threshold if value is None else threshold + value - usual for value in play.own]
-            moved = torch.tensor([shrink(value, threshold, shots, strength) for value in own])
-            accepted = play.top > moved[play.name]
-            total += float(accepted[play.right].float().mean().nan_to_num(0.5) - accepted[~play.right].float().mean())
-        if total > best + 1e-9:
-            best, chosen = total, strength
-    return chosen
+    scores = scorer.scores(background.embeddings[asked])
+    above, places = (scores - usual.level) / usual.spread, answers.clamp(min=0).unsqueeze(1)
+    lead = float(above.gather(1, places).squeeze(1)[answers >= 0].mean())
+    off = (left_out - usual.level) / usual.spread
+    return _Play(scores, answers, usual, lead, float(off.gather(1, own.unsqueeze(1)).mean()))
 
 
 def _pair_rule(background: Background | None, info: EmbedderInfo, seed: int) -> tuple[float, float]:
@@ -297,40 +272,12 @@ def _pair_rule(background: Background | None, info: EmbedderInfo, seed: int) -> 
     return threshold, max(slope, 1e-6)
 
 
-def _from_own(
-    embeddings: Tensor,
-    labels: Tensor,
-    count: int,
-    info: EmbedderInfo,
-    pair_threshold: float,
-    pair_slope: float,
-    background: Background | None,
-) -> Rules:
-    """Calibrate without a background, or with one that is too small: each name against the pictures of the others."""
-    nobody = embeddings[:0]
-    own = _separating(embeddings, labels, count, info.distance, None, nobody)
-    known = [value for value in own if value is not None]
-    # The more names have shown where they separate, the less the fixed threshold counts.
-    general = (pair_threshold * 2 + sum(known)) / (2 + len(known))
-    return Rules(
-        thresholds=_shrunk(own, labels, general, 5.0),
-        own_thresholds=tuple(own),
-        general_threshold=general,
-        slope=pair_slope,
-        pair_threshold=pair_threshold,
-        pair_slope=pair_slope,
-        strength=5.0,
-        learned_on=_learned_on(bool(known), count, info, background),
-    )
-
-
-def _learned_on(own: bool, count: int, info: EmbedderInfo, background: Background | None) -> str:
-    """Say what ``_from_own`` learned on: the names' pictures, pairs of the background's, or nothing, and then why."""
-    if own:
+def _learned_on(count: int, info: EmbedderInfo, background: Background | None) -> str:
+    """Say what was learned on where no background acted recognition out, and why."""
+    if count > 1:
         small = f" (the background, {background.source}, is too small to learn on)" if background is not None else ""
         return f"the names' own pictures{small}"
-    alone = {0: "no names are enrolled", 1: "one name alone has no others to be told from"}
-    why = alone.get(count, "no name has two pictures")
+    why = "no names are enrolled" if count == 0 else "one name alone has no others to be told from"
     if background is not None:
         return f"pairs of pictures of {background.source} alone: {why}, and it is too small to act recognition out on"
     origin = "the one stored with the embedder" if info.threshold is not None else "a fixed one"

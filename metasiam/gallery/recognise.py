@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from metasiam.arguments import checked
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.evaluation.verification import similarity_matrix
-from metasiam.gallery.calibrate import Rules, calibrate
+from metasiam.gallery.calibrate import calibrate
+from metasiam.gallery.posterior import probabilities
+from metasiam.gallery.rules import Rules
 from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import build_embedder
@@ -35,9 +37,9 @@ class Guess:
     """One name that a picture may be."""
 
     name: str
-    probability: float  #: of being right, at even odds; 0.5 at the name's threshold
+    probability: float  #: of being right; those of all names and of ``unknown`` add up to one
     score: float
-    threshold: float
+    threshold: float  #: the score at which it would be as likely as ``unknown``, for this picture
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,15 @@ class Answer:
 
     Attributes:
         name: a name of the gallery, or ``unknown``.
-        probability: that ``name`` is right: the best guess's, or one minus it for ``unknown``.
+        probability: that ``name`` is right.
         guesses: every name, likeliest first.
+        unknown: the probability of ``unknown``. It is ``posterior.UNKNOWN_PRIOR`` before the picture is seen.
     """
 
     name: str
     probability: float
     guesses: tuple[Guess, ...]
+    unknown: float
 
 
 @dataclass(frozen=True)
@@ -171,24 +175,26 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
     if embeddings.ndim != 2 or embeddings.shape[1] != gallery.embeddings.shape[1]:
         width = gallery.embeddings.shape[1]
         raise ValueError(f"embeddings must be float [Q, {width}], not {list(embeddings.shape)}")
+    return [answer_from(gallery.names, rules, row) for row in scorer_of(gallery).scores(embeddings)]
+
+
+def scorer_of(gallery: Gallery) -> NameScorer:
+    """Return what scores pictures against a gallery's names."""
     cohort = gallery.background.cohort() if gallery.background is not None else None
     distance = gallery.embedder.info.distance
-    scorer = NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)
-    return [answer_from(gallery.names, rules, row) for row in scorer.scores(embeddings)]
+    return NameScorer.of(gallery.embeddings, gallery.labels, len(gallery.names), distance, cohort)
 
 
 def answer_from(names: tuple[str, ...], rules: Rules, scores: Tensor) -> Answer:
     """Return what a picture is recognised as from its score for each name: float [names]."""
-    guesses = [
-        Guess(name, rules.probability(score, threshold), score, threshold)
-        for name, score, threshold in zip(names, scores.tolist(), rules.thresholds, strict=True)
-    ]
-    guesses.sort(key=lambda guess: guess.threshold - guess.score)  # probabilities saturate
-    best = guesses[0]
-    known = best.score > best.threshold
-    return Answer(
-        best.name if known else "unknown", best.probability if known else 1 - best.probability, tuple(guesses)
-    )
+    above = rules.log_odds(scores.unsqueeze(0))
+    *chances, nobody = probabilities(above)[0].tolist()
+    odds, thresholds = above[0].tolist(), (scores - above[0] / rules.slope).tolist()
+    order = sorted(range(len(names)), key=lambda place: -odds[place])  # probabilities saturate
+    values = scores.tolist()
+    guesses = tuple(Guess(names[i], chances[i], values[i], thresholds[i]) for i in order)
+    known = odds[order[0]] > 0
+    return Answer(guesses[0].name if known else "unknown", guesses[0].probability if known else nobody, guesses, nobody)
 
 
 def compare(first: Tensor, second: Tensor, rules: Rules, distance: str) -> Verdict:

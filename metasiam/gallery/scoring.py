@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -51,22 +50,6 @@ class NameScorer:
     def scores(self, queries: Tensor) -> Tensor:
         """Score float [Q, D] pictures against every name: float [Q, names], higher for more alike."""
         return self._in_proportion(similarity_matrix(queries, self.means, self.distance), queries)
-
-    def blocks(self, queries: Tensor, names: Tensor, *, most: int = 1 << 22) -> Iterator[tuple[Tensor, Tensor]]:
-        """Score float [Q, D] pictures against some names, a block of names at a time, to bound the memory.
-
-        Args:
-            queries: the pictures.
-            names: int64 [N], places of the names.
-            most: scores in a block.
-
-        Yields:
-            The block's names and their scores, float [Q, names of the block].
-        """
-        usual = self._usual(queries)
-        for block in torch.split(names, max(most // max(len(queries), 1), 1)):
-            raw = similarity_matrix(queries, self.means[block], self.distance)
-            yield block, raw if usual is None else (raw - usual[0]) / usual[1]
 
     def _in_proportion(self, raw: Tensor, queries: Tensor) -> Tensor:
         """Set similarities float [Q, any] in proportion to those of the cohort."""

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from metasiam.arguments import checked
 from metasiam.atomic import atomically, check_can_write, storage_error, trouble
 from metasiam.errors import MetaSiamError
-from metasiam.gallery.calibrate import Background, Rules
+from metasiam.gallery.calibrate import Background
+from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
 from metasiam.reading import check_regular, why_no_file
 
