@@ -14,6 +14,7 @@ from rich.text import Text
 
 from metasiam.cli import own_pictures as o
 from metasiam.errors import MetaSiamError
+from metasiam.names import composed
 from metasiam.wording import counted
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def command(
             opened = opened.without(gone)
         unreadable = 0
         if paths:
-            named = {name: _pictures(paths)} if name is not None else _folders(paths)
+            named = {composed(name): _pictures(paths)} if name is not None else _folders(paths)
             opened, unreadable = _add(opened, new, named, weights, arch, device)
         assert opened is not None
         result = calibrated(opened, seed=seed)
@@ -217,12 +218,13 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
                 f"how well they are recognised: metasiam identify {shlex.quote(str(path / rest[0]))}"
             )
         for picture in chosen:
-            file, own = Path(picture.path), known.setdefault(picture.domain, set())
+            file, name = Path(picture.path), composed(picture.domain)
+            own = known.setdefault(name, set())
             if file.resolve() not in own:
                 own.add(file.resolve())
-                named.setdefault(picture.domain, []).append(file)
+                named.setdefault(name, []).append(file)
         for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
-            if not tree.parts and folder.name not in named:
+            if not tree.parts and composed(folder.name) not in named:
                 o.say(f"metasiam: {folder} has no pictures in it: left out")
     if not named:
         raise MetaSiamError(

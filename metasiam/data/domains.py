@@ -16,6 +16,7 @@ from torch import Tensor
 from metasiam.arguments import checked
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
+from metasiam.names import composed, first_twice
 from metasiam.option_values import shown
 from metasiam.reading import read_text
 from metasiam.wording import listed
@@ -131,6 +132,8 @@ class DomainSet:
                 raise ValueError(f"{name} must be a torch.Tensor, not {shown(getattr(self, name))}{hint}")
         if not isinstance(self.names, tuple | list) or not all(isinstance(name, str) for name in self.names):
             raise ValueError(f"names must be a tuple of texts, not {shown(self.names)}")
+        if (twice := first_twice(self.names)) is not None:
+            raise ValueError(f"names must differ, but '{twice}' is there twice")
         count = len(self.images)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
@@ -376,9 +379,10 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
             f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "
             "and test."
         ) from error
-    position = {name: index for index, name in enumerate(domains.names)}
+    parts = [[composed(name) for name in names] for names in parts]
+    position = {composed(name): index for index, name in enumerate(domains.names)}
     trained = set(parts[0])
-    parts[0] += [name for name in domains.names if ROTATED in name and name.partition(ROTATED)[0] in trained]
+    parts[0] += [name for name in position if ROTATED in name and name.partition(ROTATED)[0] in trained]
     missing = [name for names in parts for name in names if name not in position]
     if missing:
         raise MetaSiamError(

@@ -22,6 +22,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
+from metasiam.names import composed
 from metasiam.reading import check_regular, why_no_file
 
 SCHEMA = 1
@@ -113,6 +114,7 @@ class Gallery:
             MetaSiamError: for a name that cannot be one.
             ValueError: if they were made by another embedder.
         """
+        names = [composed(name) for name in names]
         for name in set(names):
             check_name(name)
         if embedder is not None:
@@ -122,7 +124,7 @@ class Gallery:
             return replace(self, embedder=moved).with_named(names, files, embeddings, statistics)
         if not files:
             return self
-        old_names = [self.names[label] for label in self.labels.tolist()]
+        old_names = [composed(self.names[label]) for label in self.labels.tolist()]
         all_names, all_files = [*old_names, *names], [*self.files, *files]
         parts = [(self.embeddings, self.statistics)] if len(self.labels) else []
         rows, numbers = map(torch.cat, zip(*parts, (embeddings, statistics), strict=True))
@@ -136,10 +138,11 @@ class Gallery:
         Raises:
             MetaSiamError: if it is not in it.
         """
-        if name not in self.names:
+        gone = [label for label, known in enumerate(self.names) if composed(known) == composed(name)]
+        if not gone:
             known = ", ".join(self.names) or "nobody"
             raise MetaSiamError(f"the gallery has no '{name}', so it cannot be removed. It has: {known}.")
-        stays = self.labels != self.names.index(name)
+        stays = ~torch.isin(self.labels, torch.tensor(gone))
         names = [self.names[label] for label in self.labels[stays].tolist()]
         files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
         return self._of(names, files, self.embeddings[stays], self.statistics[stays])
@@ -213,13 +216,16 @@ def _unwritable(path: Path, error: Exception) -> MetaSiamError:
 
 
 def check_name(name: str) -> None:
-    """Raise MetaSiamError unless ``name`` can name a domain: printable, not blank, not the answer ``unknown``."""
+    """Raise MetaSiamError unless ``name`` can name a domain: printable, not blank, not the answer ``unknown``.
+
+    The answer is not to be mistaken for a name, so it is none in capitals either.
+    """
     if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _MOST_NAME:
         raise MetaSiamError(
             f"{name!r} cannot be a name. Use up to {_MOST_NAME} printable characters, no blanks at the ends."
         )
-    if name == "unknown":
-        raise MetaSiamError("'unknown' is what identify answers when it is none of the names. Use another name.")
+    if name.casefold() == "unknown":
+        raise MetaSiamError(f"'{name}' is what identify answers when it is none of the names. Use another name.")
 
 
 @checked

@@ -14,6 +14,7 @@ from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import TooSmallToCrop, prepared_images
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
+from metasiam.names import first_twice
 from metasiam.reading import open_regular
 
 _LAYOUT = "It needs train_images and test_images (uint8 [N, H, W] or [N, H, W, 3]), train_labels and test_labels"
@@ -101,6 +102,8 @@ def _names(path: Path, names: NDArray[Any] | None, given: list[int]) -> tuple[st
             f"{path} has the label {given[-1] if given[0] >= 0 else given[0]} but class_names names "
             f"{len(names)} classes. Name every class."
         )
+    if (twice := first_twice(map(str, names))) is not None:
+        raise MetaSiamError(f"{path}: class_names has '{twice}' twice. Give every class a name of its own.")
     return tuple(str(names[label]) for label in given)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metasiam.data.sources.files import Found, find
+from metasiam.names import composed
 from metasiam.wording import counted, listed
 
 #: What people call the parts of a data set, in any case.
@@ -53,6 +54,11 @@ class Tree:
     outside: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
+    _spelled: dict[str, str] = field(default_factory=dict)
+
+    def spelled(self, name: str) -> str:
+        """Return a folder's name as it was first met: one that a Mac wrote and another of the same letters are one."""
+        return self._spelled.setdefault(composed(name), name)
 
     def lost(self) -> list[str]:
         """Return the domains all of whose pictures are of formats that are not decoded here."""
@@ -139,6 +145,7 @@ def _by_domain(tree: Tree, found: Iterable[Found]) -> None:
 
 
 def _add(tree: Tree, file: Found, domain: str, part: str) -> None:
+    domain = tree.spelled(domain)
     (tree.pictures if file.decoded else tree.foreign).append(Picture(file.path, domain, part, file.size, file.changed))
 
 
