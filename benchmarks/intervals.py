@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metasiam.evaluation.statistics import as_percent, bootstrap_mean, over_trainings, paired_difference
+from metasiam.evaluation.resampling import as_percent
+from metasiam.evaluation.statistics import bootstrap_mean, over_trainings, paired_difference
 from metasiam.reports.markdown import comparison_markdown
 from metasiam.training.machine import generator_for
 

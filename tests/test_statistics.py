@@ -8,11 +8,9 @@ from functools import partial
 import pytest
 import torch
 
+from metasiam.evaluation.resampling import as_percent, bootstrap_images, bootstrap_pairs
 from metasiam.evaluation.statistics import (
-    as_percent,
-    bootstrap_images,
     bootstrap_mean,
-    bootstrap_pairs,
     mcnemar,
     over_trainings,
     paired_difference,
@@ -147,6 +145,38 @@ def test_an_answer_that_is_always_the_same_is_surely_right_half_of_the_time() ->
     assert bootstrap_images(same, images, generator(), same=same)["ci95"] == pytest.approx([0.5, 0.5])
     low, high = bootstrap_images(same, images, generator())["ci95"]
     assert high - low > 0.05
+
+
+def test_same_and_different_pairs_count_alike_however_many_there_are_of_each() -> None:
+    images = torch.randint(40, (2, 300), generator=generator(2))
+    same = torch.arange(300) < 30
+    found = bootstrap_images(~same, images, generator(), same=same)  # "different" to all: 90 % of these pairs
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["ci95"] == pytest.approx([0.5, 0.5])
+    right = torch.where(same, torch.arange(300) % 3 == 0, torch.arange(300) % 10 > 0)
+    found = bootstrap_images(right, images, generator(), same=same)
+    assert found["mean"] == pytest.approx((10 / 30 + 243 / 270) / 2)
+    assert found["ci95"][0] < found["mean"] < found["ci95"][1]
+    one = paired_difference([right], [~same], generator(), images=images, same=same)
+    assert one["difference"] == pytest.approx((10 / 30 + 243 / 270) / 2 - 0.5)
+
+
+def test_twenty_right_answers_are_no_proof_that_all_are() -> None:
+    """Wilson's interval of 20 right answers of 20: 20 / (20 + 1.96²) = 83.9 % at least; and likewise of none."""
+    images = torch.arange(40).view(2, 20)
+    same = torch.arange(20) < 10
+    for kinds in (None, same):
+        found = bootstrap_images(torch.ones(20), images, generator(), same=kinds)
+        assert found == {"mean": 1.0, "ci95": pytest.approx([0.8389, 1.0], abs=1e-4), "n": 20}
+        none = bootstrap_images(torch.zeros(20), images, generator(), same=kinds)
+        assert none["ci95"] == pytest.approx([0.0, 0.1611], abs=1e-4)
+    shared = torch.stack((torch.arange(20), torch.zeros(20, dtype=torch.int64)))  # all with one image in common
+    assert bootstrap_images(torch.ones(20), shared, generator())["ci95"][0] == pytest.approx(10 / 13.8415, abs=1e-4)
+    perfect = bootstrap_pairs(partial(roc_auc, same.double(), same), images, generator())
+    assert perfect["ci95"] == pytest.approx([0.8389, 1.0], abs=1e-4)
+    tasks = bootstrap_mean(torch.ones(3), generator(), answers=60)
+    assert tasks["ci95"] == pytest.approx([60 / 63.8415, 1.0], abs=1e-4)
+    assert bootstrap_mean(torch.full((3,), 0.9), generator(), answers=60)["ci95"] == pytest.approx([0.9, 0.9])
 
 
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_refused() -> None:

@@ -160,13 +160,23 @@ def test_calibration_error_equals_a_loop_over_bins() -> None:
     generator = torch.Generator().manual_seed(6)
     probability = torch.rand(500, generator=generator, dtype=torch.float64)
     same = torch.rand(500, generator=generator) < probability**2
+    weight = [0.5 / int((same == answer).sum()) for answer in same.tolist()]  # same and different count alike
     expected = 0.0
     for bin_ in range(15):
-        inside = (probability * 15).floor().clamp(max=14) == bin_
-        if inside.any():
-            gap = probability[inside].mean() - same[inside].double().mean()
-            expected += float(abs(gap) * inside.double().mean())
+        inside = [i for i in range(500) if min(int(probability[i] * 15), 14) == bin_]
+        expected += abs(sum(weight[i] * (float(probability[i]) - float(same[i])) for i in inside))
     assert v.expected_calibration_error(probability, same) == pytest.approx(expected)
+
+
+def test_calibration_error_does_not_hang_on_how_many_pairs_are_same() -> None:
+    """Probabilities for even odds, of pairs of which a tenth is same: they are as honest as of half and half."""
+    generator = torch.Generator().manual_seed(8)
+    same = torch.arange(40_000) % 10 == 0
+    scores = torch.randn(40_000, generator=generator, dtype=torch.float64) + same * 2.0
+    probability = torch.sigmoid(2 * scores - 2)  # the posterior at even odds
+    assert v.expected_calibration_error(probability, same) < 0.02
+    weight = torch.ones(1, 40_000, dtype=torch.float64)
+    assert float(weighted.expected_calibration_error(probability, same, weight)) < 0.02
 
 
 def test_honest_probabilities_have_a_small_calibration_error_and_boastful_ones_a_large_one() -> None:

@@ -13,8 +13,9 @@ from metasiam.evaluation.adaptation import adaptation_path, averaged
 from metasiam.evaluation.draws import Draws
 from metasiam.evaluation.embedded import embed_all
 from metasiam.evaluation.plans import ChosenPlan
+from metasiam.evaluation.resampling import as_percent
 from metasiam.evaluation.settings import ProtocolSettings
-from metasiam.evaluation.statistics import as_percent, bootstrap_mean
+from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
 from metasiam.progress import Report
 from metasiam.training.machine import generator_for

@@ -12,7 +12,7 @@ from torch import Tensor
 from metasiam.data.pairs import PairSet, also_in_test, whom
 from metasiam.evaluation import weighted
 from metasiam.evaluation.calibration import ProbabilityCalibrator
-from metasiam.evaluation.statistics import Mean, as_percent, bootstrap_images, bootstrap_pairs
+from metasiam.evaluation.resampling import Mean, as_percent, bootstrap_images, bootstrap_pairs
 from metasiam.evaluation.verification import best_threshold, pairs_right, roc_auc
 from metasiam.training.machine import generator_for
 
@@ -27,7 +27,7 @@ class PairResult:
         same: bool [P].
         probability: float [P], calibrated on validation pairs.
         threshold: chosen on validation pairs.
-        validation_accuracy: there, a fraction; a little too good, since the threshold was chosen for it.
+        validation_accuracy: the balanced accuracy there; a little too good, since the threshold was chosen for it.
     """
 
     rows: Tensor
@@ -73,8 +73,9 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
     """Return the dict of ``evaluation.json``: the test pairs were not trained on, so they are ``held_out``.
 
     Accuracies are percentages, AUC is a fraction, each with an interval over images (``bootstrap_images``); that of the
-    oracle takes its threshold as given. Where the given parts have people in common, ``protocol`` counts those in the
-    test pairs who were trained on.
+    oracle takes its threshold as given. Accuracies and the ECE are balanced: same and different pairs count alike,
+    however many there are of each, so that a constant answer scores 50. Where the given parts have people in common,
+    ``protocol`` counts those in the test pairs who were trained on.
     """
     rows = result.rows.to(pairs.first.device)
     images = torch.stack((pairs.first[rows], pairs.second[rows]))
@@ -96,6 +97,7 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
             "seed": seed,
             "global_threshold": result.threshold,
             "threshold_chosen_on": _chosen_on(result, pairs),
+            "pair_accuracy": "balanced: same and different pairs count alike",
             "test": pairs.counts("test"),
             **({"test_trained_on": trained_on} if trained_on else {}),
         },

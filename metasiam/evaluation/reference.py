@@ -17,8 +17,9 @@ from metasiam.data.tasks import complete_triplets, draw_pairs, draw_triplets
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.episodes import all_way_one_shot
+from metasiam.evaluation.resampling import as_percent
 from metasiam.evaluation.settings import ProtocolSettings
-from metasiam.evaluation.statistics import as_percent, bootstrap_mean
+from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
 from metasiam.progress import Report
 from metasiam.training.machine import generator_for

@@ -11,16 +11,10 @@ import torch
 from torch import Tensor
 
 from metasiam.evaluation import weighted
+from metasiam.evaluation.resampling import Mean, as_percent, bootstrap_images, bootstrap_pairs, independent_answers
 from metasiam.evaluation.scored_pairs import ScoredPairs
 from metasiam.evaluation.settings import ProtocolSettings, Regime
-from metasiam.evaluation.statistics import (
-    Mean,
-    as_percent,
-    bootstrap_images,
-    bootstrap_mean,
-    bootstrap_pairs,
-    over_trainings,
-)
+from metasiam.evaluation.statistics import bootstrap_mean, over_trainings
 from metasiam.evaluation.verification import (
     accept_rate_at,
     equal_error_rate,
@@ -175,7 +169,9 @@ def metrics_of(tasks: Sequence[Trainings], resamples: int, seed: int) -> dict[st
         if len(tasks) == 1:  # nothing to resample but the one task's images
             found = _of_one_task(tasks[0], metric, generator, resamples)
         else:
-            found = bootstrap_mean(torch.stack([each.mean() for each in answers]), generator, resamples=resamples)
+            means = torch.stack([each.mean() for each in answers])
+            count = sum(independent_answers(images_of(task[0], metric)) for task in tasks)
+            found = bootstrap_mean(means, generator, resamples=resamples, answers=count)
         found = over_trainings(found, torch.stack([each.mean(1) for each in answers]).nanmean(0))
         return found if metric == "auc" else as_percent(found)
 

@@ -13,7 +13,7 @@ trainings and tasks do to each other counts in both, this is a little too wide r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypedDict
 
@@ -21,7 +21,15 @@ import torch
 from scipy.stats import binomtest, chi2, t
 from torch import Tensor
 
-LEVEL = 0.95
+from metasiam.evaluation.resampling import (
+    LEVEL,
+    Mean,
+    balanced_kinds,
+    beyond_what_was_seen,
+    mean_of_kinds,
+    over_images,
+)
+
 #: A resample's standard error is taken as at least this share of all values'. Where most values are nearly equal, some
 #: resamples hold hardly any spread, and dividing by it would make the interval endless.
 LEAST_ERROR = 0.2
@@ -29,38 +37,28 @@ LEAST_ERROR = 0.2
 RESAMPLED_VALUES = 2_000_000
 
 
-class Mean(TypedDict):
-    """A mean with its 95 % interval and the number of independent things behind it."""
-
-    mean: float
-    ci95: list[float]
-    n: int
-
-
-def as_percent(mean: Mean) -> Mean:
-    """Return the same mean in percent."""
-    return {"mean": 100 * mean["mean"], "ci95": [100 * bound for bound in mean["ci95"]], "n": mean["n"]}
-
-
-def bootstrap_mean(values: Tensor, generator: torch.Generator, *, resamples: int = 1000) -> Mean:
+def bootstrap_mean(
+    values: Tensor, generator: torch.Generator, *, resamples: int = 1000, answers: int | None = None
+) -> Mean:
     """Return the mean of independent values (tasks, episodes) with a bootstrap-t interval.
 
     The plain percentile bootstrap covers 85 to 90 % instead of 95 with ten skewed tasks; studentising each resample
     (Efron & Tibshirani, 1993, section 12.5) covers 93 to 96. Below five values resamples of a single value are too
     common for that, and Student's t is used. Values that are not finite are left out. A single value says nothing
-    about its spread: its interval is all of 0..1.
+    about its spread: its interval is all of 0..1. Where all are 0, or all 1, it is Wilson's of the answers behind them.
 
     Args:
         values: float [n], fractions.
         generator: on the CPU.
         resamples: bootstrap samples.
+        answers: independent answers behind all values; default one each.
     """
     kept = values.double().cpu()
     kept = kept[kept.isfinite()]
     if len(kept) == 0:
         raise ValueError("a mean needs at least one finite value")
-    low, high = _interval(kept, _studentised(kept, generator, resamples), 0.0)
-    return {"mean": float(kept.mean()), "ci95": [low, high], "n": len(kept)}
+    centre, bounds = float(kept.mean()), _interval(kept, _studentised(kept, generator, resamples), 0.0)
+    return {"mean": centre, "ci95": beyond_what_was_seen(centre, bounds, answers or len(kept)), "n": len(kept)}
 
 
 def _studentised(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:
@@ -136,92 +134,6 @@ def _half_width(error: float, freedom: float, level: float) -> float:
     return float(t.ppf((1 + level) / 2, freedom)) * error if error else 0.0
 
 
-def bootstrap_images(
-    right: Tensor,
-    images: Tensor,
-    generator: torch.Generator,
-    *,
-    same: Tensor | None = None,
-    resamples: int = 1000,
-) -> Mean:
-    """Return the share of right answers within one task, with an interval over its images.
-
-    Pairs that share an image are not independent. Every image gets a random weight and a pair the product of its
-    images' weights (pigeonhole bootstrap: Owen, 2007), which is wider than treating pairs as independent, as it
-    must be.
-
-    Args:
-        right: bool or float [P], the answers.
-        images: int64 [m, P], the images of each answer: 2 rows for pairs, 3 for triplets.
-        generator: on the CPU.
-        same: bool [P], of pairs: same and different ones keep their share in every resample. Else an embedder that
-            calls everything the same would seem unsure of its 50 %.
-        resamples: bootstrap samples.
-
-    Returns:
-        ``n`` is the number of answers.
-    """
-    answers = right.double().cpu()
-    if len(answers) == 0:
-        raise ValueError("a mean needs at least one answer")
-    together = _over_images(answers, images, generator, same, resamples).clamp(0, 1)  # rounding
-    return {"mean": float(answers.mean()), "ci95": _percentiles(together), "n": len(answers)}
-
-
-def _over_images(
-    values: Tensor, images: Tensor, generator: torch.Generator, same: Tensor | None, resamples: int
-) -> Tensor:
-    """Return the mean of answers' values (float64 [P]) in every resample of their images: float64 [resamples]."""
-    kinds = torch.ones(len(values), 1) if same is None else torch.stack((same, ~same), 1).cpu()
-    kinds = kinds[:, kinds.any(0)].double()  # [P, kinds]
-    found = [
-        (weight @ (kinds * values.unsqueeze(1))) / (weight @ kinds) @ kinds.mean(0)
-        for weight in _answer_weights(images, generator, resamples)
-    ]
-    return torch.cat(found)
-
-
-def bootstrap_pairs(
-    statistic: Callable[[Tensor], Tensor], images: Tensor, generator: torch.Generator, *, resamples: int = 1000
-) -> Mean:
-    """Return any statistic of one task's pairs, such as the AUC, with an interval over its images.
-
-    Resamples as ``bootstrap_images`` does.
-
-    Args:
-        statistic: from weights of the pairs, float64 [R, P], to what it is with each of them, float64 [R].
-        images: int64 [m, P], the images of each pair.
-        generator: on the CPU.
-        resamples: bootstrap samples.
-
-    Returns:
-        ``mean`` is the statistic of all pairs with equal weights, ``n`` is the number of pairs.
-    """
-    count = images.shape[1]
-    together = torch.cat([statistic(weight) for weight in _answer_weights(images, generator, resamples)])
-    plain = float(statistic(torch.ones(1, count, dtype=torch.float64)))
-    return {"mean": plain, "ci95": _percentiles(together), "n": count}
-
-
-def _answer_weights(images: Tensor, generator: torch.Generator, resamples: int) -> Iterator[Tensor]:
-    """Yield the weights of P answers, from those of their images [m, P], for up to 100 resamples at a time."""
-    _, place = torch.unique(images.cpu(), return_inverse=True)
-    count = int(place.max()) + 1
-    for _ in range(0, resamples, 100):
-        weight = torch.empty(min(100, resamples), count, dtype=torch.float64)
-        weight.exponential_(generator=generator)  # Bayesian bootstrap (Rubin, 1981): no resample is ever empty
-        product = weight[:, place[0]]
-        for row in place[1:]:
-            product = product * weight[:, row]
-        yield product
-
-
-def _percentiles(resampled: Tensor) -> list[float]:
-    tails = torch.tensor([(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2], dtype=torch.float64)
-    low, high = torch.quantile(resampled, tails).tolist()
-    return [low, high]
-
-
 class Difference(TypedDict):
     """A paired difference a − b with its 95 % interval and two-sided p-value."""
 
@@ -269,7 +181,9 @@ def paired_difference(
     if len(units) == 1 or (alike and centre != 0):
         return {"difference": centre, "ci95": [-1.0, 1.0], "p_value": 1.0, "n": len(units)}
     if len(gaps) == 1 and images is not None:
-        drawn = _over_images(units, images, generator, same, resamples).sort().values
+        kinds = balanced_kinds(len(units), same)
+        centre = mean_of_kinds(units, kinds)
+        drawn = over_images(units, images, generator, kinds, resamples).sort().values
         reach = partial(_percentile_widths, centre, drawn)
     else:
         drawn = _studentised(units, generator, resamples)

@@ -207,6 +207,8 @@ def roc(scores: Tensor, same: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def expected_calibration_error(probability: Tensor, same: Tensor, bins: int = 15) -> float:
     """Return the ECE (Naeini et al., 2015): |mean probability − share of same pairs|, averaged over equal-width bins.
 
+    Probabilities are those of even odds (``ProbabilityCalibrator``), so same and different pairs count alike in it.
+
     Args:
         probability: float [P] in 0..1, of being the same domain.
         same: bool [P].
@@ -218,9 +220,11 @@ def expected_calibration_error(probability: Tensor, same: Tensor, bins: int = 15
     if len(probability) == 0 or float(probability.min()) < 0 or float(probability.max()) > 1:
         raise ValueError("probabilities must lie in 0..1 and there must be at least one")
     place = (probability.double() * bins).long().clamp(max=bins - 1)
-    stated = torch.zeros(bins, dtype=torch.float64, device=place.device).index_add_(0, place, probability.double())
-    found = torch.zeros_like(stated).index_add_(0, place, same.double())
-    return float((stated - found).abs().sum() / len(probability))
+    kinds = [same.double(), 1 - same.double()]
+    weight = sum(kind / kind.sum().clamp(min=1) for kind in kinds)
+    gaps = torch.zeros(bins, dtype=torch.float64, device=place.device)
+    gaps.index_add_(0, place, weight * (probability.double() - same.double()))
+    return float(gaps.abs().sum() / weight.sum())
 
 
 def check_scored(scores: Tensor, same: Tensor) -> None:

@@ -52,10 +52,12 @@ def accept_rate_at(scores: Tensor, same: Tensor, weight: Tensor, false_accept_ra
 
 
 def expected_calibration_error(probability: Tensor, same: Tensor, weight: Tensor, bins: int = 15) -> Tensor:
-    """Return the ECEs over equal-width bins.
+    """Return the ECEs over equal-width bins, where same and different pairs count alike.
 
     Resampled, a bin's share of same pairs is noisier than it is in all pairs: the interval leans upwards.
     """
     place = (probability.double() * bins).long().clamp(max=bins - 1)
+    kinds = weight * same, weight * ~same
+    weight = sum(kind / kind.sum(1, keepdim=True).clamp(min=1e-300) for kind in kinds)
     gaps = weight.new_zeros(len(weight), bins).index_add_(1, place, weight * (probability.double() - same.double()))
     return gaps.abs().sum(1) / weight.sum(1)

@@ -91,9 +91,10 @@ class PairModel:
         return torch.cat([self.head(embeddings[a], embeddings[b]) for a, b in parts])
 
 
-def answers(logits: Tensor) -> Tensor:
-    """Return whether each log-odds [P] says "same": bool [P]."""
-    return logits > 0
+def balanced_share(right: Tensor, same: Tensor) -> float:
+    """Return the share of right answers, bool [P], in which same and different pairs (bool [P]) count alike."""
+    shares = [float(right[kind].float().mean()) for kind in (same, ~same) if bool(kind.any())]
+    return sum(shares) / len(shares)
 
 
 def build_pair_model(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation
 from metasiam.data.pairs import PairSet
-from metasiam.learners.pair_model import PairModel, answers
+from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.losses import contrastive, pair_bce
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import derive_seed, generator_for
@@ -70,7 +70,12 @@ class Siamese:
             "momenta": prime(self.optimizer) if self.optimizer is not None else [],
         }
         self._best: dict[str, list[Tensor]] = {}
-        self._sums = torch.zeros(2, device=pairs.images.device)  # loss and right answers of this epoch
+        same = pairs.same[self.rows]
+        counts = int(same.sum()), int((~same).sum())
+        # Log-odds are learned with the odds of the training pairs: even odds of being same are here in them.
+        self.even = math.log(counts[0] / counts[1]) if config.loss == "bce" else 0.0
+        self._weights = 0.5 / counts[0], 0.5 / counts[1]  # of a same and of a different pair in the accuracy
+        self._sums = torch.zeros(2, device=pairs.images.device)  # this epoch's loss and balanced accuracy so far
 
     def iterate(self, iteration: int, stop: Callable[[], bool]) -> Tensor:
         """Make one gradient step; after an epoch's last, measure on the validation part."""
@@ -83,8 +88,9 @@ class Siamese:
         if place == 0:
             self._sums.zero_()
         loss, logits = self._step(batch, iteration, epoch)
-        right = (answers(logits) == self.pairs.same[batch]).sum()
-        self._sums += torch.stack((loss * len(batch), right.float()))
+        same = self.pairs.same[batch]
+        right = ((logits > self.even) == same) * torch.where(same, *self._weights)
+        self._sums += torch.stack((loss * len(batch), right.sum()))
         if place == self.batches - 1:
             self._finish_epoch(iteration + 1)
         return loss
@@ -126,9 +132,9 @@ class Siamese:
             "step": done,
             "epoch": done // self.batches,
             "train_loss": float(self._sums[0]) / len(self.rows),
-            "train_accuracy": 100 * float(self._sums[1]) / len(self.rows),
+            "train_accuracy": 100 * float(self._sums[1]),
             "validation_loss": loss,
-            "validation_accuracy": 100 * float((answers(logits) == same).float().mean()),
+            "validation_accuracy": 100 * balanced_share((logits > self.even) == same, same),
         }
         watched = row["validation_accuracy"] / 100 if self.config.stop_on == "accuracy" else loss
         if self.stopping.update(watched) and self.config.patience is not None:
@@ -196,6 +202,8 @@ class Siamese:
         self.stopping.load(state["stopping"])
         self._sums.copy_(state["sums"])
         self.total = int(state["total"])
+        if float(self._sums[1]) > 1.5:  # saved as a count of right answers, before same and different counted alike
+            self._sums[1] /= len(self.rows)
 
     def finish(self) -> None:
         """Bring back the best weights if early stopping was asked for; leave the model in evaluation mode."""

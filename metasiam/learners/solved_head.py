@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet, fold_people
 from metasiam.errors import MetaSiamError
-from metasiam.learners.pair_model import PairModel
+from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.progress import Report, quiet
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import generator_for
@@ -102,8 +102,8 @@ class SolvedHead:
                 {
                     "step": iteration + 1,
                     "fold": iteration,
-                    "train_accuracy": 100 * float(right[kept].float().mean()),
-                    "validation_accuracy": 100 * float(right[left_out].float().mean()),
+                    "train_accuracy": 100 * balanced_share(right[kept], same[kept]),
+                    "validation_accuracy": 100 * balanced_share(right[left_out], same[left_out]),
                 }
             )
         self._weights[0].copy_(weight.view(1, -1))
