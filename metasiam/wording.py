@@ -1,4 +1,4 @@
-"""How counts and lists are said."""
+"""How counts, lists and intervals are said."""
 
 from __future__ import annotations
 
@@ -14,3 +14,25 @@ def listed(words: Sequence[str], most: int = 5) -> str:
     """Return the words with commas, the first ``most`` of them: ``'a', 'b' and 7 more``."""
     shown = ", ".join(words[:most])
     return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
+
+
+def together(words: Sequence[str]) -> str:
+    """Return all the words: ``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def plus_minus(mean: float, low: float, high: float, *, digits: int = 1, most: float = 100.0) -> str:
+    """Return a mean with its interval: ``83.7 ± 1.2``, or ``90.3 [72.4, 100.0]`` where that is lopsided.
+
+    Args:
+        mean: from 0 to ``most``.
+        low: the interval's lower end.
+        high: its upper end.
+        digits: decimals.
+        most: what the mean cannot exceed; an interval that ``±`` would carry beyond it, or below 0, is lopsided.
+    """
+    half, rounding = (high - low) / 2, 0.5 * 10.0**-digits
+    even = abs((high - mean) - (mean - low)) <= max(0.2 * half, 2 * rounding)
+    if even and half <= min(mean, most - mean) + rounding:
+        return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:.{digits}f} [{max(low, 0.0):.{digits}f}, {min(high, most):.{digits}f}]"

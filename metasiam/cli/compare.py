@@ -358,11 +358,12 @@ def _config(runs: list[Run]) -> dict[str, Any]:
 
 def render(console: Console, comparison: Comparison, written: list[Path]) -> None:
     """Print each method's per-task table side by side, the comparison, and what was written."""
-    from metasiam.cli.evaluating import print_written
-    from metasiam.reports.comparison import comparison_table
+    from metasiam.cli.evaluating import print_answer, print_written
+    from metasiam.reports.comparison import comparison_table, pairs_table
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import method_task_table, task_table
+    from metasiam.reports.wording import leading_condition
 
     methods = comparison.data["methods"]
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
@@ -372,6 +373,10 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
         if len(methods) > 1:
             print_table(console, method_task_table(methods))
     print_table(console, comparison_table(comparison.data))
+    leading = leading_condition(comparison.data)
+    if len(methods) > 2 and leading is not None:
+        print_table(console, pairs_table(comparison.data, *leading[:2]))
     if any("reference_protocol" in evaluation for evaluation in methods.values()):
         print_table(console, reference_table(methods))
+    print_answer(console, comparison.data)
     print_written(console, written)

@@ -138,7 +138,8 @@ def command(
                 )
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
     folder.mkdir(parents=True, exist_ok=True)
-    print_evaluation(console, evaluation, write_evaluation(Run(folder, config), evaluation, domains))
+    run = Run(folder, config)
+    print_evaluation(console, evaluation, run.method, write_evaluation(run, evaluation, domains))
 
 
 def _are_its_own(run: Run, domains: DomainSet, *, chosen: bool) -> bool:

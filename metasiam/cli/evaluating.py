@@ -152,8 +152,17 @@ def write_evaluation(run: Run, evaluation: Evaluation, domains: DomainSet) -> li
     return written
 
 
-def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable[Path]) -> None:
-    """Print the per-task table, the means, the seeds' own measurements where made, and what was written."""
+def print_answer(console: Console, compare: Mapping[str, Any]) -> None:
+    """Print the answer that a report begins with, from a dict as of ``compare.json``."""
+    from metasiam.reports.wording import headline
+
+    answer = headline(compare)
+    words = " ".join(part for part in (answer.sentence, answer.certainty) if part)
+    console.print(f"\n{words}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_evaluation(console: Console, evaluation: Evaluation, name: str, written: Iterable[Path]) -> None:
+    """Print the per-task table, the means, the seeds' own measurements where made, the answer and what was written."""
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import episode_table, summary_table, task_table
@@ -167,6 +176,7 @@ def print_evaluation(console: Console, evaluation: Evaluation, written: Iterable
         print_table(console, episode_table({"accuracy": evaluation.data}))
     if "reference_protocol" in evaluation.data:
         print_table(console, reference_table({"this embedder": evaluation.data}))
+    print_answer(console, {"methods": {name: evaluation.data}})
     print_written(console, written)
 
 

@@ -208,12 +208,13 @@ def announcement(config: dict[str, Any]) -> str:
 
 def show(console: Console, trained: PairTraining) -> None:
     """Write the report, print the result, and say what was written."""
-    from metasiam.cli.evaluating import print_written
+    from metasiam.cli.evaluating import print_answer, print_written
     from metasiam.reports.pair_report import result_table, write_pair_report
     from metasiam.reports.rendering import print_table
 
     written = write_pair_report(trained)
-    print_table(console, result_table({trained.run.path.name: trained.evaluation}))
+    print_answer(console, {"methods": {str(trained.run.config["options"]["arch"]): trained.evaluation}})
+    print_table(console, result_table(trained.evaluation))
     print_written(console, [trained.run.path / "evaluation.json", *written])
 
 

@@ -195,7 +195,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
             again = f"metasiam {method} --resume {shlex.quote(str(trained.path))}"
             shown.say(f"trained and saved in {trained.path}, not measured yet\nnext: {again}")
             raise
-    print_evaluation(console, evaluation, written)
+    print_evaluation(console, evaluation, method, written)
 
 
 def _resumed(

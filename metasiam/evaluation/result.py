@@ -23,6 +23,7 @@ from metasiam.evaluation.verification import (
     roc_auc,
 )
 from metasiam.training.machine import generator_for
+from metasiam.wording import plus_minus
 
 THRESHOLD_KINDS = ("fixed", "global", "per_task", "oracle")
 #: Metrics by the names of ``compare.json``; each is a value or a set of answers per task.
@@ -251,13 +252,13 @@ class Evaluation:
     def table(self) -> str:
         """Return the per-task table as text, one line a task, with the means below."""
         held_out = self.data.get("held_out", {})
-        lines = [f"{'task':>5}  {'domain':<20} {'regime':<10} {'images':>6} {'triplet':>14} {'fixed':>7} "
-                 f"{'calibrated':>14} {'threshold':>9} {'AUC':>6}"]  # fmt: skip
+        lines = [f"{'task':>5}  {'domain':<20} {'regime':<10} {'images':>6} {'triplet':>18} {'fixed':>7} "
+                 f"{'calibrated':>18} {'threshold':>9} {'AUC':>6}"]  # fmt: skip
         for row in held_out.get("tasks", []):
             lines.append(
                 f"{row['task']:>5}  {row['name'][:20]:<20} {row['regime']:<10} {row['shots']:>6} "
-                f"{_plus_minus(row['triplet_accuracy']):>14} {row['pair_accuracy_fixed']['mean']:>7.1f} "
-                f"{_plus_minus(row['pair_accuracy_calibrated']):>14} {row['threshold']:>9.3f} {row['auc']:>6.3f}"
+                f"{_plus_minus(row['triplet_accuracy']):>18} {row['pair_accuracy_fixed']['mean']:>7.1f} "
+                f"{_plus_minus(row['pair_accuracy_calibrated']):>18} {row['threshold']:>9.3f} {row['auc']:>6.3f}"
             )
         for part in ("seen", "held_out"):
             for regime in ("closed", "antidomain"):
@@ -265,8 +266,8 @@ class Evaluation:
                     pairs = metrics["pair_accuracy"]
                     lines.append(
                         f" mean  {part.replace('_', '-'):<20} {regime:<10} {shots:>6} "
-                        f"{_plus_minus(metrics['triplet_accuracy']):>14} {pairs['fixed']['mean']:>7.1f} "
-                        f"{_plus_minus(pairs['per_task']):>14} {'':>9} {metrics['auc']['mean']:>6.3f}"
+                        f"{_plus_minus(metrics['triplet_accuracy']):>18} {pairs['fixed']['mean']:>7.1f} "
+                        f"{_plus_minus(pairs['per_task']):>18} {'':>9} {metrics['auc']['mean']:>6.3f}"
                     )
         for name, mean in held_out.get("episodes", {}).items():
             lines.append(f"       {name}: {_plus_minus(mean)}")
@@ -274,5 +275,4 @@ class Evaluation:
 
 
 def _plus_minus(mean: Mean) -> str:
-    low, high = mean["ci95"]
-    return f"{mean['mean']:.1f} ± {(high - low) / 2:.1f}"
+    return plus_minus(mean["mean"], *mean["ci95"])

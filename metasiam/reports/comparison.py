@@ -1,13 +1,16 @@
 """Who is better at what: the rows of ``compare.json`` read into verdicts, and the tables made from them.
 
-A winner is named only where the paired 95 % interval excludes zero against every other method.
+A winner is named only where the paired 95 % interval excludes zero against every other method, and never one that
+cannot be told from guessing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import combinations
 
+from metasiam.reports.chance import is_guessing
 from metasiam.reports.numbers import (
     METRICS,
     MISSING,
@@ -20,14 +23,17 @@ from metasiam.reports.numbers import (
     episode,
     episodes_of,
     interval,
+    is_one_answer,
     metric,
     metrics_of,
     number,
     regimes_note,
+    shots_words,
     signed,
 )
 from metasiam.reports.rendering import Column, Row, Table
 from metasiam.reports.trainings import trainings_words
+from metasiam.wording import together
 
 #: Short names of the metrics, for the first column of a comparison.
 SHORT = {
@@ -43,6 +49,10 @@ SHORT = {
 }
 #: With so many compared rows or more, a table says that chance names winners too.
 MANY_ROWS = 5
+#: What stands where a winner would, if nobody is better than guessing.
+ALL_GUESS = "none: guessing"
+#: What guessing is perfect at: being better at it than a method that knows something is nothing.
+TRIVIAL = ("ece",)
 #: What a comparison shows unless asked for more.
 MAIN = ("triplet_accuracy", "pair_accuracy_per_task", "pair_accuracy_global")
 
@@ -60,6 +70,8 @@ class Verdict:
         compared: whether the JSON compares the methods here at all.
         first, second: the two methods that ``difference`` is about: both, or the best two of several.
         difference: first minus second with its paired interval, in the units of the metric.
+        guessing: of each measured method, whether it cannot be told from guessing.
+        beaten: of each method that is better than others beyond doubt, those others; in the order of the methods.
     """
 
     name: str
@@ -71,11 +83,22 @@ class Verdict:
     first: str = ""
     second: str = ""
     difference: Interval | None = None
+    guessing: Mapping[str, bool] = field(default_factory=dict)
+    beaten: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def words(self) -> str:
-        """The winner's name, ``no clear winner``, or a dash where nothing was compared."""
-        return MISSING if not self.compared else clean(self.winner) if self.winner is not None else NO_CLEAR_WINNER
+        """The winner's name, ``no clear winner``, ``none: guessing``, or a dash where nothing was compared."""
+        if not self.compared:
+            return MISSING
+        if self.winner is not None:
+            return clean(self.winner)
+        return ALL_GUESS if sum(not guesses for guesses in self.guessing.values()) < self._rivals else NO_CLEAR_WINNER
+
+    @property
+    def _rivals(self) -> int:
+        """How many methods there must be that do not guess, for one to be the winner."""
+        return 2 if self.name in TRIVIAL else 1
 
 
 def verdict(compare: Json, regime: str, shots: str, name: str) -> Verdict:
@@ -91,16 +114,20 @@ def verdict(compare: Json, regime: str, shots: str, name: str) -> Verdict:
     present = [method for method, value in values.items() if value is not None]
     rivals = {method: [other for other in present if other != method] for method in present}
     compared = len(present) > 1 and all((a, b) in gaps for a in present for b in rivals[a])
-    winner = next(
-        (a for a in present if compared and all(_better(gaps[a, b], lower) for b in rivals[a])),
-        None,
-    )
+    guessing = {method: is_guessing(methods[method], regime, shots, name) for method in present}
+    knowing = [method for method in present if not guessing[method]]
+    rivals = {a: [b for b in rivals[a] if name not in TRIVIAL or not guessing[b]] for a in present}
+    beaten = {
+        a: found for a in knowing if (found := tuple(b for b in rivals[a] if _is_better(gaps.get((a, b)), lower)))
+    }
+    winner = next((a for a in beaten if compared and len(beaten[a]) == len(rivals[a])), None)
     first, second = "", ""
     if len(present) >= 2:
         means = {method: value.mean for method, value in values.items() if value is not None}
         ranked = sorted(present, key=lambda method: means[method], reverse=not lower)
         first, second = present if len(present) == 2 else ranked[:2]
-    return Verdict(name, regime, shots, values, winner, compared, first, second, gaps.get((first, second)))
+    gap = gaps.get((first, second))
+    return Verdict(name, regime, shots, values, winner, compared, first, second, gap, guessing, beaten)
 
 
 def _gaps(compare: Json, regime: str, shots: str, name: str) -> dict[tuple[str, str], Interval]:
@@ -121,8 +148,10 @@ def _gaps(compare: Json, regime: str, shots: str, name: str) -> dict[tuple[str, 
     return gaps
 
 
-def _better(gap: Interval, lower: bool) -> bool:
+def _is_better(gap: Interval | None, lower: bool) -> bool:
     """Tell whether a difference is in favour of its first method with an interval that excludes zero."""
+    if gap is None:
+        return False
     bound = gap.high if lower else gap.low
     return bound is not None and (bound < 0 if lower else bound > 0)
 
@@ -150,9 +179,9 @@ def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequen
         regimes: regimes to show.
     """
     methods = list(compare.get("methods") or {})
-    rows = verdicts(compare, names, regimes)
+    rows = [row for row in verdicts(compare, names, regimes) if not _says_nothing(row)]
     two = len(methods) == 2
-    gap_title = f"{clean(methods[0], 20)} − {clean(methods[1], 20)} (95 %)" if two else "best two (95 %)"
+    gap_title = f"{clean(methods[0], 20)} − {clean(methods[1], 20)} (95 %)" if two else "better (95 %)"
     many = len(methods) > 1
     columns = (
         Column("measured", "left"),
@@ -179,7 +208,9 @@ def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequen
     title = "Accuracy in % on held-out domains, by images known of each"
     note = ""
     if many:
-        note = "A winner is named only where the paired 95 % interval of the difference excludes zero. "
+        note = "A winner is named only where the paired 95 % interval of the difference excludes zero"
+        guess = any(any(row.guessing.values()) for row in rows)
+        note += ", and never one that cannot be told from guessing. " if guess else ". "
         if sum(row.compared for row in rows) >= MANY_ROWS:
             note += "By chance alone, about one row in twenty would name a winner where there is none. "
         note += f"{trainings_words(compare)} "
@@ -187,11 +218,62 @@ def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequen
     return Table(title, columns, tuple(body), note=note.strip(), strong=frozenset(strong))
 
 
+def _says_nothing(row: Verdict) -> bool:
+    """Tell whether the fixed threshold gives one answer to all pairs, whatever the method."""
+    found = [value for value in row.values.values() if value is not None]
+    return row.name == "pair_accuracy_fixed" and all(map(is_one_answer, found))
+
+
+def pairs_table(compare: Json, regime: str, shots: str) -> Table:
+    """Return every two methods and by how much they differ, each row first minus second with its 95 % interval.
+
+    Args:
+        compare: a parsed ``compare.json`` of three methods or more.
+        regime: ``closed`` or ``antidomain``.
+        shots: images known, as in the JSON.
+    """
+    methods: Mapping[str, Json] = compare.get("methods") or {}
+    titles = {"triplet_accuracy": "triplet", "pair_accuracy_per_task": "pairs, calibrated", "auc": "AUC"}
+    gaps = {name: _gaps(compare, regime, shots, name) for name in titles}
+    shown = [name for name in titles if gaps[name]]
+    body: list[Row] = []
+    strong = set()
+    for a, b in combinations(methods, 2):
+        found = [gaps[name].get((a, b)) for name in shown]
+        if any(gap is not None for gap in found):
+            strong |= {
+                (len(body), place + 1)
+                for place, gap in enumerate(found)
+                if _is_better(gap, False) or _is_better(gap, True)
+            }
+            cells = (_difference_words(gap, name) for gap, name in zip(found, shown, strict=True))
+            body.append((f"{clean(a, 20)} − {clean(b, 20)}", *cells))
+    columns = (Column("difference", "left"), *(Column(titles[name]) for name in shown))
+    title = f"Every two methods, {regime}, {shots_words(shots)}: differences in points, 95 % intervals"
+    note = "Bold: the interval excludes zero." if body else ""
+    return Table(title, columns, tuple(body), note=note, strong=frozenset(strong))
+
+
 def _gap_words(row: Verdict, two: bool) -> str:
-    gap = row.difference
+    """Word the difference of two methods, or who of several is better than whom."""
+    if two:
+        return _difference_words(row.difference, row.name)
+    return beaten_words(row, ">") or MISSING
+
+
+def beaten_words(row: Verdict, better: str = "is better than") -> str:
+    """Say who is better than whom beyond doubt: ``a is better than b and c; b is better than c``; empty: nobody."""
+    parts = []
+    for winner, losers in row.beaten.items():
+        names = [clean(loser, 24) for loser in losers]
+        parts.append(f"{clean(winner, 24)} {better} {', '.join(names) if better == '>' else together(names)}")
+    return "; ".join(parts)
+
+
+def _difference_words(gap: Interval | None, name: str) -> str:
     if gap is None:
         return MISSING
-    text = signed(gap.mean, row.name)
+    text = signed(gap.mean, name)
     if gap.low is not None and gap.high is not None:
-        text += f" [{signed(gap.low, row.name)}, {signed(gap.high, row.name)}]"
-    return text if two else f"{clean(row.first, 16)} − {clean(row.second, 16)}: {text}"
+        text += f" [{signed(gap.low, name)}, {signed(gap.high, name)}]"
+    return text

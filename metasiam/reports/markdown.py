@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from metasiam.reports.comparison import comparison_table
+from metasiam.reports.comparison import comparison_table, pairs_table
 from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.numbers import Json, clean, episodes_of, task_rows
 from metasiam.reports.reference import reference_table, sweep_table
@@ -12,7 +12,7 @@ from metasiam.reports.rendering import Table, markdown_text, to_markdown
 from metasiam.reports.settings import settings_table
 from metasiam.reports.tables import episode_table, method_task_table
 from metasiam.reports.trainings import trainings_table, trainings_words
-from metasiam.reports.wording import budget_words, headline
+from metasiam.reports.wording import budget_words, headline, leading_condition
 
 
 def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = None) -> str:
@@ -24,6 +24,9 @@ def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = Non
     """
     methods = compare.get("methods") or {}
     tables = [comparison_table(compare)]
+    leading = leading_condition(compare)
+    if len(methods) > 2 and leading is not None:
+        tables.append(pairs_table(compare, *leading[:2]))
     if any(task_rows(evaluation) for evaluation in methods.values()):
         tables.append(method_task_table(methods))
     if episodes_of(methods.values()):

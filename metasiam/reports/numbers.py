@@ -10,11 +10,15 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from metasiam import wording
+
 #: A parsed ``evaluation.json`` or ``compare.json`` (see DESIGN: a run folder), or a part of one.
 Json = Mapping[str, Any]
 
 MISSING = "–"
 NO_CLEAR_WINNER = "no clear winner"
+#: How tables show intervals.
+SPREAD = "± half the 95 % interval, or [all of it]"
 
 
 class Interval(NamedTuple):
@@ -24,11 +28,6 @@ class Interval(NamedTuple):
     low: float | None = None
     high: float | None = None
     n: int | None = None
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the length of the interval: what stands after ±."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 class Metric(NamedTuple):
@@ -148,6 +147,12 @@ def readings(evaluation: Json) -> Iterator[tuple[str, str, str, Json]]:
             yield part, regime, shots, metrics_of(evaluation, regime, shots, part)
 
 
+def is_one_answer(value: Interval) -> bool:
+    """Tell whether an accuracy over many pairs is that of giving (nearly) all of them the same answer: surely 50 %."""
+    low, high = (value.mean if bound is None else bound for bound in (value.low, value.high))
+    return 49 < low <= high < 51
+
+
 def number(value: Interval | float | None, name: str = "triplet_accuracy") -> str:
     """Word a metric's value: percentages with one decimal, AUC (a fraction) with three."""
     if value is None:
@@ -157,9 +162,12 @@ def number(value: Interval | float | None, name: str = "triplet_accuracy") -> st
 
 
 def plus_minus(value: Interval | None, name: str = "triplet_accuracy") -> str:
-    """Word a value with half its interval, as ``83.7 ± 1.2``."""
-    half = value.half_width if value is not None else None
-    return number(value, name) if half is None else f"{number(value, name)} ± {number(half, name)}"
+    """Word a value with half its interval, as ``83.7 ± 1.2``, or with all of one that is lopsided."""
+    if value is None or value.low is None or value.high is None:
+        return number(value, name)
+    percent = METRICS.get(name, METRICS["triplet_accuracy"]).percent
+    digits, most = (1, 100.0) if percent else (3, 1.0)
+    return wording.plus_minus(value.mean, value.low, value.high, digits=digits, most=most)
 
 
 def signed(value: float | None, name: str = "triplet_accuracy") -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from string import Template
 
 from matplotlib.figure import Figure
 
-from metasiam.reports.comparison import SHORT, comparison_table
+from metasiam.reports.comparison import SHORT, comparison_table, pairs_table
 from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, adaptation_curves, task_bars
 from metasiam.reports.inputs import Extras
 from metasiam.reports.numbers import REGIMES, Json, clean, conditions, episodes_of, regime_words, shots_words, task_rows
@@ -27,9 +27,10 @@ from metasiam.reports.score_figures import roc, similarity_histograms
 from metasiam.reports.settings import settings_table
 from metasiam.reports.style import inline_svg
 from metasiam.reports.tables import chosen_condition, episode_table, method_task_table, summary_table, task_table
+from metasiam.reports.terms import how_to_read
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
 from metasiam.reports.trainings import trainings_table, trainings_words
-from metasiam.reports.wording import budget_words, headline, how_to_read, is_of_pairs, leading_condition
+from metasiam.reports.wording import budget_words, headline, leading_condition
 
 _NOTHING = Extras()
 
@@ -63,22 +64,16 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     data = next((own["data"] for own in settings.values() if own.get("data")), None)
     names = ", ".join(clean(name, 60) for name in methods)
     title = f"Comparison of {names}" if len(methods) > 1 else f"Evaluation of {names or 'nothing'}"
-    body = [_header(title, compare, data), _tables(compare), _figures(methods, extras)]
-    if extras.pictures:
-        most = "" if all(map(is_of_pairs, methods.values())) else ", at most two of one class"
-        words = f"The pairs that each method was most sure about{most}. "
-        words += "What it gets wrong says most about what it looks at."
-        body.append(_section("Right and wrong answers", picture_groups(extras.pictures), words))
-    terms = "".join(
-        f"<div><dt>{_text(term)}</dt><dd>{_text(text)}</dd></div>" for term, text in how_to_read(methods.values())
-    )
-    body.append(_section("How to read this", f"<dl>{terms}</dl>"))
+    body = [header(title, compare, data), _tables(compare), figures_section(methods, extras)]
+    body.append(pictures_section(extras, ", at most two of one class"))
+    body.append(terms_section(methods))
     body.append(_all_numbers(compare))
-    listed = settings_table(methods, settings)
-    if listed.rows:
-        words = "Every setting behind these numbers. The same settings and seed give the same pairs, images and tasks."
-        table = to_html(replace(listed, title=""), css_class="settings")
-        body.append(_section("Settings to repeat this", table, words))
+    body.append(settings_section(methods, settings))
+    return document(title, body)
+
+
+def document(title: str, body: Sequence[str]) -> str:
+    """Return the whole page from its parts, as HTML; empty ones are left out."""
     return Template(_own("page.html")).substitute(
         title=html.escape(title),
         style=_own("page.css"),
@@ -87,24 +82,55 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     )
 
 
+def pictures_section(extras: Extras, most: str = "") -> str:
+    """Return right and wrong answers in pictures; ``most`` says how they were picked, after a comma."""
+    if not extras.pictures:
+        return ""
+    words = f"The pairs that each method was surest about{most}. "
+    words += "What it gets wrong says most about what it looks at."
+    return section("Right and wrong answers", picture_groups(extras.pictures), words)
+
+
+def terms_section(methods: Mapping[str, Json]) -> str:
+    """Return what the terms of these evaluations mean."""
+    terms = "".join(
+        f"<div><dt>{sentence_html(term)}</dt><dd>{sentence_html(text)}</dd></div>"
+        for term, text in how_to_read(methods.values())
+    )
+    return section("How to read this", f"<dl>{terms}</dl>")
+
+
+def settings_section(methods: Mapping[str, Json], settings: Mapping[str, Json]) -> str:
+    """Return every setting of evaluations and runs; empty where none is known."""
+    listed = settings_table(methods, settings)
+    if not listed.rows:
+        return ""
+    words = "Every setting behind these numbers. The same settings and seed give the same pairs, images and tasks."
+    return section("Settings to repeat this", to_html(replace(listed, title=""), css_class="settings"), words)
+
+
 def _own(name: str) -> str:
     return resources.files("metasiam.reports").joinpath(name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
+def sentence_html(text: str) -> str:
     """Escape a sentence, and keep numbers together with their per cent sign."""
     return html.escape(text).replace(" %", "\u00a0%")
 
 
-def _header(title: str, compare: Json, data: object) -> str:
+def header(title: str, compare: Json, data: object) -> str:
+    """Return the title, the answer, and what it is about."""
     answer = headline(compare, data)
     lines = (answer.certainty, answer.terms, budget_words(compare.get("budget")), trainings_words(compare))
-    leads = "".join(f'<p class="lead">{_text(line)}</p>' for line in lines if line)
-    return f'<header><h1>{_text(title)}</h1><p class="answer">{_text(answer.sentence)}</p>{leads}</header>'
+    leads = "".join(f'<p class="lead">{sentence_html(line)}</p>' for line in lines if line)
+    return (
+        f'<header><h1>{sentence_html(title)}</h1><p class="answer">{sentence_html(answer.sentence)}</p>{leads}</header>'
+    )
 
 
-def _section(title: str, content: str, words: str = "") -> str:
-    lead = f"<p>{_text(words)}</p>" if words else ""
+def section(title: str, content: str, words: str = "") -> str:
+    """Return a part of the page: heading, a sentence or two, content (HTML)."""
+    lead = f"<p>{sentence_html(words)}</p>" if words else ""
     return f"<section><h2>{html.escape(title)}</h2>{lead}{content}</section>"
 
 
@@ -116,12 +142,15 @@ def _tables(compare: Json) -> str:
         leading = leading_condition(compare)
         regimes = REGIMES if leading is None else (leading[0],)
         names = ("triplet_accuracy", "pair_accuracy_per_task")
-        parts.append(_section("Who is better at what", to_html(comparison_table(compare, names, regimes))))
+        better = to_html(comparison_table(compare, names, regimes))
+        if len(methods) > 2 and leading is not None:
+            better += to_html(pairs_table(compare, *leading[:2]))
+        parts.append(section("Who is better at what", better))
     if any(task_rows(evaluation) for evaluation in methods.values()):
         shown = _task_condition(methods)
         several = len(methods) > 1
         table = method_task_table(methods, *shown) if several else task_table(next(iter(methods.values())), *shown)
-        parts.append(_section("Each held-out class", to_html(table)))
+        parts.append(section("Each held-out class", to_html(table)))
     return "".join(parts)
 
 
@@ -151,10 +180,11 @@ def _all_numbers(compare: Json) -> str:
         parts.append(to_html(trainings_table(compare)))
     if any(evaluation.get("reference_protocol") for evaluation in methods.values()):
         parts.append(to_html(reference_table(methods)))
-    return _section("All numbers", "".join(parts)) if parts else ""
+    return section("All numbers", "".join(parts)) if parts else ""
 
 
-def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
+def figures_section(methods: Mapping[str, Json], extras: Extras) -> str:
+    """Return every figure that the numbers and the extras allow; empty where there is none."""
     order = list(methods)
     found: list[tuple[str, Figure, str]] = []
     regime, shots = _task_condition(methods)
@@ -191,7 +221,7 @@ def _figures(methods: Mapping[str, Json], extras: Extras) -> str:
         return ""
     figures = "".join(
         f"<figure>{inline_svg(figure, re.sub('[^a-z-]', '', name), caption)}"
-        f"<figcaption>{_text(caption)}</figcaption></figure>"
+        f"<figcaption>{sentence_html(caption)}</figcaption></figure>"
         for name, figure, caption in found
     )
-    return _section("In pictures", f'<div class="figures">{figures}</div>')
+    return section("In pictures", f'<div class="figures">{figures}</div>')

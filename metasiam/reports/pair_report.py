@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,17 @@ import torch
 
 from metasiam.evaluation.verification import roc as roc_of
 from metasiam.reports.inputs import Curve, Extras, PictureExample, RocCurve, ScoreHistogram
-from metasiam.reports.numbers import Json, interval, metric, metrics_of, number, plus_minus
-from metasiam.reports.page import evaluation_page
-from metasiam.reports.rendering import Column, Table
+from metasiam.reports.numbers import SPREAD, Interval, Json, clean, interval, metric, metrics_of, plus_minus
+from metasiam.reports.page import (
+    document,
+    figures_section,
+    header,
+    pictures_section,
+    section,
+    settings_section,
+    terms_section,
+)
+from metasiam.reports.rendering import Column, Table, to_html
 from metasiam.reports.score_figures import roc as draw_roc
 from metasiam.reports.style import save_figure
 from metasiam.reports.training_figures import accuracy_over_training, loss_curve
@@ -25,31 +34,68 @@ if TYPE_CHECKING:
     from metasiam.pair_session import PairTraining
 
 _BINS = 60
+_PARTS = "Training pairs taught, validation pairs chose the threshold, and test pairs were answered once."
 #: Pairs shown of each kind: same and different, answered rightly and wrongly.
 _PICTURES = 4
 
 
-def result_table(evaluations: Mapping[str, Json]) -> Table:
-    """Return one row a run: test accuracy at the validation threshold with its interval, AUC, EER and validation."""
-    rows = []
-    for name, evaluation in evaluations.items():
-        metrics = metrics_of(evaluation, "closed", "0")
-        own = evaluation.get("validation") or {}
-        rows.append(
-            (
-                name,
-                plus_minus(metric(metrics, "pair_accuracy_global")),
-                number(metric(metrics, "auc"), "auc"),
-                number(metric(metrics, "eer")),
-                number(metric(metrics, "tar_at_far_1pct")),
-                number(interval(own.get("pair_accuracy"))),
-                number(interval(own.get("auc")), "auc"),
-            )
-        )
-    titles = ("run", "test accuracy", "AUC", "EER", "TAR at 1 % FAR", "validation accuracy", "validation AUC")
-    columns = tuple(Column(title, "left" if title == "run" else "right") for title in titles)
-    note = "Threshold chosen on validation pairs only; ± half the 95 % interval."
-    return Table("Test pairs: same or different? (% right)", columns, tuple(rows), note=note)
+def result_table(evaluation: Json) -> Table:
+    """Return what was measured on the test pairs, beside a constant answer's score, and what validation promised."""
+    metrics = metrics_of(evaluation, "closed", "0")
+    own = evaluation.get("validation") or {}
+    measured: list[tuple[str, str, Interval | None, str]] = [
+        ("test accuracy", "pair_accuracy_global", metric(metrics, "pair_accuracy_global"), "50.0"),
+        ("test accuracy at the best threshold (oracle)", "pair_accuracy_oracle", None, "50.0"),
+        ("AUC", "auc", None, "0.500"),
+        ("EER (less is better)", "eer", None, "50.0"),
+        ("TAR at 1 % FAR", "tar_at_far_1pct", None, "1.0"),
+        ("ECE (less is better)", "ece", None, ""),
+        ("validation accuracy", "triplet_accuracy", interval(own.get("pair_accuracy")), "50.0"),
+        ("validation AUC", "auc", interval(own.get("auc")), "0.500"),
+    ]
+    rows = [
+        (words, plus_minus(found, name), guessing)
+        for words, name, value, guessing in measured
+        if (found := value or metric(metrics, name)) is not None
+    ]
+    columns = (Column("measured", "left"), Column("value"), Column("constant answer"))
+    note = (
+        "Accuracies are balanced: same and different pairs count alike, so that a constant answer scores 50. Threshold "
+        f"chosen on validation pairs only; {SPREAD}."
+    )
+    return Table("Test pairs: same or different?", columns, tuple(rows), note=note)
+
+
+def parts_table(pairs: Json) -> Table:
+    """Return how many pairs, images and people each part has, from ``pairs`` of a run's ``config.json``."""
+    used = {part: own for part, own in pairs.items() if own.get("pairs")}
+    columns = ("pairs", "same", "different", "images", "people")
+    known = [name for name in columns if any(own.get(name) for own in used.values())]
+    rows = tuple((part, *(f"{own.get(name, 0):,}" for name in known)) for part, own in used.items())
+    return Table("", (Column("part", "left"), *(Column(kind) for kind in known)), rows)
+
+
+def pair_page(evaluation: Json, name: str, *, settings: Json, extras: Extras) -> str:
+    """Return the page of a pair training.
+
+    Args:
+        evaluation: a parsed ``evaluation.json`` of labelled pairs.
+        name: what to call the run's method, as in ``extras``.
+        settings: the run's parsed ``config.json``.
+        extras: pictures and curves to show beside the numbers.
+    """
+    methods = {name: evaluation}
+    title = f"Evaluation of {clean(name, 60)} on labelled pairs"
+    body = [
+        header(title, {"methods": methods}, settings.get("data")),
+        section("The result", to_html(replace(result_table(evaluation), title=""))),
+        figures_section(methods, extras),
+        pictures_section(extras),
+        terms_section(methods),
+        section("The pairs", to_html(parts_table(settings.get("pairs") or {})), _PARTS),
+        settings_section(methods, {name: settings}),
+    ]
+    return document(title, body)
 
 
 def folds_table(summary: Mapping[str, Any]) -> Table:
@@ -73,7 +119,7 @@ def write_pair_report(trained: PairTraining) -> list[Path]:
         training=curves,
         histories=histories,
     )
-    page = evaluation_page(trained.evaluation, name, settings=run.config, extras=extras)
+    page = pair_page(trained.evaluation, name, settings=run.config, extras=extras)
     written = [write_text(run.path / "report.html", page)]
     folder = run.path / "figures"
     folder.mkdir(exist_ok=True)

@@ -14,12 +14,16 @@ from PIL import Image
 from metasiam.reports.inputs import PictureExample
 from metasiam.reports.numbers import clean
 
+#: An answer is sure from this probability on.
+SURE = 0.9
 #: Pictures with a longer side than this are made smaller, to keep the page light.
 LONGEST_SIDE = 160
 
 
 def picture_groups(examples: Sequence[PictureExample], *, most: int = 8) -> str:
     """Return the pairs as HTML, by method, wrong before right, the most confident first.
+
+    Where a method was sure of some answers, only those are shown; else it is said that it never was.
 
     Args:
         examples: pairs of any methods.
@@ -28,13 +32,22 @@ def picture_groups(examples: Sequence[PictureExample], *, most: int = 8) -> str:
     parts = []
     for method in dict.fromkeys(example.method for example in examples):
         own = sorted((e for e in examples if e.method == method), key=confidence, reverse=True)
-        for right, words in ((False, "sure and wrong"), (True, "sure and right")):
-            group = [example for example in own if example.right == right][:most]
+        for right, words in ((False, "wrong"), (True, "right")):
+            group = [example for example in own if example.right == right]
             if group:
-                cards = "".join(_card(example) for example in group)
-                heading = f"<h3>{html.escape(clean(method, 60))}: {words}</h3>"
+                group = [example for example in group if confidence(example) >= SURE] or group
+                cards = "".join(_card(example) for example in group[:most])
+                heading = f"<h3>{html.escape(clean(method, 60))}: {_how_sure(group[0], words)}</h3>"
                 parts.append(f'{heading}<ul class="pairs {"right" if right else "wrong"}">{cards}</ul>')
     return "".join(parts)
+
+
+def _how_sure(surest: PictureExample, words: str) -> str:
+    """Word a heading over answers, by the surest of them."""
+    if surest.probability is None:
+        return words
+    share = confidence(surest)
+    return f"sure and {words}" if share >= SURE else f"{words}, but never sure (at most {_percent(share)})"
 
 
 def confidence(example: PictureExample) -> float:

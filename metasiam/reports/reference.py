@@ -6,7 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metasiam.reports.inputs import SweepPoint
-from metasiam.reports.numbers import MISSING, Json, clean, interval, number, plus_minus, split_sizes, sweep_reading
+from metasiam.reports.numbers import (
+    MISSING,
+    SPREAD,
+    Json,
+    clean,
+    interval,
+    number,
+    plus_minus,
+    split_sizes,
+    sweep_reading,
+)
 from metasiam.reports.published import (
     CLASSIC,
     META_PAIRS,
@@ -128,8 +138,8 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
     columns = (Column("split"), Column("method", "left"), *(Column(title) for title in titles))
     note = (
         "Split: seen and held-out domains. Held-out triplet and pairs: balanced protocol, not adapted, half of the "
-        "pairs same (± half the 95 % interval). The others: the seeds' own protocol; few-shot, where one pair in N is "
-        "same, is the mean ± standard deviation over draws of support images, and always answering “different” scores "
+        f"pairs same ({SPREAD}). The others: the seeds' own protocol; few-shot, where one pair in N is same, is "
+        " the mean ± standard deviation over draws of support images, and always answering “different” scores "
         "the constant answer there. Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 "
         "(reptile)."
     )

@@ -99,7 +99,7 @@ def to_rich(table: Table, *, narrow: bool = False) -> rich.table.Table:
         if not below:
             return line
         if narrow:
-            line = line.replace(" ±", "\n±")
+            line = line.replace(" ±", "\n±").replace(" [", "\n[")
         return line.replace(": ", ":\n") if ": " in line else re.sub(r" (?=[(\[])", "\n", line)
 
     for place, column in enumerate(table.columns):

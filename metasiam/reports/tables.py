@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from metasiam.reports.numbers import (
     MISSING,
+    SPREAD,
     Interval,
     Json,
     best_condition,
@@ -17,6 +18,7 @@ from metasiam.reports.numbers import (
     episode,
     episodes_of,
     interval,
+    is_one_answer,
     metric,
     metrics_of,
     number,
@@ -62,27 +64,44 @@ def task_table(evaluation: Json, regime: str | None = None, shots: str | None = 
     """
     regime, shots = chosen_condition([evaluation], regime, shots)
     rows = task_rows(evaluation, regime, shots)
-    titles = ("task", "domain", "triplet", "pairs fixed", "pairs calibrated", "threshold", "AUC")
+    means = {name: _mean_of_tasks(evaluation, rows, regime, shots, name) for name in TASK_METRICS}
+    shown = {"triplet_accuracy": "triplet", "pair_accuracy_fixed": "pairs fixed",
+             "pair_accuracy_calibrated": "pairs calibrated"}  # fmt: skip
+    fixed = means["pair_accuracy_fixed"]
+    one_answer = fixed is not None and is_one_answer(fixed)
+    if one_answer:
+        del shown["pair_accuracy_fixed"]
+    titles = ("task", "domain", *shown.values(), "threshold", "AUC")
     columns = tuple(Column(title, "left" if title == "domain" else "right") for title in titles)
     body = tuple(
         (
             str(row.get("task", MISSING)),
             clean(row.get("name", MISSING), 60),
-            *(plus_minus(interval(row.get(name)), TASK_METRICS[name]) for name in list(TASK_METRICS)[:3]),
+            *(plus_minus(interval(row.get(name)), TASK_METRICS[name]) for name in shown),
             _threshold(row.get("threshold")),
             number(interval(row.get("auc")), "auc"),
         )
         for row in rows
     )
-    means = {name: _mean_of_tasks(evaluation, rows, regime, shots, name) for name in TASK_METRICS}
     mean: Row = (
         "mean",
         "",
-        *(plus_minus(means[name], TASK_METRICS[name]) for name in list(TASK_METRICS)[:3]),
+        *(plus_minus(means[name], TASK_METRICS[name]) for name in shown),
         "",
         number(means["auc"], "auc"),
     )
-    return Table(_task_title(evaluation, rows, regime, shots), columns, body, (mean,) if rows else ())
+    note = _one_answer_note(evaluation) if one_answer else ""
+    return Table(_task_title(evaluation, rows, regime, shots), columns, body, (mean,) if rows else (), note=note)
+
+
+def _one_answer_note(evaluation: Json) -> str:
+    """Say why the accuracy at the fixed threshold is not shown."""
+    fixed = interval((evaluation.get("protocol") or {}).get("threshold"))
+    at = "" if fixed is None else f" {_threshold(fixed.mean)}"
+    return (
+        f"The fixed threshold{at} is left out: nearly all similarities lie on one side of it, so it answers all pairs "
+        "alike, and half of them rightly."
+    )
 
 
 def chosen_condition(
@@ -113,7 +132,9 @@ def _task_title(evaluation: Json, rows: Sequence[Json], regime: str, shots: str)
     if counts:
         span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
         parts.append(f"{span} pairs each")
-    if seed is not None:
+    if "differs_between_trainings" in (evaluation.get("protocol") or {}):
+        parts.append("means over trainings")  # the seed is that of the pairs, not theirs
+    elif seed is not None:
         parts.append(f"seed {seed}")
     return ", ".join(parts)
 
@@ -134,6 +155,10 @@ def summary_table(evaluation: Json) -> Table:
         "auc": "AUC",
     }
     rows: list[Row] = []
+    fixed = [metric(metrics, "pair_accuracy_fixed") for *_, metrics in readings(evaluation)]
+    one_answer = any(fixed) and all(value is None or is_one_answer(value) for value in fixed)
+    if one_answer:
+        del short["pair_accuracy_fixed"]
     for part, regime, shots, metrics in readings(evaluation):
         cells = [
             (plus_minus if name in ("triplet_accuracy", "pair_accuracy_per_task") else number)(
@@ -145,7 +170,8 @@ def summary_table(evaluation: Json) -> Table:
     columns = (Column("domains", "left"), Column("images"), *(Column(title) for title in short.values()))
     note = regimes_note(row[0] for row in rows)
     note += " Oracle: the best threshold in hindsight, an upper bound and not a result."
-    title = "Accuracy in % (± half the 95 % interval), by images known of each domain"
+    note += f" {_one_answer_note(evaluation)}" if one_answer else ""
+    title = f"Accuracy in % ({SPREAD}), by images known of each domain"
     return Table(title, columns, tuple(rows), note=note if rows else "")
 
 
@@ -196,7 +222,8 @@ def method_task_table(methods: Mapping[str, Json], regime: str | None = None, sh
         for column in kinds.values()
         for method in methods
     ]
-    first = next(iter(methods.values()), {})
+    pooled = [each for each in methods.values() if "differs_between_trainings" in (each.get("protocol") or {})]
+    first = next(iter([*pooled, *methods.values()]), {})
     title = _task_title(first, list(next(iter(rows_of.values()), {}).values()), regime, shots)
     return Table(title, tuple(columns), body, (("mean", "", *means),) if body else ())
 

@@ -1,12 +1,13 @@
-"""The sentences of a report: the answer at its top, and how to read the rest."""
+"""The sentences of a report: the answer at its top, what it is about, and what the methods were given."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from metasiam.reports.comparison import Verdict, verdict
+from metasiam.reports.chance import guessing_words
+from metasiam.reports.comparison import Verdict, beaten_words, verdict
 from metasiam.reports.numbers import (
     NO_CLEAR_WINNER,
     Interval,
@@ -15,7 +16,6 @@ from metasiam.reports.numbers import (
     clean,
     conditions,
     counted,
-    episodes_of,
     interval,
     metric,
     metrics_of,
@@ -29,6 +29,7 @@ from metasiam.reports.numbers import (
 LEADING = ("pair_accuracy_per_task", "pair_accuracy_global", "pair_accuracy_fixed")
 #: What a comparison's answer says of chance: half of the pairs are same.
 _GUESSING = "guessing: 50 %"
+_AT_CHANCE = ": this cannot be told from guessing (50 %)"
 _DATA_NAMES = {
     "cifar100": "CIFAR-100",
     "mnist": "MNIST",
@@ -88,22 +89,44 @@ def headline(compare: Json, data: object = None) -> Answer:
     if is_of_pairs(first):
         return _of_pairs(row, first, data)
     where = f"On {_classes(first, regime, shots, data)}, "
-    after = {
-        "0": "without having seen any image of them",
-        "1": "after seeing one image of each",
-        "all": "after seeing all training images of each",
-    }.get(shots, f"after seeing {shots} images of each")
+    after = _after(compare, regime, shots, name)
     present = {method: value for method, value in row.values.items() if value is not None}
     terms = _terms(regime, shots, name)
     if len(present) == 1:
         ((method, value),) = present.items()
+        guess = (
+            ": this cannot be told from guessing (50 %)"
+            if row.guessing[method]
+            else "; guessing would be right in 50 %"
+        )
         sentence = (
-            f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}; "
-            "guessing would be right in 50 %."
+            f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}{guess}."
         )
         return Answer(sentence, _bounds(value), terms)
     sentence, certainty = (_won if row.winner is not None else _open)(row, present, after)
     return Answer(where + sentence, certainty, terms)
+
+
+def _after(compare: Json, regime: str, shots: str, name: str) -> str:
+    """Say what was done with the images known before the test: adapted to, a threshold fitted, nothing."""
+    if shots == "0":
+        return "without having seen any image of them"
+    images = {"1": "one image", "all": "all training images"}.get(shots, f"{shots} images")
+    found = {_use(evaluation, regime, shots, name) for evaluation in (compare.get("methods") or {}).values()}
+    use = found.pop() if len(found) == 1 else "given {}"
+    return use.format(f"{images} of each")
+
+
+def _use(evaluation: Json, regime: str, shots: str, name: str) -> str:
+    """Say for what one evaluation used the images known."""
+    plan = ((evaluation.get("protocol") or {}).get("plans") or {}).get(shots)
+    if not isinstance(plan, Mapping):
+        return "after seeing {}"
+    if plan.get("steps") or plan.get("stretch"):
+        return "after adapting to {}"
+    metrics = metrics_of(evaluation, regime, shots)
+    fitted = name == "pair_accuracy_per_task" and metric(metrics, name) != metric(metrics, "pair_accuracy_global")
+    return "with thresholds fitted to {}" if fitted else "given {}, which changed nothing"
 
 
 def is_of_pairs(evaluation: Json) -> bool:
@@ -116,23 +139,23 @@ def _of_pairs(row: Verdict, evaluation: Json, data: object) -> Answer:
     method, value = next((name, value) for name, value in row.values.items() if value is not None)
     protocol = evaluation["protocol"]
     counts = protocol.get("test") or {}
-    constant = ""
-    if counts.get("pairs"):
-        most = 100 * max(counts["same"], counts["different"]) / counts["pairs"]
-        constant = f"; always giving the same answer would be right in {number(most)} %"
     amount = f"{counts['pairs']:,} " if counts.get("pairs") else ""
+    guess = _AT_CHANCE if row.guessing[method] else "; always giving the same answer would be right in 50 %"
     sentence = (
         f"On {amount}test pairs of {data_name(data or protocol.get('data') or '')}, {clean(method, 40)} is right about "
-        f"same/different in {number(value)} %{constant}."
+        f"same/different in {number(value)} %{guess}."
     )
-    terms = (
-        f"The threshold was chosen on {clean(protocol['threshold_chosen_on'])}."
-        if "threshold_chosen_on" in protocol
-        else ""
-    )
+    terms = ""
+    if counts.get("same") != counts.get("different"):
+        terms = (
+            f"{counts['same']:,} of the pairs are same, {counts['different']:,} different; both kinds count alike "
+            "(balanced accuracy). "
+        )
+    if "threshold_chosen_on" in protocol:
+        terms += f"The threshold was chosen on {clean(protocol['threshold_chosen_on'])}."
     shared = protocol.get("test_trained_on")
     note = f" {clean(shared)} in the test pairs stand in training pairs too." if shared else ""
-    return Answer(sentence, _bounds(value), terms + note)
+    return Answer(sentence, _bounds(value), (terms + note).strip())
 
 
 def _bounds(value: Interval) -> str:
@@ -193,10 +216,13 @@ def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str
         f"{number(present[winner].mean - present[rival].mean)} points more than {clean(rival, 40)} "
         f"({'; '.join(beside)})."
     )
+    if guess := guessing_words(row.guessing):
+        sentence += f" {guess}"
+    others = _others(row)
     if gap is None or gap.low is None or gap.high is None:
-        return sentence, ""
+        return sentence, others.strip()
     low, high = (gap.low, gap.high) if row.first == winner else (-gap.high, -gap.low)
-    return sentence, f"95 % interval of the difference, pair by pair: {signed(low)} to {signed(high)} points."
+    return sentence, f"95 % interval of the difference, pair by pair: {signed(low)} to {signed(high)} points.{others}"
 
 
 def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
@@ -206,13 +232,22 @@ def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[st
     gap = row.difference
     if not row.compared:
         return f"{listed}.", "The methods were not compared pair by pair."
-    sentence = f"{listed}: {NO_CLEAR_WINNER}."
+    guess = guessing_words(row.guessing)
+    lost = bool(row.guessing) and all(row.guessing.values())
+    sentence = f"{listed}: {guess[:1].lower()}{guess[1:]}" if lost else f"{listed}: {NO_CLEAR_WINNER}. {guess}".strip()
     if len(present) > 2 or gap is None or gap.low is None or gap.high is None:
-        return sentence, "No method is better than all others beyond chance."
+        return sentence, f"No method is better than all others beyond chance.{_others(row)}"
     return sentence, (
         f"95 % interval of the difference between {clean(row.first, 40)} and {clean(row.second, 40)}, pair by pair: "
         f"{signed(gap.low)} to {signed(gap.high)} points, which includes zero."
     )
+
+
+def _others(row: Verdict) -> str:
+    """Say of three methods or more who is better than whom beyond chance; empty for two."""
+    if len(row.guessing) < 3 or not row.beaten:
+        return ""
+    return f" Beyond chance, {beaten_words(row)}; no other two methods can be told apart."
 
 
 def budget_words(budget: Mapping[str, Any] | None) -> str:
@@ -228,87 +263,3 @@ def budget_words(budget: Mapping[str, Any] | None) -> str:
         shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(value)
         parts.append(f"{shown} {unit}" if key in ("images", "minutes") else f"{unit}: {shown}")
     return f"Every method was given the same budget: {', '.join(parts)}."
-
-
-def how_to_read(evaluations: Iterable[Json]) -> tuple[tuple[str, str], ...]:
-    """Return the terms that these evaluations use, each with what it means, for who has not read the documentation."""
-    listed = list(evaluations)
-    if listed and all(is_of_pairs(evaluation) for evaluation in listed):
-        return _OF_PAIRS
-    unused = () if episodes_of(listed) else ("Episodes",)
-    return tuple(entry for entry in _TERMS if entry[0] not in unused)
-
-
-_INTERVALS = (
-    "95 % intervals and “no clear winner”",
-    "Other pairs and other classes would have given slightly different numbers; the interval (after ± or in "
-    "brackets) says how different. Methods answer the very same pairs, and one is called the winner only where "
-    "the interval of the difference leaves out zero.",
-)
-_ROC = (
-    "ROC and AUC",
-    "Moving the threshold trades missed pairs against false alarms; the ROC curve shows every such trade. "
-    "The area under it (AUC) is 0.5 for guessing and 1 for never being wrong.",
-)
-_OF_PAIRS = (
-    (
-        "What is being tested",
-        "The model looks at two pictures and says whether they show the same, such as the same person. It answers "
-        "pairs that it was not trained on, each once.",
-    ),
-    ("Pair accuracy", "The share of right answers over the test pairs."),
-    (
-        "Thresholds",
-        "The model answers “same” when its score is above a threshold. Global: chosen on validation pairs, before the "
-        "test. Oracle: the best possible one in hindsight; nobody could have known it, so it is an upper bound and no "
-        "result.",
-    ),
-    (
-        "95 % intervals",
-        "Other pictures would have given slightly different numbers; the interval (after ± or in brackets) says how "
-        "different.",
-    ),
-    _ROC,
-)
-_TERMS: tuple[tuple[str, str], ...] = (
-    (
-        "What is being tested",
-        "The model looks at two pictures and says whether they show the same kind of thing (the same class). "
-        "It is tested on held-out classes (also called domains): kinds of things that it did not meet in training.",
-    ),
-    (
-        "Pair accuracy",
-        "The share of right answers over pairs, half of which really are the same class. "
-        "Guessing, or always giving the same answer, is right in 50 %.",
-    ),
-    (
-        "Triplet accuracy",
-        "Given one picture, another of the same class and one of a different class: how often the right one looks "
-        "more similar. It needs no threshold. Guessing is right in 50 %.",
-    ),
-    (
-        "Images known, adaptation",
-        "How many labelled pictures of each held-out class the model was given before its test. Its threshold is "
-        "fitted to them, and it adapts to them where that surely helps other classes. With 0, it has to make do with "
-        "what it learned from other classes. Test pictures are never among them.",
-    ),
-    (
-        "Thresholds",
-        "The model answers “same” when the similarity is above a threshold. Fixed: a number set beforehand. "
-        "Global: chosen for each number of images, on validation classes or, without any, on seen ones. "
-        "Calibrated (per task): fitted to each held-out class from the images known. Oracle: the best possible one in "
-        "hindsight; nobody could have known it, so it is an upper bound and no result.",
-    ),
-    (
-        "Closed and antidomain",
-        "Where the different pictures come from. Closed: from the other held-out classes. "
-        "Antidomain: from the classes seen in training.",
-    ),
-    _INTERVALS,
-    _ROC,
-    (
-        "Episodes",
-        "5-way 1-shot: five held-out classes, one labelled picture of each; which of the five is a new picture? "
-        "Guessing is right in 20 %. All-way: the same over all held-out classes at once.",
-    ),
-)
