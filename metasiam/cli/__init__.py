@@ -14,6 +14,7 @@ import typer.core
 from metasiam.atomic import storage_error, trouble
 from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
 from metasiam.cli.options import Command
+from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
 
 _OUT_OF_MEMORY = (
@@ -34,15 +35,16 @@ Then your own pictures, one folder for each class: [bold]metasiam compare --data
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; Ctrl-C in one of them is said, where typer would only leave with code 130."""
+    """The commands; Ctrl-C or SIGTERM in one of them is said, where typer would only leave with code 130."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             with on_command_line():
                 return super().invoke(ctx)
         except KeyboardInterrupt as error:
-            sys.stderr.write("metasiam: interrupted\n")
-            raise typer.Exit(130) from error
+            words, code = last_words(error)
+            sys.stderr.write(words)
+            raise typer.Exit(code) from error
 
 
 app = typer.Typer(
@@ -78,17 +80,19 @@ def _version(version: bool = typer.Option(False, "--version", help="Print the ve
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 2 bad input, 130 stopped by the user."""
+    """Run the command line and return its exit code: 0 done, 2 bad input, 130 stopped by the user, 143 by SIGTERM."""
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read when torch first allocates
     _print_anything()
     try:
-        result = typer.main.get_command(app).main(args=arguments, prog_name="metasiam", standalone_mode=False)
+        with sigterm_as_ctrl_c():
+            result = typer.main.get_command(app).main(args=arguments, prog_name="metasiam", standalone_mode=False)
         sys.stdout.flush()  # what cannot be written is said here, not in the interpreter's last words
     except MetaSiamError as error:
         return _complain(str(error)) if _speaks() else 2
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("metasiam: interrupted\n")
-        return 130
+    except (KeyboardInterrupt, typer.Abort) as error:
+        words, code = last_words(error)
+        sys.stderr.write(words)
+        return code
     except BrokenPipeError:
         _drop_output()
         return 1

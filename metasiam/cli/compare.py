@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from metasiam.cli import options as o
+from metasiam.cli.compare_output import next_step, render, write
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
 
@@ -135,15 +136,15 @@ def command(
         plan["evaluation"] = settings.as_dict()
         plan |= o.given(seeds=_parse_seeds(seeds, settings))
         folder = _new_folder(out, preset, overwrite=overwrite)
+    started = time.monotonic()
     with lines(console) as shown:
         comparison, trained, domains = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
         written = write(folder, comparison, trained, domains)
     render(console, comparison, written)
     if preset == "quick" and data is None:
-        console.print(
-            "next: metasiam compare --data cifar100 --preset seed   (the real thing; needs a GPU or patience)",
-            highlight=False,
-        )
+        on_cpu = all(run.config["machine"]["device"] == "cpu" for listed in trained.values() for run in listed)
+        words = next_step(on_cpu=on_cpu, seeds=seeds, seconds=time.monotonic() - started)
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
 def _compare_runs(
@@ -330,53 +331,3 @@ def _images_in(
 
     first = {config_from(config_class(name), options).arch: name for name, options in reversed(methods.items())}
     return min(images_in(minutes, name, methods[name], domains, split, shown.say) for name in first.values())
-
-
-def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:
-    """Write the report of a comparison, and each run's own evaluation beside its weights."""
-    from metasiam.cli.evaluating import write_evaluation
-    from metasiam.reports.extras import extras_of
-    from metasiam.reports.files import write_comparison
-
-    histories = {name: history for name, listed in runs.items() if (history := listed[0].metrics())}
-    extras = extras_of(comparison.evaluations, domains, histories=histories)
-    for name, listed in runs.items():
-        for run, evaluation in zip(listed, comparison.evaluations[name].each, strict=True):
-            if run.path.parent == folder:
-                write_evaluation(run, evaluation, domains)
-    return write_comparison(
-        folder, comparison.data, settings={name: _config(listed) for name, listed in runs.items()}, extras=extras
-    )
-
-
-def _config(runs: list[Run]) -> dict[str, Any]:
-    """Return the ``config.json`` of a method's trainings: the first's, with the seeds of all."""
-    config = runs[0].config
-    seeds = [run.config["options"].get("seed") for run in runs]
-    return config if len(runs) == 1 else {**config, "options": {**config["options"], "seed": seeds}}
-
-
-def render(console: Console, comparison: Comparison, written: list[Path]) -> None:
-    """Print each method's per-task table side by side, the comparison, and what was written."""
-    from metasiam.cli.evaluating import print_answer, print_written
-    from metasiam.reports.comparison import comparison_table, pairs_table
-    from metasiam.reports.reference import reference_table
-    from metasiam.reports.rendering import print_table
-    from metasiam.reports.tables import method_task_table, task_table
-    from metasiam.reports.wording import leading_condition
-
-    methods = comparison.data["methods"]
-    if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
-        for name, evaluation in methods.items():
-            console.print(Text(f"\n{name}", style="bold"))
-            print_table(console, task_table(evaluation))
-        if len(methods) > 1:
-            print_table(console, method_task_table(methods))
-    print_table(console, comparison_table(comparison.data))
-    leading = leading_condition(comparison.data)
-    if len(methods) > 2 and leading is not None:
-        print_table(console, pairs_table(comparison.data, *leading[:2]))
-    if any("reference_protocol" in evaluation for evaluation in methods.values()):
-        print_table(console, reference_table(methods))
-    print_answer(console, comparison.data)
-    print_written(console, written)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metasiam.pair_session import PairTraining
     from metasiam.runs import Run
     from metasiam.session import TrainingStopped
+    from metasiam.training.loop import Progress
 
 _KOCH_SIZE = 105
 _TEN_FOLDS = "lfw:10-folds"
@@ -129,6 +130,7 @@ def run_siamese(
             _ten_folds(pairs, options, data, out, overwrite, checkpoint_every, shown, console)
             return
         _note_shared(pairs, shown)
+        talk = _Talk(shown)
         try:
             trained = train_pairs(
                 pairs,
@@ -136,9 +138,9 @@ def run_siamese(
                 resume=resume,
                 overwrite=overwrite,
                 checkpoint_every=checkpoint_every,
-                report=lambda progress: shown.training("siamese", progress),
+                report=talk.report,
                 working=shown.update,
-                started=lambda config: shown.say(announcement(config)),
+                started=talk.announce,
                 data_options=data.saved(),
                 **options,
             )
@@ -183,6 +185,25 @@ def _say_stopped(shown: Lines, stopped: TrainingStopped, whole: Path) -> None:
 
 def _go_on(path: Path) -> str:
     return f"metasiam siamese --resume {shlex.quote(str(path))}"
+
+
+class _Talk:
+    """Says what a pair training is about to do, and how it goes."""
+
+    def __init__(self, shown: Lines) -> None:
+        self.shown = shown
+        self._config: dict[str, Any] = {}
+
+    def announce(self, config: dict[str, Any]) -> None:
+        self._config = config
+        self.shown.say(announcement(config))
+
+    def report(self, progress: Progress) -> None:
+        from metasiam.learners.guessing import never_learned
+
+        self.shown.training("siamese", progress)
+        if progress.iteration == progress.total and (words := never_learned(self._config, progress.loss)):
+            self.shown.say(words)
 
 
 def announcement(config: dict[str, Any]) -> str:

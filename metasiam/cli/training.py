@@ -304,7 +304,11 @@ class Talk:
         self.shown.update(self.method, 0, config["total_iterations"], "first iteration")
 
     def report(self, progress: Progress) -> None:
+        from metasiam.learners.guessing import never_learned
+
         self.shown.training(self.method, progress)
+        if progress.iteration == progress.total and (words := never_learned(self._config, progress.loss)):
+            self.shown.say(words)
         left = progress.seconds_left
         if self._warned or left is None or left < _LONG or self._config["machine"]["device"] != "cpu":
             return

@@ -220,8 +220,8 @@ def expected_calibration_error(probability: Tensor, same: Tensor, bins: int = 15
     if len(probability) == 0 or float(probability.min()) < 0 or float(probability.max()) > 1:
         raise ValueError("probabilities must lie in 0..1 and there must be at least one")
     place = (probability.double() * bins).long().clamp(max=bins - 1)
-    kinds = [same.double(), 1 - same.double()]
-    weight = sum(kind / kind.sum().clamp(min=1) for kind in kinds)
+    kinds = torch.stack((same, ~same)).double()
+    weight = (kinds / kinds.sum(1, keepdim=True).clamp(min=1)).sum(0)
     gaps = torch.zeros(bins, dtype=torch.float64, device=place.device)
     gaps.index_add_(0, place, weight * (probability.double() - same.double()))
     return float(gaps.abs().sum() / weight.sum())

@@ -57,7 +57,7 @@ def expected_calibration_error(probability: Tensor, same: Tensor, weight: Tensor
     Resampled, a bin's share of same pairs is noisier than it is in all pairs: the interval leans upwards.
     """
     place = (probability.double() * bins).long().clamp(max=bins - 1)
-    kinds = weight * same, weight * ~same
-    weight = sum(kind / kind.sum(1, keepdim=True).clamp(min=1e-300) for kind in kinds)
+    kinds = torch.stack((weight * same, weight * ~same))
+    weight = (kinds / kinds.sum(2, keepdim=True).clamp(min=1e-300)).sum(0)
     gaps = weight.new_zeros(len(weight), bins).index_add_(1, place, weight * (probability.double() - same.double()))
     return gaps.abs().sum(1) / weight.sum(1)

@@ -5,6 +5,8 @@ Source: Arnold et al., "learn2learn: A Library for Meta-Learning Research" (2020
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from types import ModuleType
@@ -28,7 +30,7 @@ def learn2learn() -> ModuleType:
         MetaSiamError: when it is not installed, saying how to install it.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # where gym prints its own
             warnings.simplefilter("ignore")
             import learn2learn as l2l
     except ImportError as error:

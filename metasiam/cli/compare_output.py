@@ -1,0 +1,87 @@
+"""What a comparison leaves: files, tables on the terminal, and what to do next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from metasiam.cli.progress import in_words
+
+if TYPE_CHECKING:
+    from metasiam.comparison import Comparison
+    from metasiam.data.domains import DomainSet
+    from metasiam.runs import Run
+
+
+def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:
+    """Write the report of a comparison, and each run's own evaluation beside its weights."""
+    from metasiam.cli.evaluating import write_evaluation
+    from metasiam.reports.extras import extras_of
+    from metasiam.reports.files import write_comparison
+
+    histories = {name: history for name, listed in runs.items() if (history := listed[0].metrics())}
+    extras = extras_of(comparison.evaluations, domains, histories=histories)
+    for name, listed in runs.items():
+        for run, evaluation in zip(listed, comparison.evaluations[name].each, strict=True):
+            if run.path.parent == folder:
+                write_evaluation(run, evaluation, domains)
+    return write_comparison(
+        folder, comparison.data, settings={name: _config(listed) for name, listed in runs.items()}, extras=extras
+    )
+
+
+def _config(runs: list[Run]) -> dict[str, Any]:
+    """Return the ``config.json`` of a method's trainings: the first's, with the seeds of all."""
+    config = runs[0].config
+    seeds = [run.config["options"].get("seed") for run in runs]
+    return config if len(runs) == 1 else {**config, "options": {**config["options"], "seed": seeds}}
+
+
+def render(console: Console, comparison: Comparison, written: list[Path]) -> None:
+    """Print each method's per-task table side by side, the comparison, and what was written."""
+    from metasiam.cli.evaluating import print_answer, print_written
+    from metasiam.reports.comparison import comparison_table, pairs_table
+    from metasiam.reports.reference import reference_table
+    from metasiam.reports.rendering import print_table
+    from metasiam.reports.tables import method_task_table, task_table
+    from metasiam.reports.wording import leading_condition
+
+    methods = comparison.data["methods"]
+    if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
+        for name, evaluation in methods.items():
+            console.print(Text(f"\n{name}", style="bold"))
+            print_table(console, task_table(evaluation))
+        if len(methods) > 1:
+            print_table(console, method_task_table(methods))
+    print_table(console, comparison_table(comparison.data))
+    leading = leading_condition(comparison.data)
+    if len(methods) > 2 and leading is not None:
+        print_table(console, pairs_table(comparison.data, *leading[:2]))
+    if any("reference_protocol" in evaluation for evaluation in methods.values()):
+        print_table(console, reference_table(methods))
+    print_answer(console, comparison.data)
+    print_written(console, written)
+
+
+def next_step(*, on_cpu: bool, seeds: str | None, seconds: float) -> str:
+    """Return what to do after the quick comparison: something that this machine does in minutes.
+
+    Args:
+        on_cpu: whether the methods were trained on one.
+        seeds: ``--seeds`` as it was given.
+        seconds: what this comparison took.
+    """
+    if not on_cpu:
+        return "next: metasiam compare --data cifar100 --preset seed   (the real thing: hours on a GPU)"
+    if seeds is None:
+        return (
+            "next: metasiam compare --preset quick --seeds 0,1,2   (three trainings of each tell methods from luck: "
+            f"about {in_words(3 * seconds)} here)"
+        )
+    return (
+        "next: metasiam compare --preset quick --data folder:PATH   (your own pictures, one folder for each name: "
+        f"about {in_words(seconds / len(seeds.split(',')))} here)"
+    )
