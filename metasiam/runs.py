@@ -136,8 +136,11 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def run_behind(init: str | Path | None) -> Run | None:
-    """Return the run that weights to start from are of; None for other weights, or none."""
-    return open_run(init) if init is not None and (Path(init) / CONFIG_FILE).is_file() else None
+    """Return the run that weights are of, given as its folder or its file in it; None for other weights, or none."""
+    if init is None:
+        return None
+    folder = Path(init).parent if Path(init).name == "embedder.safetensors" else Path(init)
+    return open_run(folder) if (folder / CONFIG_FILE).is_file() else None
 
 
 def check_out(path: Path, *, overwrite: bool) -> None:

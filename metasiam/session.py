@@ -198,7 +198,7 @@ def train(
     if config.init is not None and "arch" not in options:
         config = replace(config, arch=arch_of(config.init))
     if (start := run_behind(config.init)) is not None:
-        check_never_trained_on(start, domains, split)
+        check_never_trained_on(start, domains, split, note)
     if config.flip is None:
         config = replace(config, flip=domains.source.split(":")[0] not in SYMBOLS)
     path = Path(out) if out is not None else _default_out(method)
@@ -221,6 +221,7 @@ def train(
             "options": data_options or {},
             "fingerprint": domains.fingerprint,
             "domains": len(domains.names),
+            "seen_names": [domains.names[domain] for domain in split.seen],
             "images": len(domains.images),
             "channels": domains.channels,
             "image_size": list(domains.image_size),

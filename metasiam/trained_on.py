@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import os
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from metasiam.config import config_from
@@ -56,23 +59,82 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
             )
 
 
-def check_never_trained_on(run: Run, domains: DomainSet, split: Split) -> None:
+def check_never_trained_on(
+    run: Run, domains: DomainSet, split: Split, note: Callable[[str], None] = warnings.warn
+) -> None:
     """Raise if a run, or one that it started from, was trained on domains that the split holds out or keeps back.
 
-    Only what was trained on these very images can be told.
+    Of the very images, domains are known by their place. Of other images of the same source (one was added, they are of
+    another size) they are known by their names. Equal names of another source may be other things, which is noted.
+
+    Args:
+        run: whose training is looked at.
+        domains: the data to measure on, or to train on.
+        split: of these domains.
+        note: called with what cannot be told for certain.
 
     Raises:
         MetaSiamError: naming the run and how many.
     """
     stored = run.config.get("split")
-    if stored is not None and run.config["data"]["fingerprint"] == domains.fingerprint:
-        known = set(stored["seen"]) & {*split.held_out, *split.validation}
-        if known:
-            raise MetaSiamError(
-                f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
-                f"'{domains.names[min(known)]}'): the numbers would not be of new domains. Use its --held-out, --split "
-                "and --validation."
-            )
+    if stored is not None:
+        _check_unseen(run, stored, domains, split, note)
     start = run_behind(run.config["options"].get("init"))
     if start is not None:
-        check_never_trained_on(start, domains, split)
+        check_never_trained_on(start, domains, split, note)
+
+
+def _check_unseen(
+    run: Run, stored: Mapping[str, Any], domains: DomainSet, split: Split, note: Callable[[str], None]
+) -> None:
+    data = run.config["data"]
+    same_source = _same_source(run, domains)
+    new = {*split.held_out, *split.validation}
+    if data["fingerprint"] == domains.fingerprint:
+        known = set(stored["seen"]) & new
+    elif (names := _seen_names(data, stored, domains, same_source)) is not None:
+        known = {domain for domain in new if _spelled(domains.names[domain]) in names}
+    elif same_source:
+        note(f"{run.path} does not say by name what it was trained on: it may have been domains that are held out now.")
+        return
+    else:
+        return
+    if not known:
+        return
+    example = domains.names[min(known)]
+    if data["fingerprint"] == domains.fingerprint or same_source:
+        raise MetaSiamError(
+            f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
+            f"'{example}'): the numbers would not be of new domains. Use its --held-out, --split and --validation."
+        )
+    note(
+        f"{run.path} was trained on {len(known)} domains of {data['source']} that have the names of domains held out "
+        f"or kept back here (e.g. '{example}'): if they are the same things, the numbers are not of new domains."
+    )
+
+
+def _same_source(run: Run, domains: DomainSet) -> bool:
+    """Tell whether a run's data came from where these come from, whatever is there now."""
+    theirs = run.config["data"]
+    given = (theirs.get("options") or {}).get("data")  # files are found from anywhere by it
+    return _place(domains.source) in {_place(source) for source in (theirs["source"], given) if isinstance(source, str)}
+
+
+def _place(source: str) -> str:
+    kind, colon, path = source.partition(":")
+    return f"{kind}:{os.path.realpath(os.path.expanduser(path))}" if colon and kind in ("folder", "npz") else source
+
+
+def _seen_names(
+    data: Mapping[str, Any], stored: Mapping[str, Any], domains: DomainSet, same_source: bool
+) -> set[str] | None:
+    """Return the names of the domains that a run was trained on; None where that cannot be known."""
+    if "seen_names" in data:
+        return {_spelled(name) for name in data["seen_names"]}
+    if same_source and data["domains"] == len(domains.names):  # of an older run: they are in the same order
+        return {_spelled(domains.names[domain]) for domain in stored["seen"]}
+    return None
+
+
+def _spelled(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

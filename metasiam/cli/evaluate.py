@@ -78,7 +78,7 @@ def command(
     from metasiam.data.preparation import UNSAID
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import load_embedder, stored_image_size
-    from metasiam.runs import CONFIG_FILE, Run, open_run
+    from metasiam.runs import CONFIG_FILE, Run, open_run, run_behind
     from metasiam.trained_on import check_never_trained_on
     from metasiam.training.machine import choose_device
 
@@ -116,9 +116,10 @@ def command(
         if shown_to is not None and domains.preparation is not None and info.preparation.changes:
             shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is shown to it so")
         if is_run:
-            check_never_trained_on(open_run(weights), domains, parts)
             its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)
             folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
+        if (trained := run_behind(weights)) is not None:
+            check_never_trained_on(trained, domains, parts, lambda text: shown.say(f"note: {text}"))
         assert folder is not None
         _check_images(weights, info, taken, domains)
         if domains.channels < info.channels:
