@@ -136,10 +136,8 @@ def show_source(
             report=progress.update,
         )
     chosen = None
-    if held_out is not None or split is not None or validation is not None:
-        chosen = split_domains(
-            domains, held_out=10 if held_out is None else held_out, validation=validation or 0, split=split
-        )
+    if held_out is not None or split is not None or validation is not None or domains.own_split is not None:
+        chosen = split_domains(domains, held_out=held_out, validation=validation or 0, split=split)
     console.print(_domain_table(domains, chosen, every))
     height, width = domains.image_size
     train, test = int(domains.counts("train").sum()), int(domains.counts("test").sum())

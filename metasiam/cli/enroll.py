@@ -207,7 +207,7 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
                 f"{path} has {part}/ but no train/. Give {shlex.quote(str(path / part))} to enroll that."
             )
         pictures = sorted(tree.pictures + tree.foreign)
-        chosen = [picture for picture in pictures if picture.part != "test"]
+        chosen = [p for p in pictures if p.part != "test" and tree.split.get(p.domain, "train") == "train"]
         for text in tree.outside_notes() if chosen else []:
             o.say(f"note: {text}")
         if len(chosen) < len(pictures) or tree.validation:

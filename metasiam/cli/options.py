@@ -70,7 +70,7 @@ SkipUnreadable = Annotated[
 ]
 HeldOut = Annotated[
     int | None,
-    _option("--held-out", text="Hold out the last N domains.", panel=_DATA, default=10),
+    _option("--held-out", text="Hold out the last N domains.", panel=_DATA, default="the data's own split, else 10"),
 ]
 SplitName = Annotated[
     str | None,

@@ -10,10 +10,10 @@ from metasiam.option_values import one_of
 
 #: Options of the data, by preset.
 DATA: dict[str, dict[str, Any]] = {
-    "quick": {"data": "glyphs", "held_out": 10, "validation": 10},
-    "seed": {"held_out": 10, "validation": 0},
-    "scratch": {"held_out": 10, "validation": 10},
-    "best": {"held_out": 10, "validation": 10},
+    "quick": {"data": "glyphs", "validation": 10},
+    "seed": {"validation": 0},
+    "scratch": {"validation": 10},
+    "best": {"validation": 10},
 }
 
 #: A normalised-softmax classifier of the seen domains, in ten CPU minutes: the strongest start found on validation

@@ -133,11 +133,19 @@ def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
         stored = json.loads(read_text(file))
     except ValueError as error:
         raise MetaSiamError(f"{file} is damaged. Use --overwrite to start over, or another --out.") from error
-    if stored != json.loads(json.dumps(plan)):
+    if _compared(stored) != _compared(json.loads(json.dumps(plan))):
         raise MetaSiamError(
             f"{out} holds a sweep with other settings (see {file}). Use those, --overwrite to start over, or another "
             "--out."
         )
+
+
+def _compared(plan: Any) -> Any:
+    """Return what must be equal of two plans: not how domains are split, which a sweep decides, nor what is not set."""
+    if not isinstance(plan, dict) or not isinstance(plan.get("data"), dict):
+        return plan
+    own = ("held_out", "validation", "keep_back")
+    return {**plan, "data": {name: value for name, value in plan["data"].items() if value and name not in own}}
 
 
 def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> None:

@@ -39,6 +39,7 @@ class DataOptions:
     held_out: int | None = None
     split: str | None = None
     validation: int | None = None
+    keep_back: int | None = None  #: a preset's validation, for data that have no split of their own
     squeeze: bool = False  #: pictures to their size, as runs of before did with npz
 
     def given(self) -> dict[str, Any]:
@@ -47,7 +48,7 @@ class DataOptions:
 
     def with_defaults(self, preset: dict[str, Any]) -> DataOptions:
         """Fill what was not given from a preset, then from the defaults."""
-        values: dict[str, Any] = {"data": "glyphs", "held_out": 10, "validation": 0} | preset
+        values = {"data": preset.get("data", "glyphs"), "keep_back": preset.get("validation")}
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
 
     def load(self, shown: Lines, shown_to: EmbedderInfo | None = None) -> tuple[DomainSet, Split]:
@@ -57,8 +58,6 @@ class DataOptions:
         from metasiam.data.sources import load_domains
 
         assert self.data is not None
-        assert self.held_out is not None
-        assert self.validation is not None
         how = shown_to.preparation if shown_to is not None else None
         if self.squeeze:
             how = Preparation(fit="squeeze")
@@ -71,8 +70,11 @@ class DataOptions:
             preparation=how,
             grey=shown_to is not None and shown_to.channels == 1,
         )
-        split = split_domains(domains, held_out=self.held_out, validation=self.validation, split=self.split)
-        return domains, split
+        validation = self.validation
+        if validation is None:
+            own = self.held_out is None and self.split is None and domains.own_split is not None
+            validation = 0 if own else self.keep_back or 0
+        return domains, split_domains(domains, held_out=self.held_out, validation=validation, split=self.split)
 
     def saved(self) -> dict[str, Any]:
         """Return the options as they are kept in ``config.json``, to load the same data again."""
@@ -110,7 +112,7 @@ class DataOptions:
             stored = DataOptions.of_run(run).__dict__
         missing = ["data", "data_dir", "image_size", "skip_unreadable", "squeeze"] if self.data is None else []
         if self.held_out is None and self.split is None:
-            missing += ["held_out", "split", "validation"]
+            missing += ["held_out", "split", "validation", "keep_back"]
         filled = {name: stored[name] for name in missing if name in stored and name not in self.given()}
         return replace(self, **filled).with_defaults({})
 

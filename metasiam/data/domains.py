@@ -19,7 +19,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.names import composed, first_twice
 from metasiam.option_values import shown
 from metasiam.reading import read_text
-from metasiam.wording import listed
+from metasiam.wording import counted, listed
 
 Part = Literal["train", "test"]
 
@@ -115,6 +115,7 @@ class DomainSet:
         source: what names this data on the command line (``--data``).
         preparation: how pictures became the images, for training to store with the weights; None where they came as
             arrays and nobody says.
+        own_split: how the data themselves split their domains; None where they do not.
     """
 
     images: Tensor
@@ -123,6 +124,7 @@ class DomainSet:
     is_test: Tensor
     source: str = "memory"
     preparation: Preparation | None = None
+    own_split: Split | None = None
     _fingerprint: str | None = field(default=None, init=False, repr=False)  # not copied: other images, another one
 
     def __post_init__(self) -> None:
@@ -198,6 +200,12 @@ class DomainSet:
         coloured = replace(self, images=self.images.repeat(1, 3, 1, 1))
         object.__setattr__(coloured, "_fingerprint", self.fingerprint)
         return coloured
+
+    def with_own_split(self, split: Split) -> DomainSet:
+        """Return the same images with a split of their own, which is no part of the fingerprint."""
+        found = replace(self, own_split=split)
+        object.__setattr__(found, "_fingerprint", self._fingerprint)
+        return found
 
     def counts(self, part: Part) -> Tensor:
         """Return the number of images per domain in one part: int64 [number of domains]."""
@@ -317,15 +325,16 @@ class Split:
 
 @checked
 def split_domains(
-    domains: DomainSet, *, held_out: int = 10, validation: int = 0, split: str | Path | None = None
+    domains: DomainSet, *, held_out: int | None = None, validation: int = 0, split: str | Path | None = None
 ) -> Split:
     """Split a domain set's domains into seen, validation and held-out ones.
 
     Args:
         domains: the domain set.
-        held_out: hold out the last so many domains (the seeds' 90-10 is 10 of CIFAR-100); 0 trains on all.
+        held_out: hold out the last so many domains (the seeds' 90-10 is 10 of CIFAR-100); 0 trains on all. None is the
+            data's own split (``domains.own_split``), or 10 where they have none.
         validation: keep back this many of the remaining domains, evenly spread over them. With a
-            published split, 0 keeps its own validation classes.
+            published split, or the data's own, 0 keeps its own validation classes.
         split: ``cifar-fs``, ``fc100``, ``omniglot-vinyals`` or a JSON file of ``{"train", "validation", "test"}``
             names; overrides ``held_out``. With ``:validation`` behind it, the validation classes are held out and the
             test classes take no part: for choosing settings. Rotated copies of domains that are trained on are trained
@@ -336,6 +345,9 @@ def split_domains(
     """
     if split is not None:
         return _published_split(domains, split, validation)
+    if held_out is None and domains.own_split is not None:
+        return _more_validation(domains.own_split, validation, domains.source)
+    held_out = 10 if held_out is None else held_out
     total = len(domains.names)
     if held_out < 0 or validation < 0:
         raise MetaSiamError("--held-out and --validation must not be negative.")
@@ -392,10 +404,23 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
     seen, kept, held_out = (sorted(position[name] for name in names) for names in parts)
     doubled = len(seen) + len(kept) + len(held_out) - len({*seen, *kept, *held_out})
     if doubled:
-        raise MetaSiamError(f"--split {split} names {doubled} domains in more than one list. Make them disjoint.")
-    if validation < 0:
-        raise MetaSiamError(f"--validation {validation} is below 0. Use 0 to keep no seen domains back.")
-    if len(seen) - validation < 2:
-        raise MetaSiamError(f"--split {split} with --validation {validation} leaves fewer than 2 domains to train on.")
-    more = _spread(seen, validation)
-    return Split(tuple(d for d in seen if d not in more), tuple(sorted({*kept, *more})), tuple(held_out), str(split))
+        raise MetaSiamError(
+            f"--split {split} names {counted(doubled, 'domain')} in more than one list. Make them disjoint."
+        )
+    named = Split(tuple(seen), tuple(kept), tuple(held_out), str(split))
+    return _more_validation(named, validation, f"--split {split}")
+
+
+def _more_validation(split: Split, count: int, whose: str) -> Split:
+    """Move ``count`` of the seen domains to the validation ones."""
+    if count < 0:
+        raise MetaSiamError(f"--validation {count} is below 0. Use 0 to keep no seen domains back.")
+    if len(split.seen) - count < 2:
+        with_it = f" with --validation {count}" if count else ""
+        raise MetaSiamError(
+            f"{whose}{with_it} leaves {max(len(split.seen) - count, 0)} of {counted(len(split.seen), 'domain')} to "
+            "train on and at least 2 are needed."
+        )
+    more = _spread(split.seen, count)
+    seen = tuple(domain for domain in split.seen if domain not in more)
+    return Split(seen, tuple(sorted({*split.validation, *more})), split.held_out, split.name)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from metasiam.data.cache import cached, digest
-from metasiam.data.domains import DomainSet
+from metasiam.data.domains import DomainSet, Split
 from metasiam.data.preparation import USUAL
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.data.sources.source import Request, Source
@@ -23,6 +23,7 @@ from metasiam.garbage import uncollected
 from metasiam.progress import Report, note
 from metasiam.wording import counted, listed
 
+_PARTS = ("train", "validation", "test")  # seen, validation and held out, where they have different domains
 _LARGE = 512  # pixels on the shorter side that few embedders are trained on
 
 
@@ -31,10 +32,11 @@ def load(request: Request) -> DomainSet:
     """Load ``PATH/{train,test}/<domain>/<image>`` or ``PATH/<domain>/<image>``.
 
     A domain's images may lie deeper in its folder. Domains are in sorted order, their images train first, then test,
-    each sorted by file name. Without train/ and test/, ``test_fraction`` of each domain becomes test: the files whose
-    names hash lowest, at least two and leaving at least two, which is a pair on either side; one of a domain of two or
-    three. What is a picture but left out is said in a note; hidden files, empty folders and files that are no images
-    are ignored.
+    each sorted by file name. Where train/ and test/ (and val/) share no domain, they are the split: training, held-out
+    (and validation) domains. Then, and without train/ and test/, ``test_fraction`` of each domain becomes test: the
+    files whose names hash lowest, at least two and leaving at least two, which is a pair on either side; one of a
+    domain of two or three. What is a picture but left out is said in a note; hidden files, empty folders and files that
+    are no images are ignored.
 
     Raises:
         MetaSiamError: if the folder is missing or has no images, a domain has a single one or none of a format that is
@@ -75,9 +77,12 @@ def load(request: Request) -> DomainSet:
         tree.pictures,
         request,
         is_test=lambda p: _parts(p, request.test_fraction),
-        recipe="" if tree.parts else "a pair for the test",
+        recipe="a pair for the test" if tree.split or not tree.parts else "",
         compare=True,
     )
+    if tree.split:
+        found = found.with_own_split(_own_split(found, tree))
+        note(request.report, _own_split_words(found, tree, request.test_fraction))
     if request.size is None and min(found.image_size) > _LARGE:
         width, height = found.image_size[::-1]
         note(
@@ -85,6 +90,27 @@ def load(request: Request) -> DomainSet:
             f"pictures of {width}x{height} pixels take much memory and time: --image-size 84 or 224 is usual",
         )
     return found
+
+
+def _folders(tree: Tree) -> list[str]:
+    return [name for part in _PARTS for name in tree.parts.get(part, ()) if part in tree.split.values()]
+
+
+def _own_split(found: DomainSet, tree: Tree) -> Split:
+    seen, kept, held_out = (
+        tuple(index for index, name in enumerate(found.names) if tree.split[name] == part) for part in _PARTS
+    )
+    return Split(seen, kept, held_out, f"folders {', '.join(_folders(tree))}")
+
+
+def _own_split_words(found: DomainSet, tree: Tree, test_fraction: float) -> str:
+    split = found.own_split
+    assert split is not None
+    numbers = f"{len(split.seen)} seen, {len(split.validation)} validation, {len(split.held_out)} held out"
+    return (
+        f"{joined(_folders(tree))} have different domains: that is the split ({numbers}), unless --held-out or --split "
+        f"says another; {test_fraction:.0%} of each domain's pictures are its test part"
+    )
 
 
 def _domains(names: Sequence[str]) -> str:

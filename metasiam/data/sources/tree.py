@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
@@ -44,8 +44,10 @@ class Tree:
         pictures: sorted by domain, part (train first) and path.
         foreign: those of a format that is not decoded here, in the same order.
         outside: pictures that lie in no domain's folder.
-        validation: pictures of a folder for validation beside train/ and test/.
+        validation: pictures of a folder for validation beside train/ and test/, unless ``split`` has them.
         parts: the names of the folders of each part, where the tree has parts: ``{"train": ["train"], …}``.
+        split: the part of each domain, where the parts have different domains: these parts are the split then, and a
+            picture's own part is for the loader to choose.
     """
 
     root: Path
@@ -54,6 +56,7 @@ class Tree:
     outside: list[str] = field(default_factory=list)
     validation: list[str] = field(default_factory=list)
     parts: dict[str, list[str]] = field(default_factory=dict)
+    split: dict[str, str] = field(default_factory=dict)
     _spelled: dict[str, str] = field(default_factory=dict)
 
     def spelled(self, name: str) -> str:
@@ -103,6 +106,8 @@ def arrange(root: Path) -> Tree:
     A domain's pictures are those at any depth of its folder: ``root/<domain>/`` or, where ``root`` has both, of
     ``root/train/<domain>/`` and ``root/test/<domain>/``.
 
+    Where train/ and test/ share no domain, the parts are a split of domains, see ``Tree.split``.
+
     Where all that ``root`` has are folders named like parts, with domains in at least one of them, it has those parts.
 
     Raises:
@@ -125,15 +130,34 @@ def arrange(root: Path) -> Tree:
     return tree
 
 
-def _by_part(tree: Tree, found: Iterable[Found], named: dict[str, str]) -> None:
-    for file in found:
-        part = named.get(file.inside[0], "") if len(file.inside) > 1 else ""
-        if part == "validation":
+def _by_part(tree: Tree, found: Sequence[Found], named: dict[str, str]) -> None:
+    in_parts = [file for file in found if len(file.inside) > 1 and file.inside[0] in named]
+    domains = [tree.spelled(file.inside[1]) for file in in_parts]
+    parts = [named[file.inside[0]] for file in in_parts]
+    tree.split = _split(zip(domains, parts, strict=True))
+    for file, domain, part in zip(in_parts, domains, parts, strict=True):
+        if tree.split.get(domain) == part:
+            _add(tree, file, domain, "")
+        elif part == "validation":
             tree.validation.append(file.path)
-        elif part:
-            _add(tree, file, file.inside[1], part)
         else:
-            tree.outside.append(file.path)
+            _add(tree, file, domain, part)
+    tree.outside += [file.path for file in found if len(file.inside) < 2 or file.inside[0] not in named]
+
+
+def _split(found: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the part of each domain where train and test have different ones; empty where they share some.
+
+    Validation counts as a part where its domains are others again.
+    """
+    domains: dict[str, set[str]] = {"train": set(), "test": set(), "validation": set()}
+    for domain, part in found:
+        domains[part].add(domain)
+    if not domains["train"] or not domains["test"] or domains["train"] & domains["test"]:
+        return {}
+    if domains["validation"] & (domains["train"] | domains["test"]):
+        del domains["validation"]
+    return {domain: part for part, names in domains.items() for domain in names}
 
 
 def _by_domain(tree: Tree, found: Iterable[Found]) -> None:
@@ -150,5 +174,6 @@ def _add(tree: Tree, file: Found, domain: str, part: str) -> None:
 
 
 def joined(folders: Iterable[str]) -> str:
-    """Name folders in a sentence: ``train/ and test/``."""
-    return " and ".join(f"{name}/" for name in folders)
+    """Name folders in a sentence: ``train/, val/ and test/``."""
+    *names, last = [f"{name}/" for name in folders]
+    return f"{', '.join(names)} and {last}" if names else last

@@ -1,0 +1,122 @@
+"""Folders whose train, val and test have different classes, as of miniImageNet: these parts are the split."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metasiam.cli import run
+from metasiam.cli.enroll import _folders
+from metasiam.data.domains import split_domains
+from metasiam.data.sources import load_domains
+from metasiam.errors import MetaSiamError
+
+PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}
+
+
+def _write(root: Path, parts: dict[str, str], each: int = 10) -> Path:
+    random = np.random.default_rng(0)
+    for part, names in parts.items():
+        for name in names:
+            (root / part / name).mkdir(parents=True)
+            for number in range(each):
+                pixels = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / part / name / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    return _write(tmp_path / "mini", PARTS)
+
+
+def test_parts_with_different_domains_are_the_split(classes: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda what, done, total: told.append(what))
+    split = split_domains(domains)
+    names = ["".join(domains.names[d] for d in part) for part in (split.seen, split.validation, split.held_out)]
+    assert names == ["ABCD", "EF", "GHI"]
+    assert (domains.counts("train").tolist(), domains.counts("test").tolist()) == ([8] * 9, [2] * 9)
+    assert len([text for text in told if "that is the split (4 seen, 2 validation, 3 held out)" in text]) == 1
+    again = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda *_: None)  # from the cache
+    assert split_domains(again) == split
+    assert again.fingerprint == domains.fingerprint
+
+
+def test_the_test_part_does_not_hang_on_where_a_domain_lies(classes: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for part in classes.iterdir():
+        for domain in part.iterdir():
+            (flat / domain.name).symlink_to(domain)
+    found, expected = (
+        load_domains(f"folder:{root}", data_dir=tmp_path, report=lambda *_: None) for root in (classes, flat)
+    )
+    assert found.fingerprint == expected.fingerprint
+    assert expected.own_split is None
+
+
+def test_what_is_asked_for_wins_and_more_validation_comes_from_the_seen(classes: Path, tmp_path: Path) -> None:
+    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda *_: None)
+    assert split_domains(domains, held_out=2).held_out == (7, 8)
+    more = split_domains(domains, validation=2)
+    assert (len(more.seen), len(more.validation), more.held_out) == (2, 4, (6, 7, 8))
+    file = tmp_path / "split.json"
+    file.write_text(json.dumps({"train": ["H", "I"], "validation": [], "test": ["A"]}))
+    assert split_domains(domains, split=file).held_out == (0,)
+    with pytest.raises(MetaSiamError, match="with --validation 3 leaves 1 of 4 domains to train on"):
+        split_domains(domains, validation=3)
+
+
+@pytest.mark.parametrize(
+    ("parts", "own"),
+    [
+        ({"train": "ABC", "test": "DE"}, True),
+        ({"train": "ABC", "val": "AB", "test": "DE"}, True),  # of pictures that validate, not of domains
+        ({"train": "ABC", "test": "ABC"}, False),
+        ({"train": "ABC", "test": "CD"}, False),
+        ({"train": "ABC", "val": "DE", "test": "ABC"}, False),
+    ],
+)
+def test_parts_that_share_domains_are_no_split(tmp_path: Path, parts: dict[str, str], own: bool) -> None:
+    domains = load_domains(f"folder:{_write(tmp_path / 'x', parts)}", data_dir=tmp_path, report=lambda *_: None)
+    assert (domains.own_split is not None) == own
+    if own:
+        split = split_domains(domains)
+        assert [domains.names[d] for d in split.seen] == ["A", "B", "C"]
+        assert [domains.names[d] for d in split.held_out] == ["D", "E"]
+        assert split.validation == ()
+    else:
+        assert int(domains.counts("test")[2]) == 10
+
+
+def test_enroll_still_takes_the_names_of_train_alone(classes: Path) -> None:
+    assert sorted(_folders([classes])) == list("ABCD")
+
+
+def test_every_command_uses_that_split_and_resumes_with_it(
+    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--data", f"folder:{classes}", "--data-dir", str(tmp_path / "data")]
+    short = ["--arch", "resnet8", "--batch-size", "4", "--device", "cpu", "--pairs", "4", "--adapt-shots", "0"]
+    assert run(["data", "show", data[1], *data[2:]]) == 0
+    assert "4 seen, 2 validation, 3 held out" in capsys.readouterr().out
+    methods = ["--methods", "triplet,reptile", "--budget-images", "24", "--set", "reptile.inner_epochs=1", "--out", "c"]
+    assert run(["compare", *data, *short, *methods]) == 0
+    assert run(["triplet", "--resume", "c/triplet", "--pairs", "4", "--adapt-shots", "0"]) == 0
+    assert run(["evaluate", "c/reptile", "--pairs", "4", "--adapt-shots", "0", "--overwrite"]) == 0
+    wanted = {"seen": [0, 1, 2, 3], "validation": [4, 5], "held_out": [6, 7, 8]}
+    for name in ("triplet", "reptile"):
+        assert _split_of(Path("c", name, "config.json")) == wanted
+        assert _split_of(Path("c", name, "evaluation.json")) == wanted
+
+
+def _split_of(file: Path) -> dict[str, list[int]]:
+    stored = json.loads(file.read_text())
+    split = stored["protocol"]["split"] if "protocol" in stored else stored["split"]
+    return {part: split[part] for part in ("seen", "validation", "held_out")}
