@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from metasiam.cli import run
 from metasiam.cli.enroll import _folders
+from metasiam.cli.presets import preset_options
+from metasiam.cli.progress import lines
+from metasiam.cli.training import DataOptions
 from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
@@ -18,7 +24,7 @@ from metasiam.errors import MetaSiamError
 PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}
 
 
-def _write(root: Path, parts: dict[str, str], each: int = 10) -> Path:
+def _write(root: Path, parts: Mapping[str, Sequence[str]], each: int = 10) -> Path:
     random = np.random.default_rng(0)
     for part, names in parts.items():
         for name in names:
@@ -68,7 +74,7 @@ def test_what_is_asked_for_wins_and_more_validation_comes_from_the_seen(classes:
     file = tmp_path / "split.json"
     file.write_text(json.dumps({"train": ["H", "I"], "validation": [], "test": ["A"]}))
     assert split_domains(domains, split=file).held_out == (0,)
-    with pytest.raises(MetaSiamError, match="with --validation 3 leaves 1 of 4 domains to train on"):
+    with pytest.raises(MetaSiamError, match="with --validation 3 leaves fewer than 2 domains to train on, of 4"):
         split_domains(domains, validation=3)
 
 
@@ -98,6 +104,28 @@ def test_enroll_still_takes_the_names_of_train_alone(classes: Path) -> None:
     assert sorted(_folders([classes])) == list("ABCD")
 
 
+@pytest.mark.parametrize("preset", [None, "best"])
+def test_options_that_are_saved_load_the_same_split(classes: Path, tmp_path: Path, preset: str | None) -> None:
+    options = DataOptions(f"folder:{classes}", tmp_path).with_defaults(preset_options(preset, "triplet")[0])
+    stored = json.loads(json.dumps(options.saved(), default=str))
+    with lines(Console(quiet=True)) as shown:
+        for one in (options, DataOptions.from_stored(stored)):
+            split = one.load(shown)[1]
+            assert (split.seen, split.validation, split.held_out) == ((0, 1, 2, 3), (4, 5), (6, 7, 8))
+        asked = replace(options, held_out=3, validation=1).load(shown)[1]
+    assert (len(asked.seen), len(asked.validation), asked.held_out) == (5, 1, (6, 7, 8))
+
+
+def test_a_preset_keeps_domains_back_where_the_data_have_no_split(tmp_path: Path) -> None:
+    names = [f"{number:02}" for number in range(24)]
+    root = _write(tmp_path, {"": names}, each=4)
+    options = DataOptions(f"folder:{root}", tmp_path / "data").with_defaults(preset_options("best", "triplet")[0])
+    with lines(Console(quiet=True)) as shown:
+        split = options.load(shown)[1]
+    assert (len(split.seen), len(split.validation), len(split.held_out)) == (4, 10, 10)
+
+
+@pytest.mark.slow
 def test_every_command_uses_that_split_and_resumes_with_it(
     classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

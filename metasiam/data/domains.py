@@ -417,10 +417,7 @@ def _more_validation(split: Split, count: int, whose: str) -> Split:
         raise MetaSiamError(f"--validation {count} is below 0. Use 0 to keep no seen domains back.")
     if len(split.seen) - count < 2:
         with_it = f" with --validation {count}" if count else ""
-        raise MetaSiamError(
-            f"{whose}{with_it} leaves {max(len(split.seen) - count, 0)} of {counted(len(split.seen), 'domain')} to "
-            "train on and at least 2 are needed."
-        )
+        raise MetaSiamError(f"{whose}{with_it} leaves fewer than 2 domains to train on, of {len(split.seen)}.")
     more = _spread(split.seen, count)
     seen = tuple(domain for domain in split.seen if domain not in more)
     return Split(seen, tuple(sorted({*split.validation, *more})), split.held_out, split.name)
