@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 import json
 import struct
 import zlib
@@ -20,6 +22,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import metasiam as ms
+from metasiam.app.drawings import Drawing
+from metasiam.app.studio import PairRule, Studio
 from metasiam.cli import run as metasiam_command
 from metasiam.cli.pair_training import PairOptions
 from metasiam.cli.training import DataOptions
@@ -264,6 +268,7 @@ def test_match_and_enroll_see_what_siamese_was_trained_on(tmp_path: Path, capsys
     for name, number in (("red", 0), ("blue", 2)):
         arguments = ["enroll", str(tmp_path / f"{number}.png"), "--name", name, "--gallery", str(gallery)]
         assert metasiam_command([*arguments, *(["--weights", str(run)] if name == "red" else [])]) == 0
+        assert "at 32×32 pixels (the middle 32x32 of 64)" in capsys.readouterr().err
     assert load_gallery(gallery).embedder.info.preparation == Preparation(crop=32, crop_of=64)
     capsys.readouterr()
     metasiam_command(["identify", *(str(tmp_path / f"{n}.png") for n in (5, 7)), "--gallery", str(gallery), "--json"])
@@ -324,6 +329,20 @@ def test_a_background_is_prepared_as_the_pictures_are(tmp_path: Path) -> None:
     found = load_background(choice, Pixels(), info, mirror=False, report=quiet)
     assert found.embeddings.shape == (16, 3 * 24 * 32)
     assert len(torch.unique(found.embeddings, dim=0)) == 2
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "inverted", "light"),
+    [("folder:signs", False, False), ("folder:signs", True, True), ("omniglot", True, True),
+     ("omniglot-rotated", True, True), ("omniglot-rotated", False, True)],
+)  # fmt: skip
+def test_the_app_draws_light_on_dark_where_the_training_pictures_were_so(
+    trained_on: str, *, inverted: bool, light: bool
+) -> None:
+    info = EmbedderInfo("resnet8", trained_on=trained_on, preparation=Preparation(inverted=inverted))
+    shown = Studio(Pixels(), info, PairRule(0.5, 8.0, "")).look(Drawing(strokes=(((0, 0), (5, 9), (9, 1)),)))
+    with Image.open(io.BytesIO(base64.b64decode(shown.partition(",")[2]))) as picture:
+        assert (np.asarray(picture)[0, 0] < 128) == light
 
 
 # --- more than 8 bits ---------------------------------------------------------------------------------------------

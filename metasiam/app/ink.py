@@ -8,7 +8,7 @@ pen makes a difference.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -45,14 +45,23 @@ STYLES = {
     "strokes": InkStyle(),
     "mnist": InkStyle(extent=17.5 / 28, pen=2.6 / 28, by_mass=True),
     "omniglot": InkStyle(extent=20 / 28, pen=1.4 / 28),
+    "omniglot-rotated": InkStyle(extent=20 / 28, pen=1.4 / 28),
     "glyphs": InkStyle(extent=20 / 32, pen=3.2 / 32, ink=50, ground=205),
 }
 PAPER = InkStyle(ink=20, ground=245)
 
 
-def style_for(trained_on: str) -> InkStyle:
-    """Return the style that an embedder's training images have."""
-    return STYLES.get(trained_on.split()[0] if trained_on else "", PAPER)
+def style_for(trained_on: str, *, inverted: bool = False) -> InkStyle:
+    """Return the style that an embedder's training images have.
+
+    Args:
+        trained_on: their source.
+        inverted: whether light and dark of picture files changed places on the way (``Preparation.inverted``).
+    """
+    style = STYLES.get(trained_on.split()[0] if trained_on else "")
+    if style is not None:
+        return style
+    return replace(PAPER, ink=PAPER.ground, ground=PAPER.ink) if inverted else PAPER
 
 
 def segments_of(strokes: Sequence[Stroke]) -> Tensor:

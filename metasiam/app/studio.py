@@ -58,7 +58,7 @@ class Studio:
         self.embedder = embedder
         self.info = replace(info, threshold=rule.threshold)
         self.rule = rule
-        self.style = style_for(info.trained_on)
+        self.style = style_for(info.trained_on, inverted=info.preparation.inverted)
         self._adapted: OrderedDict[tuple[Symbol, ...], nn.Module] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -236,6 +236,8 @@ def suitability(info: EmbedderInfo, far: float | None) -> str:
     trained = info.trained_on or "something that its file does not say"
     size = "×".join(map(str, info.image_size))
     said = f"the embedder was trained on {trained}, at {size} pixels"
+    if info.preparation.changes:
+        said += f" ({info.preparation.in_words()})"
     if far is not None and far > _UNLIKE:
         return f"{said}; these pictures look unlike that ({far:.1f} standard deviations off), so expect more mistakes"
     return said
