@@ -101,11 +101,11 @@ def test_of_three_every_two_are_told() -> None:
     """b is best beyond doubt of neither, yet better than c: what the old "best two" never said."""
     data = comparison({"a": 82.0, "b": 81.5, "c": 78.0}, shots=("5",), regimes=("closed",))
     table = comparison_table(data)
-    assert table.rows[0][-2:] == ("a > c; b > c", "no clear winner")
+    assert table.rows[0][-2:] == ("a, b > c", "no clear winner")
     answer = headline(data)
     assert answer.sentence.endswith("no clear winner.")
     assert answer.certainty.endswith(
-        "Beyond chance, a is better than c; b is better than c; no other two methods can be told apart."
+        "Beyond chance, a and b are better than c; no other two methods can be told apart."
     )
     won = headline(comparison({"a": 84.0, "b": 81.5, "c": 78.0}))
     assert "Beyond chance, a is better than b and c; b is better than c;" in won.certainty

@@ -258,15 +258,28 @@ def _gap_words(row: Verdict, two: bool) -> str:
     """Word the difference of two methods, or who of several is better than whom."""
     if two:
         return _difference_words(row.difference, row.name)
-    return beaten_words(row, ">") or MISSING
+    return beaten_words(row, brief=True) or MISSING
 
 
-def beaten_words(row: Verdict, better: str = "is better than") -> str:
-    """Say who is better than whom beyond doubt: ``a is better than b and c; b is better than c``; empty: nobody."""
-    parts = []
+def beaten_words(row: Verdict, *, brief: bool = False) -> str:
+    """Say who is better than whom beyond doubt: ``a and b are better than c; c is better than d``; empty: nobody.
+
+    Args:
+        row: the quantity.
+        brief: for a table's cell: ``a, b > c; c > d``.
+    """
+    winners: dict[tuple[str, ...], list[str]] = {}
     for winner, losers in row.beaten.items():
-        names = [clean(loser, 24) for loser in losers]
-        parts.append(f"{clean(winner, 24)} {better} {', '.join(names) if better == '>' else together(names)}")
+        winners.setdefault(losers, []).append(winner)
+    parts = []
+    for losers, names in winners.items():
+        left, right = ([clean(name, 24) for name in group] for group in (names, losers))
+        verb = "is" if len(left) == 1 else "are"
+        parts.append(
+            f"{', '.join(left)} > {', '.join(right)}"
+            if brief
+            else f"{together(left)} {verb} better than {together(right)}"
+        )
     return "; ".join(parts)
 
 
