@@ -174,6 +174,8 @@ def test_twenty_right_answers_are_no_proof_that_all_are() -> None:
     assert bootstrap_images(torch.ones(20), shared, generator())["ci95"][0] == pytest.approx(10 / 13.8415, abs=1e-4)
     perfect = bootstrap_pairs(partial(roc_auc, same.double(), same), images, generator())
     assert perfect["ci95"] == pytest.approx([0.8389, 1.0], abs=1e-4)
+    gap = bootstrap_pairs(lambda weight: weight.sum(1) * 0, images, generator(), of_answers=False)
+    assert gap["ci95"] == [0.0, 0.0]  # of no answers: a calibration error
     tasks = bootstrap_mean(torch.ones(3), generator(), answers=60)
     assert tasks["ci95"] == pytest.approx([60 / 63.8415, 1.0], abs=1e-4)
     assert bootstrap_mean(torch.full((3,), 0.9), generator(), answers=60)["ci95"] == pytest.approx([0.9, 0.9])

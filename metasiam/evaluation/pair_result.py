@@ -84,8 +84,8 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
     def share(right: Tensor) -> Mean:
         return as_percent(bootstrap_images(right, images, generator_for("cpu", seed, "bootstrap"), same=same))
 
-    def over_images(statistic: Callable[[Tensor], Tensor]) -> Mean:
-        return bootstrap_pairs(statistic, images, generator_for("cpu", seed, "bootstrap"))
+    def over_images(statistic: Callable[[Tensor], Tensor], *, of_answers: bool = True) -> Mean:
+        return bootstrap_pairs(statistic, images, generator_for("cpu", seed, "bootstrap"), of_answers=of_answers)
 
     oracle, _ = best_threshold(scores, same)
     trained_on = also_in_test(pairs, "train")
@@ -120,7 +120,8 @@ def as_evaluation(result: PairResult, pairs: PairSet, seed: int) -> dict[str, An
                     ),
                     "ece": as_percent(
                         over_images(
-                            lambda weight: weighted.expected_calibration_error(result.probability, same, weight)
+                            lambda weight: weighted.expected_calibration_error(result.probability, same, weight),
+                            of_answers=False,
                         )
                     ),
                 }

@@ -103,7 +103,12 @@ def over_images(values: Tensor, images: Tensor, generator: torch.Generator, kind
 
 
 def bootstrap_pairs(
-    statistic: Callable[[Tensor], Tensor], images: Tensor, generator: torch.Generator, *, resamples: int = 1000
+    statistic: Callable[[Tensor], Tensor],
+    images: Tensor,
+    generator: torch.Generator,
+    *,
+    resamples: int = 1000,
+    of_answers: bool = True,
 ) -> Mean:
     """Return any statistic of one task's pairs, such as the AUC, with an interval over its images.
 
@@ -114,6 +119,7 @@ def bootstrap_pairs(
         images: int64 [m, P], the images of each pair.
         generator: on the CPU.
         resamples: bootstrap samples.
+        of_answers: whether it counts right and wrong answers, so that 0 and 1 are never sure: not a calibration error.
 
     Returns:
         ``mean`` is the statistic of all pairs with equal weights, ``n`` is the number of pairs.
@@ -121,7 +127,9 @@ def bootstrap_pairs(
     count = images.shape[1]
     together = torch.cat([statistic(weight) for weight in _answer_weights(images, generator, resamples)])
     plain = float(statistic(torch.ones(1, count, dtype=torch.float64)))
-    bounds = beyond_what_was_seen(plain, _percentiles(together), independent_answers(images))
+    bounds = _percentiles(together)
+    if of_answers:
+        bounds = beyond_what_was_seen(plain, bounds, independent_answers(images))
     return {"mean": plain, "ci95": bounds, "n": count}
 
 

@@ -133,7 +133,7 @@ def _of_one_task(task: Trainings, metric: str, generator: torch.Generator, resam
     def statistic(weight: Tensor) -> Tensor:
         return torch.stack([_WEIGHTED[metric](result, weight) for result in task]).mean(0)
 
-    return bootstrap_pairs(statistic, images, generator, resamples=resamples)
+    return bootstrap_pairs(statistic, images, generator, resamples=resamples, of_answers=metric != "ece")
 
 
 def task_row(task: Trainings, resamples: int, seed: int) -> dict[str, Any]:
@@ -172,7 +172,8 @@ def metrics_of(tasks: Sequence[Trainings], resamples: int, seed: int) -> dict[st
         else:
             means = torch.stack([each.mean() for each in answers])
             count = sum(independent_answers(images_of(task[0], metric)) for task in tasks)
-            found = bootstrap_mean(means, generator, resamples=resamples, answers=count)
+            known = None if metric == "ece" else count
+            found = bootstrap_mean(means, generator, resamples=resamples, answers=known)
         found = over_trainings(found, torch.stack([each.mean(1) for each in answers]).nanmean(0))
         return found if metric == "auc" else as_percent(found)
 
@@ -217,7 +218,8 @@ def assemble(
 
 def _mean_of_episodes(values: Tensor, name: str, settings: ProtocolSettings) -> Mean:
     generator = generator_for("cpu", settings.seed, "bootstrap", name)
-    found = bootstrap_mean(values.mean(0), generator, resamples=settings.bootstrap)
+    accuracy = values.mean(0)
+    found = bootstrap_mean(accuracy, generator, resamples=settings.bootstrap, answers=len(accuracy))
     return as_percent(over_trainings(found, values.mean(1)))
 
 

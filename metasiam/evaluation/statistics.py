@@ -45,20 +45,23 @@ def bootstrap_mean(
     The plain percentile bootstrap covers 85 to 90 % instead of 95 with ten skewed tasks; studentising each resample
     (Efron & Tibshirani, 1993, section 12.5) covers 93 to 96. Below five values resamples of a single value are too
     common for that, and Student's t is used. Values that are not finite are left out. A single value says nothing
-    about its spread: its interval is all of 0..1. Where all are 0, or all 1, it is Wilson's of the answers behind them.
+    about its spread: its interval is all of 0..1. Where all are 0, or all 1, it is Wilson's of the answers behind them,
+    if these are told.
 
     Args:
         values: float [n], fractions.
         generator: on the CPU.
         resamples: bootstrap samples.
-        answers: independent answers behind all values; default one each.
+        answers: independent right or wrong answers behind all values.
     """
     kept = values.double().cpu()
     kept = kept[kept.isfinite()]
     if len(kept) == 0:
         raise ValueError("a mean needs at least one finite value")
     centre, bounds = float(kept.mean()), _interval(kept, _studentised(kept, generator, resamples), 0.0)
-    return {"mean": centre, "ci95": beyond_what_was_seen(centre, bounds, answers or len(kept)), "n": len(kept)}
+    if answers is not None:
+        bounds = beyond_what_was_seen(centre, bounds, answers)
+    return {"mean": centre, "ci95": bounds, "n": len(kept)}
 
 
 def _studentised(values: Tensor, generator: torch.Generator, resamples: int) -> Tensor:

@@ -215,7 +215,11 @@ def figures_section(methods: Mapping[str, Json], extras: Extras) -> str:
         found.append(("training", accuracy_over_training(extras.training, order=order), caption))
     if any(extras.histories.values()):
         caption = "Losses of different methods are different quantities: compare their shapes, not their heights."
-        caption = caption if len(extras.histories) > 1 else "The line is a running mean of the faint values."
+        caption = (
+            caption
+            if len(methods) > 1 and len(extras.histories) > 1
+            else "The line is a running mean of the faint values."
+        )
         found.append(("loss", loss_curve(extras.histories, order=order), caption))
     if not found:
         return ""
