@@ -27,7 +27,8 @@ class MetaSiamError(Exception):
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(text if _typing else in_python(text))
+        line = " ".join(text.splitlines())
+        super().__init__(line if _typing else in_python(line))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from metasiam.pair_session import train_pairs
 from metasiam.progress import Report, quiet
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
+from metasiam.shapes import FOLD, FOLDS, check, parse_json
 from metasiam.training.checkpoint import CHECKPOINT_FILE
 from metasiam.training.loop import Progress
 
@@ -97,7 +98,7 @@ def train_folds(
         for fold, path in enumerate(folders):
             done = path / "evaluation.json"
             if done.is_file() and not anew:
-                evaluation = json.loads(read_text(done))
+                evaluation = _done(done)
             else:
                 begun = (path / CHECKPOINT_FILE).is_file() and not anew
                 evaluation = train_pairs(
@@ -140,10 +141,25 @@ def read_plan(path: Path) -> dict[str, Any]:
     """
     file = path / PLAN_FILE
     try:
-        plan = json.loads(read_text(file))
+        plan = parse_json(read_text(file))
+        check(plan, FOLDS)
         return {"options": dict(plan["options"]), "data": {**plan["data"], "options": dict(plan["data"]["options"])}}
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start again with --overwrite, or another --out.") from error
+
+
+def _done(file: Path) -> dict[str, Any]:
+    """Return a finished fold's evaluation.
+
+    Raises:
+        MetaSiamError: if it is damaged.
+    """
+    try:
+        evaluation: dict[str, Any] = parse_json(read_text(file))
+        check(evaluation, FOLD)
+    except (ValueError, OSError) as error:
+        raise MetaSiamError(f"{file} is damaged ({error}). Remove it, and the fold is measured again.") from error
+    return evaluation
 
 
 def check_folds_out(path: Path, *, overwrite: bool) -> None:

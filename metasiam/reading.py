@@ -61,6 +61,8 @@ def why_no_file(path: Path) -> str:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         return "does not exist"
+    except ValueError:
+        return "is no path: it has a byte that none can have (NUL)"
     except OSError as error:
         return f"cannot be read ({(error.strerror or str(error)).lower()})"
     return f"is {_kind(mode)}"

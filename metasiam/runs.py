@@ -15,6 +15,7 @@ from metasiam.atomic import atomically, check_can_write, remove_partials
 from metasiam.errors import MetaSiamError
 from metasiam.locking import RUN_LOCK, check_free
 from metasiam.reading import read_text
+from metasiam.shapes import METRICS, RUN, check, parse_json
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -103,7 +104,7 @@ class Run:
         file = self.path / METRICS_FILE
         if not file.is_file():
             return []
-        return [row for line in read_text(file).splitlines() if (row := _whole_row(line)) is not None]
+        return [row for line in file.read_bytes().splitlines() if (row := _whole_row(line)) is not None]
 
     def append_metrics(self, row: dict[str, Any]) -> None:
         """Add one logged step."""
@@ -120,12 +121,13 @@ class Run:
         return write_text(self.path / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def _whole_row(line: str) -> dict[str, Any] | None:
+def _whole_row(line: bytes) -> dict[str, Any] | None:
     try:
-        row = json.loads(line)
+        row: dict[str, Any] = parse_json(line)
+        check(row, METRICS)
     except ValueError:  # the last line of a killed run
         return None
-    return row if isinstance(row, dict) and "step" in row else None
+    return row
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -202,7 +204,7 @@ def check_overwrite(path: Path) -> None:
 def _holds_run(path: Path) -> bool:
     """Tell whether a run of ours is in a folder; one whose ``config.json`` is torn still has its checkpoint."""
     try:
-        config = json.loads(read_text(path / CONFIG_FILE))
+        config = parse_json(read_text(path / CONFIG_FILE))
     except OSError:
         return False
     except ValueError:
@@ -258,9 +260,29 @@ def open_run(path: str | Path) -> Run:
     if not file.is_file():
         raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Give the --out of an earlier run.")
     try:
-        config = json.loads(read_text(file))
+        config = parse_json(read_text(file))
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
     if not _names_method(config):
         raise MetaSiamError(f"{file} is not a run's: it names no method. Give the --out of an earlier run.")
-    return Run(path, config)
+    try:
+        check(config, RUN)
+    except ValueError as error:
+        raise MetaSiamError(f"{file} is damaged: {error}. Start the run again with --overwrite.") from error
+    return Run(path, _Fields.of(config, file))
+
+
+class _Fields(dict[str, Any]):
+    """What a file says by name; what it does not say is an error that names the file."""
+
+    file: Path
+
+    @staticmethod
+    def of(said: Mapping[str, Any], file: Path) -> _Fields:
+        """Return fields, and fields within them."""
+        fields = _Fields({name: _Fields.of(one, file) if isinstance(one, dict) else one for name, one in said.items()})
+        fields.file = file
+        return fields
+
+    def __missing__(self, name: str) -> Any:
+        raise MetaSiamError(f"{self.file} is damaged: it has no {name}. Start the run again with --overwrite.")

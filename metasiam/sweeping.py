@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from metasiam.models.files import load_embedder
 from metasiam.progress import Report, quiet
 from metasiam.reading import read_text
 from metasiam.runs import Run
+from metasiam.shapes import EVALUATION, check, parse_json
 from metasiam.training.machine import choose_device
 
 #: Trains a method on a split into a folder, or takes what is finished there.
@@ -116,7 +116,8 @@ def sweep(
 def _stored_evaluation(run: Run, settings: ProtocolSettings, domains: DomainSet, split: Split) -> dict[str, Any] | None:
     """Return the run's evaluation if it was measured as it would be now."""
     try:
-        stored: dict[str, Any] = json.loads(read_text(run.path / "evaluation.json"))
+        stored: dict[str, Any] = parse_json(read_text(run.path / "evaluation.json"))
+        check(stored, EVALUATION)
     except (OSError, ValueError):
         return None
     wanted = {**settings.as_dict(), "fingerprint": domains.fingerprint, "split": split.as_dict()}

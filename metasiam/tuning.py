@@ -21,6 +21,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
 from metasiam.reading import read_text
 from metasiam.runs import check_writable, write_text
+from metasiam.shapes import TRIAL, check, parse_json
 from metasiam.training.machine import generator_for
 
 TRIALS_FILE = "trials.jsonl"
@@ -239,9 +240,11 @@ def read_trials(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     rows = []
-    for line in read_text(file).splitlines():
+    for line in file.read_bytes().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = parse_json(line)
+            check(row, TRIAL)
+            rows.append(row)
         except ValueError:
             break
     write_text(file, "".join(json.dumps(row) + "\n" for row in rows))

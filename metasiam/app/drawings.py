@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import json
-import math
 import unicodedata
 import warnings
 from collections.abc import Sequence
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from metasiam.app.ink import InkStyle, centre_ink, draw_strokes
 from metasiam.errors import MetaSiamError
+from metasiam.shapes import many, number, parse_json
 
 MOST_BYTES = 4 << 20  # of a request, and so of a symbol file
 MOST_PIXELS = 16_000_000  # of a picture; a small file can hold a huge one
@@ -28,6 +27,7 @@ MOST_STROKES, MOST_POINTS = 500, 20_000
 MOST_SYMBOLS, MOST_DRAWINGS, MOST_LETTERS = 40, 20, 40
 FORMAT = "metasiam-symbols"
 _JOINING = {"\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))}
+_POINT = many(number(-1e6, 1e6), 2, 2)
 
 Points = tuple[tuple[tuple[float, float], ...], ...]
 
@@ -93,12 +93,7 @@ def read_drawing(value: Any, where: str) -> Drawing:
 
 
 def _point(value: Any, where: str) -> tuple[float, float]:
-    if (
-        not isinstance(value, list)
-        or len(value) != 2
-        or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        or not all(math.isfinite(v) and abs(v) < 1e6 for v in value)
-    ):
+    if _POINT(value) is not None:
         raise MetaSiamError(f"{where} has a point that is not two numbers. Draw it again.")
     return float(value[0]), float(value[1])
 
@@ -190,8 +185,8 @@ def read_symbol_file(text: str) -> tuple[Symbol, ...]:
         size = len(text) / (1 << 20)
         raise MetaSiamError(f"these symbols take {size:.1f} MiB, more than {MOST_BYTES >> 20}. Remove some examples.")
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise MetaSiamError("this is no symbol file (not JSON). Open one that was saved here.") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise MetaSiamError("this is no symbol file. Open one that was saved here.")

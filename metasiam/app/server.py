@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from metasiam.app.drawings import (
 from metasiam.app.patience import ANSWERS, BODIES, in_time, patient_protocol
 from metasiam.app.studio import Studio
 from metasiam.errors import MetaSiamError
+from metasiam.shapes import parse_json
 
 _HERE = Path(__file__).parent
 _FILES = {
@@ -105,8 +105,8 @@ async def _body(stream: AsyncIterator[bytes], most: int) -> bytes | None:
 def _answered(studio: Studio, path: str, body: bytes) -> tuple[int, Any]:
     """Return the status and the answer, or what is wrong."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = parse_json(body)
+    except ValueError:
         return 400, "that is not JSON."
     if not isinstance(value, dict):
         return 400, "that is not a JSON object."

@@ -16,6 +16,7 @@ from metasiam.cli import options as o
 from metasiam.cli.compare_output import next_step, render, write
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
+from metasiam.shapes import COMPARISON, check, parse_json
 
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
@@ -261,10 +262,9 @@ def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | No
 
 def _saved_plan(folder: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = json.loads(read_text(folder / _PLAN_FILE))
-        if not {"methods", "data", "budget"} <= plan.keys():
-            raise ValueError("incomplete")
-    except (OSError, ValueError, AttributeError) as error:
+        plan: dict[str, Any] = parse_json(read_text(folder / _PLAN_FILE))
+        check(plan, COMPARISON)
+    except (OSError, ValueError) as error:
         raise MetaSiamError(
             f"{folder} holds no comparison to go on with. Start one with --out {shlex.quote(str(folder))}."
         ) from error

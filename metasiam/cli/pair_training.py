@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from metasiam.cli.options import saved
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
+from metasiam.cli.training import check_stored
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
 
@@ -80,9 +81,10 @@ class PairOptions:
         """Return the options that the ``config.json`` of a run, or ``folds-config.json`` of its folds, says."""
         from metasiam.data.preparation import squeezed_before
 
-        stored = dict(config["data"]["options"])
+        stored = dict(config["data"]["options"] or {})
         if not stored:
             raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded.")
+        check_stored(stored, {field.name for field in fields(PairOptions)})
         if stored.get("data_dir") is not None:
             stored["data_dir"] = Path(stored["data_dir"])
         return PairOptions(**{"squeeze": squeezed_before(str(stored.get("data"))), **stored})

@@ -12,6 +12,7 @@ from rich.console import Console
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
+from metasiam.shapes import parse_json
 
 if TYPE_CHECKING:
     from metasiam.data.domains import Split
@@ -130,7 +131,7 @@ def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
         return
     check_writable(out)
     try:
-        stored = json.loads(read_text(file))
+        stored = parse_json(read_text(file))
     except ValueError as error:
         raise MetaSiamError(f"{file} is damaged. Use --overwrite to start over, or another --out.") from error
     if _compared(stored) != _compared(json.loads(json.dumps(plan))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from metasiam.cli.presets import check_start, preset_options
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
+from metasiam.shapes import DATA_OPTIONS, check
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
@@ -26,6 +28,20 @@ if TYPE_CHECKING:
 
 #: A CPU run that needs longer than this is told what an hour would do instead.
 _LONG = 2 * 3600.0
+
+
+def check_stored(stored: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raise unless these are options that data can be loaded with.
+
+    Raises:
+        MetaSiamError: naming the one that is not.
+    """
+    try:
+        check(stored, DATA_OPTIONS)
+        if unknown := sorted(set(stored) - set(known)):
+            raise ValueError(f"{unknown[0]} is no option of data")
+    except ValueError as error:
+        raise MetaSiamError(f"how the data was loaded is damaged in the run: {error}. Give --data anew.") from error
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class DataOptions:
     @staticmethod
     def of_run(run: Run) -> DataOptions:
         """Return the options that a run's data was loaded with."""
-        stored = dict(run.config["data"]["options"])
+        stored = dict(run.config["data"]["options"] or {})
         if "split" not in run.config:
             raise MetaSiamError(
                 f"{run.path} was trained on pairs ({run.method}) and has no split. Give --data and --held-out."
@@ -100,6 +116,7 @@ class DataOptions:
         """Return the options that ``saved`` made into JSON."""
         from metasiam.data.preparation import squeezed_before
 
+        check_stored(stored, {field.name for field in fields(DataOptions)})
         values = {"squeeze": squeezed_before(str(stored.get("data"))), **stored}
         if values.get("data_dir") is not None:
             values["data_dir"] = Path(values["data_dir"])

@@ -23,6 +23,7 @@ from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report, note, quiet
 from metasiam.reading import check_regular
+from metasiam.shapes import parse_json
 
 _LAYOUT = 3  # raise it when the file's layout changes
 
@@ -65,12 +66,12 @@ def _read(path: Path, key: str, source: str) -> DomainSet | None:
         if found is None:
             return None
         tensors, about = found
-        names, stored = tuple(json.loads(about["names"])), json.loads(about["preparation"])
+        names, stored = tuple(parse_json(about["names"])), parse_json(about["preparation"])
         how = None if stored is None else Preparation.from_dict(stored)
         domains = DomainSet(tensors["images"], tensors["labels"], names, tensors["is_test"].bool(), source, how)
         # Hashing also brings the pages in, and the fingerprint is wanted by every run anyway.
         return domains if domains.fingerprint == about["fingerprint"] else None
-    except (ValueError, KeyError, TypeError, MetaSiamError):
+    except (ValueError, KeyError, TypeError, AttributeError, MetaSiamError):
         return None
 
 
@@ -93,9 +94,9 @@ def _read_images(path: Path, key: str) -> tuple[Tensor, Preparation] | None:
         if found is None:
             return None
         images, about = found[0]["images"], found[1]
-        how = Preparation.from_dict(json.loads(about["preparation"]))
+        how = Preparation.from_dict(parse_json(about["preparation"]))
         return (images, how) if fingerprint_of(images) == about["fingerprint"] else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

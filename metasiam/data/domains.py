@@ -19,6 +19,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.names import composed, first_twice
 from metasiam.option_values import shown
 from metasiam.reading import read_text
+from metasiam.shapes import SPLIT_FILE, check, parse_json
 from metasiam.wording import counted, listed
 
 Part = Literal["train", "test"]
@@ -382,11 +383,12 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
     packaged = {path.stem: path for path in folder.glob("*.json")}
     path = packaged.get(str(split), Path(split))
     try:
-        listed = json.loads(read_text(path))
-        parts = [[str(name) for name in listed[key]] for key in ("train", "validation", "test")]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        listed = parse_json(read_text(path))
+        check(listed, SPLIT_FILE)
+        parts = [list(listed[key]) for key in ("train", "validation", "test")]
+    except (OSError, ValueError) as error:
         known = ", ".join(sorted(packaged))
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        reason = getattr(error, "strerror", None) or str(error)
         raise MetaSiamError(
             f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "
             "and test."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from metasiam.names import composed
 from metasiam.progress import Report, note, quiet
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
+from metasiam.shapes import parse_json
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
 DOMAINS, IMAGES = 100, 20
@@ -70,7 +70,7 @@ def _has_domains(data: str) -> bool:
 def _is_foreign(config: Path) -> bool:
     """Tell whether a ``config.json`` is another program's, as in the folders of Hugging Face's models."""
     try:
-        found = json.loads(read_text(config))
+        found = parse_json(read_text(config))
     except (ValueError, OSError):  # a run's own that is damaged: opening it says so
         return False
     options = found.get("options") if isinstance(found, dict) else None

@@ -166,15 +166,17 @@ def identify(gallery: Gallery, embeddings: Tensor) -> list[Answer]:
         embeddings: float [Q, D].
 
     Raises:
-        MetaSiamError: if the gallery has no names.
-        ValueError: for embeddings of another width.
+        MetaSiamError: if the gallery has no names, or the embeddings are of another width than its own.
     """
     rules = gallery.rules
     if rules is None:
         raise MetaSiamError("the gallery has no names yet. Enroll some pictures first.")
     if embeddings.ndim != 2 or embeddings.shape[1] != gallery.embeddings.shape[1]:
         width = gallery.embeddings.shape[1]
-        raise ValueError(f"embeddings must be float [Q, {width}], not {list(embeddings.shape)}")
+        raise MetaSiamError(
+            f"the embeddings are {list(embeddings.shape)} and the gallery's {width} wide: it is damaged, or of another "
+            "embedder. Enroll again into a new one."
+        )
     return [answer_from(gallery.names, rules, row) for row in scorer_of(gallery).scores(embeddings)]
 
 

@@ -24,6 +24,7 @@ from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
 from metasiam.names import composed
 from metasiam.reading import check_regular, why_no_file
+from metasiam.shapes import GALLERY, check, parse_json, record, whole
 
 SCHEMA = 1
 _MOST_NAME = 200  # characters
@@ -255,12 +256,14 @@ def load_gallery(path: str | Path) -> Gallery:
     if header is None:
         raise MetaSiamError(f"{path} is no gallery. Give a file that metasiam enroll made.")
     try:
-        about = json.loads(header)
+        about = parse_json(header)
+        check(about, record({"schema": whole()}))
         if about["schema"] != SCHEMA:
             raise MetaSiamError(f"{path} is of schema {about['schema']}, not {SCHEMA}. Use a newer MetaSiam.")
+        check(about, GALLERY)
         return _checked(_gallery(about, tensors))
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise MetaSiamError(f"{path} is a damaged gallery ({reason}). Enroll again into a new one.") from error
 
 
@@ -295,8 +298,10 @@ def _checked(gallery: Gallery) -> Gallery:
         and gallery.labels.shape == (count,)
         and gallery.embeddings.ndim == 2
         and gallery.embeddings.dtype == torch.float32
-        and len(gallery.embeddings) == len(gallery.statistics) == count
+        and len(gallery.embeddings) == count
         and bool(torch.isfinite(gallery.embeddings).all())
+        and _fit(gallery.statistics, count)
+        and _background_fits(gallery)
         and torch.equal(torch.unique(gallery.labels), torch.arange(len(gallery.names)))
         and (gallery.rules is None or gallery.rules.fits(len(gallery.names)))
         and all(math.isfinite(value) for value in (gallery.rules.values() if gallery.rules is not None else ()))
@@ -304,3 +309,28 @@ def _checked(gallery: Gallery) -> Gallery:
     if not right:
         raise ValueError("its parts do not fit each other")
     return gallery
+
+
+def _fit(numbers: Tensor, count: int) -> bool:
+    """Tell whether numbers are finite, of one precision, and in so many rows."""
+    shape = numbers.ndim == 2 and numbers.dtype == torch.float32 and len(numbers) == count
+    return shape and bool(torch.isfinite(numbers).all())
+
+
+def _background_fits(gallery: Gallery) -> bool:
+    """Tell whether a background is whole, and as wide as the pictures."""
+    background = gallery.background
+    if background is None:
+        return True
+    labels, count = background.labels, len(background.embeddings)
+    wide = not gallery.files or (
+        background.embeddings.shape[1:] == gallery.embeddings.shape[1:]
+        and background.statistics.shape[1:] == gallery.statistics.shape[1:]
+    )
+    return (
+        _fit(background.embeddings, count)
+        and _fit(background.statistics, count)
+        and labels.dtype == torch.int64
+        and labels.shape == (count,)
+        and wide
+    )

@@ -11,7 +11,7 @@ from metasiam.config import GradientStepsConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.training.optimizers import adam, sgd
 from metasiam.training.schedules import step_rate
-from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
+from metasiam.training.state import counters, prime, running_statistics, snapshot, take_up_, trainable
 
 ConfigType = TypeVar("ConfigType", bound=GradientStepsConfig)
 
@@ -53,7 +53,7 @@ class OptimizedLearner(Generic[ConfigType]):
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that ``state`` returned."""
         for name, tensors in self._tensors.items():
-            restore_([tensor.detach() for tensor in tensors], state[name])
+            take_up_([tensor.detach() for tensor in tensors], state[name])
 
     def finish(self) -> None:
         """Leave the embedder in evaluation mode."""

@@ -29,6 +29,7 @@ from metasiam.training.state import (
     restore_,
     running_statistics,
     snapshot,
+    take_up_,
     trainable,
     zero_,
 )
@@ -182,8 +183,8 @@ class Reptile:
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that ``state`` returned."""
         for name, tensors in self._slow.items():
-            restore_(tensors, state["slow"][name])
-        restore_(self._counters, state["counters"])
+            take_up_(tensors, state["slow"][name])
+        take_up_(self._counters, state["counters"])
         self._meta_optimizer.load_state_dict(state["meta_optimizer"])
         self._restore_slow()
 

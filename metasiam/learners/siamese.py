@@ -21,7 +21,16 @@ from metasiam.losses import contrastive, pair_bce
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.schedules import epoch_rate
-from metasiam.training.state import counters, prime, restore_, running_statistics, snapshot, trainable
+from metasiam.training.state import (
+    check_fits,
+    counters,
+    prime,
+    restore_,
+    running_statistics,
+    snapshot,
+    take_up_,
+    trainable,
+)
 from metasiam.training.stopping import EarlyStopping
 
 #: Koch et al.'s distortions on 105 × 105 images: degrees, pixels a pixel, factor, pixels.
@@ -197,7 +206,9 @@ class Siamese:
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that ``state`` returned."""
         for name, tensors in self._tensors.items():
-            restore_([tensor.detach() for tensor in tensors], state["tensors"][name])
+            take_up_([tensor.detach() for tensor in tensors], state["tensors"][name])
+        for name, best in state["best"].items():
+            check_fits(self._tensors[name], best)
         self._best = state["best"]
         self.stopping.load(state["stopping"])
         self._sums.copy_(state["sums"])

@@ -20,7 +20,7 @@ from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.progress import Report, quiet
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import generator_for
-from metasiam.training.state import restore_, snapshot
+from metasiam.training.state import snapshot, take_up_
 
 
 class SolvedHead:
@@ -125,8 +125,8 @@ class SolvedHead:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take up a state that ``state`` returned."""
-        restore_([weight.detach() for weight in self._weights], state["weights"])
-        self.answered.copy_(state["answered"])
+        take_up_([weight.detach() for weight in self._weights], state["weights"])
+        take_up_([self.answered], [state["answered"]])
 
     def finish(self) -> None:
         """Leave the model in evaluation mode."""

@@ -20,10 +20,11 @@ from metasiam.atomic import atomically
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.models import build_embedder
-from metasiam.models.state_dicts import fitting_architectures, match, unwrapped
+from metasiam.models.state_dicts import Match, fitting_architectures, match, unwrapped
 from metasiam.progress import warned
 from metasiam.reading import check_regular, why_no_file
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
+from metasiam.shapes import EMBEDDER, check, parse_json
 from metasiam.wording import listed
 
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
@@ -136,13 +137,17 @@ def load_embedder(
         raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
         stored["channels"] = int(first.shape[1])
+    _check_overrides(overrides)
     known = {**stored, **overrides}
     if arch is None and "arch" not in stored:
         advice = _advice(state, EmbedderInfo("", **known)) or "Add --arch, e.g. --arch resnet56."
         raise UnknownArchitectureError(f"{path} does not say its architecture. {advice}")
     known = _usual(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
-    embedder = build_embedder(info.arch.removesuffix("-imagenet"), channels=info.channels, image_size=info.image_size)
+    name, size = info.arch.removesuffix("-imagenet"), info.image_size
+    with torch.device("meta"):  # takes no memory: what does not fit the file's tensors is never built
+        _check_fit(build_embedder(name, channels=info.channels, image_size=size), state, path, info)
+    embedder = build_embedder(name, channels=info.channels, image_size=size)
     state = _fitted(embedder, state, path, info, note)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
@@ -180,14 +185,29 @@ def _fitted(
     embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo, note: Callable[[str], None]
 ) -> dict[str, Tensor]:
     """Load what an embedder has of a file's tensors and return it; what is left of a training is left out."""
-    found = match(state, embedder.state_dict())
-    if not found.fits:
-        advice = _advice(state, info) or "Give the --arch that it was trained with."
-        raise OtherArchitectureError(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
+    found = _check_fit(embedder, state, path, info)
     if found.heads:
         note(f"{path} has a head behind the embedder ({listed(found.heads)}): left out")
     embedder.load_state_dict(found.state, strict=False)  # strictly but for counters
     return found.state
+
+
+def _check_fit(embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo) -> Match:
+    found = match(state, embedder.state_dict())
+    if not found.fits:
+        advice = _advice(state, info) or "Give the --arch that it was trained with."
+        raise OtherArchitectureError(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
+    return found
+
+
+def _check_overrides(overrides: Mapping[str, Any]) -> None:
+    known = EmbedderInfo.__dataclass_fields__
+    if unknown := [name for name in overrides if name not in known]:
+        raise MetaSiamError(f"weights have no '{unknown[0]}'. They have: {', '.join(sorted(known))}.")
+    try:
+        check(overrides, EMBEDDER)
+    except ValueError as error:
+        raise MetaSiamError(f"{error}. Give another value, or leave it out.") from error
 
 
 def _advice(state: dict[str, Tensor], info: EmbedderInfo) -> str:
@@ -239,9 +259,11 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         check_regular(path)
         with safe_open(path, framework="pt") as file:
-            stored = info_fields(json.loads((file.metadata() or {}).get("metasiam", "{}")))
+            about = parse_json((file.metadata() or {}).get("metasiam", "{}"))
+            check(about, EMBEDDER)
+            stored = info_fields(about)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise MetaSiamError(f"{path} is not a whole safetensors file ({error}). Give another weights file.") from error
     return state, stored
 

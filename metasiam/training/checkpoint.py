@@ -11,6 +11,7 @@ import torch
 from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
+from metasiam.shapes import CHECKPOINT, check
 
 CHECKPOINT_FILE = "checkpoint.pt"
 _SCHEMA = 1
@@ -57,4 +58,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise MetaSiamError(f"{path} cannot be read ({error}). Start again with --overwrite.") from error
     if not isinstance(state, dict) or state.get("schema") != _SCHEMA or "learner" not in state:
         raise MetaSiamError(f"{path} is not a checkpoint of this metasiam. Give a run folder made by it.")
+    try:
+        check(state, CHECKPOINT)
+    except ValueError as error:
+        raise MetaSiamError(f"{path} is damaged: {error}. Start again with --overwrite.") from error
     return state

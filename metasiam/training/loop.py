@@ -125,7 +125,7 @@ class TrainingLoop:
             raise MetaSiamError(f"{self.run.path} is at iteration {self.iteration}, beyond {self.learner.total}.")
         try:
             self.learner.load(state["learner"])
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise MetaSiamError(f"{self.run.path / CHECKPOINT_FILE} does not fit this run ({error}).") from error
         self.saved_at = self.iteration
         if self.processes.writes:

@@ -75,6 +75,29 @@ def restore_(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         torch._foreach_copy_(list(tensors), list(saved))
 
 
+def take_up_(tensors: Sequence[Tensor], saved: object) -> None:
+    """Copy what a file holds into ``tensors``, in place.
+
+    Raises:
+        ValueError: if it is not a list of as many tensors of the same shapes and kinds.
+    """
+    check_fits(tensors, saved)
+    restore_(tensors, saved)  # type: ignore[arg-type]
+
+
+def check_fits(tensors: Sequence[Tensor], saved: object) -> None:
+    """Raise unless ``saved`` is a list of tensors of the same shapes and kinds.
+
+    Raises:
+        ValueError: saying what differs.
+    """
+    if not isinstance(saved, list | tuple) or len(saved) != len(tensors):
+        raise ValueError(f"{len(tensors)} tensors are needed, and it holds other things")
+    for own, other in zip(tensors, saved, strict=True):
+        if not isinstance(other, Tensor) or (other.shape, other.dtype) != (own.shape, own.dtype):
+            raise ValueError(f"a tensor of {list(own.shape)} is needed, and it holds another thing")
+
+
 @torch.no_grad()
 def add_difference_(total: Sequence[Tensor], end: Sequence[Tensor], start: Sequence[Tensor]) -> None:
     """Add ``end − start`` to ``total``, in place."""

@@ -42,6 +42,20 @@ def need_memory(count: int, height: int, width: int, image_size: int | None) -> 
     )
 
 
+def need_bytes(what: str, needed: int) -> None:
+    """Refuse arrays that would take more than half of the free memory: using them takes as much again.
+
+    Raises:
+        MetaSiamError: saying how much they need.
+    """
+    free = free_memory()
+    if free is not None and needed > free / 2:
+        raise MetaSiamError(
+            f"{what} holds arrays of {needed / 1e9:.3g} GB and {free / 1e9:.3g} GB of memory are free. Use fewer "
+            "pictures, or smaller ones."
+        )
+
+
 def free_memory() -> int | None:
     """Return how many bytes of memory this process may still take, or None where the system does not say."""
     found = []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as numpy_format
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import TooSmallToCrop, prepared_images
+from metasiam.data.sources.memory import need_bytes
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 from metasiam.names import first_twice
@@ -61,7 +65,9 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
             file = np.load(handle, allow_pickle=False)
             if isinstance(file, np.ndarray):
                 raise MetaSiamError(f"{path} holds a single array. {_LAYOUT}, saved with numpy.savez.")
-            return {name: file[name] for name in wanted if name in file.files}
+            there = [name for name in wanted if name in file.files]
+            need_bytes(str(path), sum(_size(file, name) for name in there))
+            return {name: file[name] for name in there}
     except FileNotFoundError as error:
         raise MetaSiamError(f"{path} does not exist. Check the path given to --data npz:PATH.") from error
     except MetaSiamError:
@@ -73,6 +79,16 @@ def _read(path: Path) -> dict[str, NDArray[Any]]:
         raise MetaSiamError(f"{path} cannot be read ({reason}). {_LAYOUT}, saved with numpy.savez.") from error
 
 
+def _size(file: NpzFile, name: str) -> int:
+    """Return how many bytes an array takes by its header: before it is read, a small file can hold a huge one."""
+    with file.zip.open(f"{name}.npy") as member:
+        head: Any = numpy_format
+        version = head.read_magic(member)
+        read = head.read_array_header_1_0 if version == (1, 0) else head.read_array_header_2_0
+        shape, _, dtype = read(member)
+    return int(math.prod(shape)) * int(dtype.itemsize)
+
+
 def _part(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> tuple[NDArray[Any], NDArray[Any]]:
     for name in (f"{part}_images", f"{part}_labels"):
         if name not in arrays:
@@ -80,7 +96,7 @@ def _part(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> tuple[NDArr
     images, labels = arrays[f"{part}_images"], arrays[f"{part}_labels"]
     if images.ndim == 3:
         images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or 0 in images.shape[1:]:
         raise MetaSiamError(f"{path}: {part}_images are {images.dtype} {list(images.shape)}. {_LAYOUT}.")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]

@@ -96,6 +96,8 @@ def _named_pair(file: Path, number: int, columns: Sequence[str], cells: Sequence
             'in quotes ("a,b.jpg").'
         )
     row = dict.fromkeys((*_COLUMNS, "part", "person_a", "person_b"), "") | dict(zip(columns, cells, strict=False))
+    if any("\0" in cell for cell in row.values()):
+        raise MetaSiamError(f"{file}, line {number} has a byte that no path can have (NUL). Correct the list.")
     if not row["path_a"] or not row["path_b"]:
         raise MetaSiamError(f"{file}, line {number}: a path is missing. Write path_a,path_b,same.")
     same = _said_same(row["same"])
