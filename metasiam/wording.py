@@ -1,7 +1,8 @@
-"""How counts, lists and intervals are said."""
+"""How counts, lists and intervals are said, and texts of others shown."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 
@@ -36,3 +37,26 @@ def plus_minus(mean: float, low: float, high: float, *, digits: int = 1, most: f
     if even and half <= min(mean, most - mean) + rounding:
         return f"{mean:.{digits}f} ± {half:.{digits}f}"
     return f"{mean:.{digits}f} [{max(low, 0.0):.{digits}f}, {min(high, most):.{digits}f}]"
+
+
+#: What a terminal obeys instead of showing it (escape and its kin), and what turns the direction of a line.
+_OBEYED = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028\\u2029\\u202a-\\u202e\\u2066-\\u2069]")
+#: How cells begin that a spreadsheet runs as a formula.
+_FORMULAS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+
+
+def harmless(text: str) -> str:
+    """Return a text as a terminal may show it: escape sequences and turned directions are written out (``\\x1b``)."""
+    return _OBEYED.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def harmless_json(text: str) -> str:
+    """Return JSON as a terminal may show it; it says the same as before."""
+    return _OBEYED.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def spreadsheet_cell(value: object) -> object:
+    """Return a cell of a CSV file: a text that a spreadsheet would run as a formula gets a ``'`` before it."""
+    text = str(value)
+    return f"'{text}" if text.startswith(_FORMULAS) and not _NUMBER.fullmatch(text) else value

@@ -16,6 +16,7 @@ from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match,
 from metasiam.cli.options import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
+from metasiam.wording import harmless
 
 _OUT_OF_MEMORY = (
     "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a run that was saved goes on "
@@ -179,7 +180,7 @@ def _speaks() -> bool:
 
 
 def _complain(text: str) -> int:
-    sys.stderr.write("metasiam: " + " ".join(text.split()) + "\n")
+    sys.stderr.write("metasiam: " + harmless(" ".join(text.split())) + "\n")
     return 2
 
 

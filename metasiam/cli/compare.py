@@ -14,6 +14,7 @@ from rich.console import Console
 
 from metasiam.cli import options as o
 from metasiam.cli.compare_output import next_step, render, write
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
 from metasiam.shapes import COMPARISON, check, parse_json
@@ -103,7 +104,7 @@ def command(
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions
 
-    console = Console()
+    console = terminal()
     wanted = RunOptions(None, None, overwrite, 60.0, preset, pairs, adapt_shots, adapt_steps, curve_steps)
     more = more_settings(protocol, inference, episodes) | {"threshold": threshold}
     given_data = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)

@@ -27,9 +27,9 @@ _LABEL = 180  # pixels for a domain's name beside its pictures
 
 
 def _console() -> Console:
-    from rich.console import Console
+    from metasiam.cli.terminal import terminal
 
-    return Console()
+    return terminal()
 
 
 @app.command("list", cls=o.Command)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.terminal import terminal
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     from metasiam.app.server import build_app, open_socket, serve
     from metasiam.cli.progress import lines
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     opened = open_socket(host, port)
     try:
         with lines(console) as shown:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.names import composed
 from metasiam.wording import counted
@@ -133,7 +133,7 @@ class _Start:
             o.say("no background pictures: thresholds come from your own pictures alone (see --background)")
             return None
         try:
-            with lines(Console(stderr=True)) as shown:
+            with lines(terminal(stderr=True)) as shown:
                 return load_background(choice, embedder, key.info, mirror=mirror, report=shown.update, without=names)
         except MetaSiamError as error:
             if self.background is not None:
@@ -237,7 +237,7 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
 def _show(gallery: Gallery, path: Path) -> None:
     from metasiam.gallery.rehearsal import rehearse
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(highlight=False, soft_wrap=True)
     if gallery.rules is None:
         console.print(Text(f"{path} has no names"))
         return

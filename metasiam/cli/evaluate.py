@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from metasiam.cli import options as o
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def command(
     from metasiam.trained_on import check_never_trained_on
     from metasiam.training.machine import choose_device
 
-    console = Console()
+    console = terminal()
     settings = settings_from(
         RunOptions(None, None, overwrite, 60.0, None, pairs, adapt_shots, adapt_steps, curve_steps),
         seed,

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
-from metasiam.wording import counted
+from metasiam.wording import counted, harmless, harmless_json, spreadsheet_cell
 
 if TYPE_CHECKING:
     from metasiam.gallery import Answer
@@ -76,7 +76,8 @@ def command(
         plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
         sys.stdout.write(_as_json(answers, ascii_only=plain))
     elif as_csv:
-        sys.stdout.write(o.printable(_as_csv(answers), sys.stdout.encoding or "utf-8"))
+        text = o.printable(_as_csv(answers), sys.stdout.encoding or "utf-8")
+        sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     else:
         _print_table(answers)
         o.say(suitability(key.info, unlikeness(found.statistics, opened)))
@@ -110,7 +111,8 @@ def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> st
             guesses = [{"name": g.name, "probability": round(g.probability, 4)} for g in answer.guesses]
             row = {"name": answer.name, "probability": round(answer.probability, 4), "guesses": guesses}
             row |= {"unknown_probability": round(answer.unknown, 4), "unknown_prior": UNKNOWN_PRIOR}
-        lines.append(o.printable(json.dumps({"picture": str(path), **row}, ensure_ascii=ascii_only)) + "\n")
+        line = json.dumps({"picture": str(path), **row}, ensure_ascii=ascii_only)
+        lines.append(o.printable(harmless_json(line)) + "\n")
     return "".join(lines)
 
 
@@ -120,10 +122,11 @@ def _as_csv(answers: list[tuple[Path, Row]]) -> str:
     rows.writerow(["picture", "name", "probability", "runner_up", "runner_up_probability", "error"])
     for path, answer in answers:
         if isinstance(answer, str):
-            rows.writerow([path, "", "", "", "", answer])
+            rows.writerow(map(spreadsheet_cell, [path, "", "", "", "", answer]))
             continue
         second, chance = _runner_up(answer)
-        rows.writerow([path, answer.name, f"{answer.probability:.4f}", second, f"{chance:.4f}", ""])
+        cells = [path, answer.name, f"{answer.probability:.4f}", second, f"{chance:.4f}", ""]
+        rows.writerow(map(spreadsheet_cell, cells))
     return o.printable(text.getvalue())
 
 
@@ -153,7 +156,7 @@ def _print_table(answers: list[tuple[Path, Row]]) -> None:
         table.add_row(
             Text(o.printable(str(path))), Text(answer.name, style), f"{100 * answer.probability:.0f} %", Text(runner_up)
         )
-    console = Console(highlight=False)
+    console = terminal(highlight=False)
     console.print(table)
     read = [answer for _, answer in answers if not isinstance(answer, str)]
     unknown = sum(answer.name == "unknown" for answer in read)

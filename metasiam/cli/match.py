@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 
 
@@ -68,7 +68,7 @@ def command(
     else:
         word = "same" if verdict.same else "different"
         sure = verdict.probability if verdict.same else 1 - verdict.probability
-        Console(highlight=False, soft_wrap=True).print(
+        terminal(highlight=False, soft_wrap=True).print(
             f"{word} ({100 * sure:.0f} %): similarity {verdict.similarity:.3f}, threshold {verdict.threshold:.3f}"
         )
         o.say(f"the threshold was learned on {rules.learned_on}" if opened is not None else _fixed(key.info))

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
     from metasiam.cli.progress import lines
     from metasiam.gallery.pictures import BLANK, embed_pictures
 
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     with lines(console) as shown:
         result = embed_pictures(embedder, info, paths, mirror=mirror, report=shown.update)
     for text in result.notes:
@@ -88,7 +88,7 @@ def _all_blank(result: Embedded, count: int) -> str:
 
 def say(text: str) -> None:
     """Print a line on stderr: stdout is for answers."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
+    terminal(stderr=True, highlight=False, soft_wrap=True).print(escape(text))
 
 
 def note(text: str) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from metasiam.cli.options import saved
 from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
+from metasiam.cli.terminal import terminal
 from metasiam.cli.training import check_stored
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
@@ -107,7 +108,7 @@ def run_siamese(
     from metasiam.runs import open_run
     from metasiam.session import TrainingStopped
 
-    console = Console()
+    console = terminal()
     check_seconds(checkpoint_every)
     preset_data, preset_method = preset_options(preset)
     if resume is not None:

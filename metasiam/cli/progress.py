@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from metasiam.wording import harmless
+
 if TYPE_CHECKING:
     from metasiam.training.loop import Progress as TrainingProgress
 
@@ -47,6 +49,7 @@ class Lines:
 
     def update(self, what: str, done: int, total: int, words: str = "") -> None:
         """Show that ``what`` is at ``done`` of ``total``; where that is 0, ``what`` is a note, which is said."""
+        what = harmless(what)
         if total == 0:
             self.say(f"note: {what}")
             return

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from metasiam.cli import options as o
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.reading import read_text
 from metasiam.shapes import parse_json
@@ -69,7 +70,7 @@ def command(
     from metasiam.runs import write_text
     from metasiam.sweeping import seen_counts, sweep
 
-    console = Console()
+    console = terminal()
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
         raise MetaSiamError("--methods names no method. Use e.g. --methods triplet,reptile.")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 
 from metasiam.cli import options as o
 from metasiam.cli.presets import check_start, preset_options
 from metasiam.cli.progress import Lines, in_words, lines
+from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
 from metasiam.shapes import DATA_OPTIONS, check
@@ -159,7 +159,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     from metasiam.runs import check_out
     from metasiam.session import TrainingStopped, arch_of, train
 
-    console = Console()
+    console = terminal()
     check_seconds(run.checkpoint_every)
     preset_data, preset_method = preset_options(run.preset, method)
     if run.resume is not None:
@@ -178,7 +178,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)
     speaks = _is_first_process()
-    with lines(console if speaks else Console(quiet=True)) as shown:
+    with lines(console if speaks else terminal(quiet=True)) as shown:
         domains, split = data.load(shown)
         draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
         talk = Talk(method, shown)

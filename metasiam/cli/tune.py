@@ -43,19 +43,18 @@ def command(
 
     Example: [bold]metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10[/bold]
     """
-    from rich.console import Console
-
     from metasiam.cli.evaluating import print_written
     from metasiam.cli.pair_presets import preset_options
     from metasiam.cli.pair_training import PairOptions
     from metasiam.cli.progress import lines
+    from metasiam.cli.terminal import terminal
     from metasiam.config import SiameseConfig, config_from
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
     from metasiam.runs import check_writable
     from metasiam.tuning import STRATEGIES, best_trial, parse_choice, search
 
-    console = Console()
+    console = terminal()
     if not tries:
         raise MetaSiamError("there is nothing to try. Add e.g. --try lr=0.0001,0.001.")
     choices = [parse_choice(text) for text in tries]

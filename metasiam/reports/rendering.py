@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metasiam.reports.numbers import clean
+from metasiam.wording import spreadsheet_cell
 
 Row = tuple[str, ...]
 
@@ -176,5 +177,7 @@ def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: "" if row.get(name) is None else row[name] for name in names} for row in rows)
+    writer.writerows(
+        {name: "" if row.get(name) is None else spreadsheet_cell(row[name]) for name in names} for row in rows
+    )
     return text.getvalue()
