@@ -85,7 +85,7 @@ def test_numbers_and_other_texts_stay(cell):
 
 
 def test_answers_are_quoted_in_csv_and_exact_in_json():
-    answer = Answer("=1+2", 0.9, (Guess("=1+2", 0.9, 1.0, 0.5), Guess("@x", 0.1, 0.1, 0.5)))
+    answer = Answer("=1+2", 0.9, (Guess("=1+2", 0.9, 1.0, 0.5), Guess("@x", 0.1, 0.1, 0.5)), 0.05)
     answers = [(Path(f"{NASTY}.png"), answer), (Path("-b.png"), "it is =damaged")]
     first, second = list(csv.reader(io.StringIO(_as_csv(answers))))[1:]
     assert first[1:] == ["'=1+2", "0.9000", "'@x", "0.1000", ""]
