@@ -30,7 +30,12 @@ def command(
     gallery: o.GalleryFile = o.DEFAULT_GALLERY,
     weights: o.Weights = None,
     arch: o.Arch = None,
-    remove: Annotated[list[str] | None, typer.Option("--remove", help="Take this name out (repeatable).")] = None,
+    remove: Annotated[
+        list[str] | None, typer.Option("--remove", help="Take this name, or this picture, out (repeatable).")
+    ] = None,
+    forget_missing: Annotated[
+        bool, typer.Option("--forget-missing", help="Take pictures out whose files are no longer there.")
+    ] = False,
     background: Annotated[
         str | None,
         typer.Option(
@@ -52,7 +57,8 @@ def command(
 ) -> None:
     """Name domains from a few pictures each, into a gallery file. Without pictures, show what is in it.
 
-    One picture a name is enough; a name given again gets more. Thresholds are calibrated anew each time.
+    One picture a name is enough; a name given again gets more, a copy of one does not count. A picture that moved to
+    another name's folder moves in the gallery too. Thresholds are calibrated anew each time.
     Of DIR/train/<name>/ and DIR/test/<name>/, only the pictures of train/ are enrolled.
 
     Example: [bold]metasiam enroll photos/ --weights runs/mine --gallery pets.safetensors[/bold]
@@ -62,12 +68,13 @@ def command(
     from metasiam.gallery import calibrated, load_gallery
     from metasiam.gallery.recognise import thresholds_moved
     from metasiam.gallery.store import check_writable
+    from metasiam.gallery.upkeep import missing_note
     from metasiam.locking import file_held
 
     if out is not None and out.exists():
         there = shlex.quote(str(out))
         raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {there} to add to it.")
-    if not paths and not remove:
+    if not paths and not remove and not forget_missing:
         if out is not None:
             raise MetaSiamError(
                 f"--out {out} takes a changed gallery, and nothing is to change. Give pictures, or --remove."
@@ -76,7 +83,9 @@ def command(
             raise MetaSiamError(
                 f"{gallery} does not exist yet. Give a folder with DIR/<name>/*.jpg, and --weights RUN."
             )
-        _show(load_gallery(gallery), gallery)
+        shown = load_gallery(gallery)
+        _show(shown, gallery)
+        _note(missing_note(shown))
         return
     with file_held(gallery, lambda: o.say(f"waiting for another enroll into {gallery}")):  # neither loses the other's
         new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
@@ -90,19 +99,55 @@ def command(
         for gone in remove or ():
             if opened is None:
                 raise MetaSiamError(f"{gallery} does not exist, so '{gone}' cannot be removed from it.")
-            opened = opened.without(gone)
+            opened = _without(opened, gone)
         unreadable = 0
         if paths:
             named = {composed(name): _pictures(paths)} if name is not None else _folders(paths)
             opened, unreadable = _add(opened, new, named, weights, arch, device)
+        if forget_missing:
+            opened = _without_missing(opened, gallery)
         assert opened is not None
         result = calibrated(opened, seed=seed)
         result.save(out or gallery)
     if before is not None and (moved := thresholds_moved(before, result)):
         o.say(f"thresholds are learned from all names: {counted(moved, 'name')} of before got another")
     _show(result, out or gallery)
+    _note(missing_note(result))
     if unreadable:
         raise typer.Exit(1)
+
+
+def _note(text: str) -> None:
+    if text:
+        o.note(text)
+
+
+def _without(opened: Gallery, gone: str) -> Gallery:
+    """Take out a name or, where it is none, a picture; names that have none left are told."""
+    from metasiam.gallery.upkeep import without_picture
+
+    left = None if composed(gone) in map(composed, opened.names) else without_picture(opened, gone)
+    if left is None:
+        return opened.without(gone)
+    _tell_gone(opened, left)
+    return left
+
+
+def _without_missing(opened: Gallery | None, path: Path) -> Gallery:
+    from metasiam.gallery.upkeep import without_missing
+
+    if opened is None:
+        raise MetaSiamError(f"{path} does not exist, so nothing can be forgotten. Leave --forget-missing out.")
+    left, count = without_missing(opened)
+    o.note(f"{counted(count, 'missing picture')} taken out" if count else "no picture is missing")
+    _tell_gone(opened, left)
+    return left
+
+
+def _tell_gone(before: Gallery, after: Gallery) -> None:
+    for name in before.names:
+        if composed(name) not in map(composed, after.names):
+            o.note(f"'{name}' has no picture left and is gone")
 
 
 class _Start:
@@ -153,6 +198,7 @@ def _add(
     from metasiam.gallery import open_embedder
     from metasiam.gallery.recognise import suitability, unlikeness
     from metasiam.gallery.store import check_name
+    from metasiam.gallery.upkeep import content_of, join
 
     for name in named:
         check_name(name)
@@ -173,7 +219,16 @@ def _add(
         rows += own
     # Resolved: the same name in two folders is two pictures, and two names of one file are one.
     files = [str(found.paths[row].resolve()) for row in rows]
-    opened = opened.with_named(names, files, found.embeddings[rows], found.statistics[rows], embedder=key)
+    before, hashes = opened, [content_of(file) for file in files]
+    joined = join(opened, names, files, hashes)
+    for text in joined.notes:
+        o.note(text)
+    names, files, hashes = ([values[i] for i in joined.add] for values in (names, files, hashes))
+    rows = [rows[i] for i in joined.add]
+    opened = joined.gallery.with_named(
+        names, files, found.embeddings[rows], found.statistics[rows], embedder=key, hashes=hashes
+    )
+    _tell_gone(before, opened)
     o.say(suitability(key.info, unlikeness(found.statistics, opened)))
     return opened, len(found.unreadable) + len(found.blank)
 

@@ -67,6 +67,7 @@ class Gallery:
         files: the pictures' paths as given, for people.
         statistics: float32 [M, 2 · C], the pictures' means and standard deviations per channel.
         background: embeddings of domains that are none of these, if there were any.
+        hashes: of the pictures' files; none in galleries of before.
         rules: thresholds and probability, calibrated when the gallery last changed.
     """
 
@@ -79,6 +80,12 @@ class Gallery:
     statistics: Tensor = field(default_factory=lambda: torch.empty(0, 0))
     background: Background | None = None
     rules: Rules | None = None
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def contents(self) -> tuple[str, ...]:
+        """The hash of each picture's file, empty where it is not known."""
+        return self.hashes or ("",) * len(self.files)
 
     def counts(self) -> dict[str, int]:
         """Return how many pictures each name has."""
@@ -101,6 +108,7 @@ class Gallery:
         statistics: Tensor,
         *,
         embedder: EmbedderKey | None = None,
+        hashes: Sequence[str] | None = None,
     ) -> Gallery:
         """Return the gallery with pictures of many names at once, as ``with_pictures`` adds them to one.
 
@@ -110,6 +118,7 @@ class Gallery:
             embeddings: float32 [len(files), D].
             statistics: float32 [len(files), 2 · C].
             embedder: what made the embeddings, if it may have moved: where it is now is kept.
+            hashes: of the files' contents, where they are known.
 
         Raises:
             MetaSiamError: for a name that cannot be one.
@@ -122,7 +131,7 @@ class Gallery:
             if embedder.fingerprint != self.embedder.fingerprint:
                 raise ValueError("the pictures were embedded by another embedder than the gallery's")
             moved = replace(self.embedder, path=embedder.path)
-            return replace(self, embedder=moved).with_named(names, files, embeddings, statistics)
+            return replace(self, embedder=moved).with_named(names, files, embeddings, statistics, hashes=hashes)
         if not files:
             return self
         old_names = [composed(self.names[label]) for label in self.labels.tolist()]
@@ -131,7 +140,9 @@ class Gallery:
         rows, numbers = map(torch.cat, zip(*parts, (embeddings, statistics), strict=True))
         newest = {picture: row for row, picture in enumerate(zip(all_names, all_files, strict=True))}
         stays = sorted(newest.values())
-        return self._of([all_names[i] for i in stays], [all_files[i] for i in stays], rows[stays], numbers[stays])
+        all_hashes = [*self.contents, *(hashes or [""] * len(files))]
+        kept_names, kept_files, kept = ([values[i] for i in stays] for values in (all_names, all_files, all_hashes))
+        return self._of(kept_names, kept_files, kept, rows[stays], numbers[stays])
 
     def without(self, name: str) -> Gallery:
         """Return the gallery without a name.
@@ -144,11 +155,18 @@ class Gallery:
             known = ", ".join(self.names) or "nobody"
             raise MetaSiamError(f"the gallery has no '{name}', so it cannot be removed. It has: {known}.")
         stays = ~torch.isin(self.labels, torch.tensor(gone))
-        names = [self.names[label] for label in self.labels[stays].tolist()]
-        files = [f for f, stay in zip(self.files, stays.tolist(), strict=True) if stay]
-        return self._of(names, files, self.embeddings[stays], self.statistics[stays])
+        return self.keeping(stays)
 
-    def _of(self, picture_names: list[str], files: list[str], embeddings: Tensor, statistics: Tensor) -> Gallery:
+    def keeping(self, stays: Tensor) -> Gallery:
+        """Return the gallery with some of its pictures, bool [M]; names without any are gone."""
+        rows = stays.nonzero().flatten().tolist()
+        names = [self.names[label] for label in self.labels[stays].tolist()]
+        files, hashes = ([values[row] for row in rows] for values in (self.files, self.contents))
+        return self._of(names, files, hashes, self.embeddings[stays], self.statistics[stays])
+
+    def _of(
+        self, picture_names: list[str], files: list[str], hashes: list[str], embeddings: Tensor, statistics: Tensor
+    ) -> Gallery:
         names = tuple(sorted(set(picture_names)))
         place = {name: index for index, name in enumerate(names)}
         labels = torch.tensor([place[name] for name in picture_names], dtype=torch.int64)
@@ -159,6 +177,7 @@ class Gallery:
             labels=labels[order],
             embeddings=embeddings[order],
             files=tuple(files[i] for i in order.tolist()),
+            hashes=tuple(hashes[i] for i in order.tolist()),
             statistics=statistics[order],
             rules=None,
         )
@@ -175,6 +194,7 @@ class Gallery:
             "mirror": self.mirror,
             "names": self.names,
             "files": self.files,
+            "hashes": self.hashes,
             "background": self.background.source if self.background is not None else None,
             "rules": self.rules.as_dict() if self.rules is not None else None,
         }
@@ -286,6 +306,7 @@ def _gallery(about: dict[str, Any], tensors: dict[str, Tensor]) -> Gallery:
         files=tuple(map(str, about["files"])),
         statistics=tensors["statistics"],
         background=background,
+        hashes=tuple(map(str, about.get("hashes", ()))),
         rules=Rules.from_dict(about["rules"]) if about["rules"] is not None else None,
     )
 
@@ -296,6 +317,7 @@ def _checked(gallery: Gallery) -> Gallery:
     right = (
         gallery.labels.dtype == torch.int64
         and gallery.labels.shape == (count,)
+        and len(gallery.hashes) in (0, count)
         and gallery.embeddings.ndim == 2
         and gallery.embeddings.dtype == torch.float32
         and len(gallery.embeddings) == count
