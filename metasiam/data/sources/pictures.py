@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 from torch import Tensor
 
 from metasiam.data.preparation import (
@@ -289,7 +289,7 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
     return Read(pixels[..., :1] if same else pixels, shorter, span)
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
+def _is_deep_colour(image: ImageFile.ImageFile) -> bool:
     """Tell whether an image has 16 bits for each of several channels, of which Pillow reads the upper 8."""
     return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
 
