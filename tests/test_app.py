@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import math
 import socket
 import threading
 import time
@@ -14,15 +15,18 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from metasiam.app.drawings import MOST_BYTES, Drawing, read_drawing, read_symbol_file, read_symbols
 from metasiam.app.ink import MOST_SEGMENTS, STYLES, centre_ink, draw_strokes, segments_of, style_for
+from metasiam.app.opening import open_studio
 from metasiam.app.patience import ANSWERS
 from metasiam.app.studio import PairRule, Studio
 from metasiam.errors import MetaSiamError
+from metasiam.gallery.pictures import embed_pixels
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo
 
@@ -385,3 +389,117 @@ def test_many_requests_at_once_are_all_answered_and_few_at_a_time(address: str, 
         statuses = list(pool.map(lambda _: post(address, "/api/look", b'{"drawing": null}')[0], range(40)))
     assert statuses == [200] * 40
     assert most == ANSWERS
+
+
+STROKES = {
+    "ring": [[(0.5 + 0.4 * math.cos(a / 4), 0.5 + 0.4 * math.sin(a / 4)) for a in range(26)]],
+    "zigzag": [[(0.1, 0.8), (0.3, 0.2), (0.5, 0.8), (0.7, 0.2), (0.9, 0.8)]],
+    "cross": [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]],
+}
+SIZE = (320, 240)
+
+
+def light(kind: str) -> torch.Tensor:
+    """How much light falls on each place of a photograph, 0 … 1: float [H, W]."""
+    down, across = torch.meshgrid(torch.linspace(0, 1, SIZE[1]), torch.linspace(0, 1, SIZE[0]), indexing="ij")
+    from_middle = (across - 0.5) ** 2 + (down - 0.5) ** 2
+    return {
+        "even": torch.ones_like(down),
+        "vignette": 1 - 1.3 * from_middle,
+        "side": 0.4 + 0.6 * across,
+        "soft corner": 1 - 0.5 * torch.sigmoid((0.7 - across - down) / 0.05),
+        "hard corner": torch.where(across + down < 0.8, 0.4, 1.0),
+        "phone": torch.where((across - 0.45).abs() + 0 * down < 0.2, 0.5, 1.0) * (down > 0.3) + (down <= 0.3),
+    }[kind]
+
+
+def photograph(shape: list, kind: str, *, board: bool = False) -> Drawing:
+    """A drawing with a pen on paper, or with chalk on a board, photographed under a light."""
+    page = Image.new("L", SIZE, 0)
+    pen = ImageDraw.Draw(page)
+    for stroke in shape:
+        points = [(SIZE[0] / 2 + (x - 0.5) * 0.8 * SIZE[1], (0.1 + 0.8 * y) * SIZE[1]) for x, y in stroke]
+        pen.line(points, fill=255, width=6, joint="curve")
+    ink = torch.from_numpy(np.array(page)) / 255
+    shown = 0.15 + 0.7 * ink if board else 0.92 - 0.8 * ink
+    noise = 4 * torch.randn(ink.shape, generator=torch.Generator().manual_seed(0))
+    levels = (255 * shown * light(kind) + noise).clamp(0, 255).to(torch.uint8)
+    file = io.BytesIO()
+    Image.fromarray(levels.numpy()).save(file, "JPEG", quality=85)
+    return read_drawing({"picture": data_url(file.getvalue())}, "the pad")
+
+
+def data_url(data: bytes) -> str:
+    return "data:image/any;base64," + base64.b64encode(data).decode()
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Studio:
+    return open_studio(device="cpu")
+
+
+@pytest.mark.parametrize("board", [False, True])
+@pytest.mark.parametrize("kind", ["even", "vignette", "side", "soft corner", "hard corner", "phone"])
+def test_photographed_drawings_are_told_apart_under_any_light(shipped: Studio, kind: str, board: bool):
+    drawn = [Drawing(strokes=tuple(tuple(stroke) for stroke in shape)) for shape in STROKES.values()]
+    photographed = [photograph(shape, kind, board=board) for shape in STROKES.values()]
+    seen = torch.stack([one.seen(shipped.info.image_size[0], shipped.style) for one in (*photographed, *drawn)])
+    rows = embed_pixels(shipped.embedder, shipped.info, seen[:, None])
+    same = rows[:3] @ rows.T > shipped.rule.threshold
+    expected = torch.eye(3, dtype=torch.bool).repeat(1, 2)
+    assert torch.equal(same, expected)
+
+
+@pytest.mark.parametrize("kind", ["even", "vignette", "side", "soft corner", "hard corner", "phone"])
+def test_paper_with_nothing_drawn_on_it_is_empty_under_any_light(shipped: Studio, kind: str):
+    with pytest.raises(MetaSiamError, match="empty"):
+        shipped.look(photograph([], kind))
+
+
+def test_a_filled_shape_stays_filled_where_the_light_is_uneven():
+    page = torch.full((240, 240), 235.0)
+    page[70:170, 70:170] = 30
+    lit = page * (0.5 + 0.5 * torch.linspace(0, 1, 240))
+    assert bool((centre_ink(lit.to(torch.uint8), 28)[6:22, 6:22] > 240).all())
+
+
+def on_picture(image: Image.Image, kind: str = "PNG") -> Drawing:
+    file = io.BytesIO()
+    image.save(file, kind)
+    return read_drawing({"picture": data_url(file.getvalue())}, "the pad")
+
+
+def l_mask() -> torch.Tensor:
+    mask = torch.zeros(90, 120, dtype=torch.bool)
+    mask[20:60, 30:34] = mask[56:60, 30:50] = True
+    return mask
+
+
+@pytest.mark.parametrize("most", [4095, 65535])
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_grey_picture_of_16_bits_is_seen_as_one_of_8(most: int, dark: bool):
+    mask = ~l_mask() if dark else l_mask()
+    in_8 = on_picture(Image.fromarray(np.where(mask, 230, 20).astype(np.uint8)))
+    in_16 = on_picture(Image.fromarray(np.where(mask, most * 230 // 255, most * 20 // 255).astype(np.uint16)))
+    difference = in_16.seen(28, STYLES["strokes"]).int() - in_8.seen(28, STYLES["strokes"]).int()
+    assert int(difference.abs().max()) <= 2
+
+
+@pytest.mark.parametrize("ink", [(255, 255, 255), (255, 255, 230), (0, 0, 0), (200, 30, 30)])
+def test_ink_of_any_colour_on_a_transparent_ground_is_seen(ink: tuple[int, int, int]):
+    mask = l_mask().numpy()
+    pixels = np.zeros((*mask.shape, 4), np.uint8)
+    pixels[mask] = (*ink, 255)
+    seen = on_picture(Image.fromarray(pixels)).seen(28, STYLES["strokes"])
+    black = on_picture(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))).seen(28, STYLES["strokes"])
+    assert int((seen.int() - black.int()).abs().max()) <= 2
+
+
+def test_white_paper_with_rounded_transparent_corners_stays_paper():
+    mask = l_mask().numpy()
+    pixels = np.full((*mask.shape, 4), 255, np.uint8)
+    pixels[mask] = (0, 0, 0, 255)
+    pixels[:8, :8] = pixels[-8:, -8:] = 0
+    seen = on_picture(Image.fromarray(pixels)).seen(28, STYLES["strokes"])
+    black = on_picture(Image.fromarray(np.where(mask, 0, 255).astype(np.uint8))).seen(28, STYLES["strokes"])
+    assert torch.equal(seen, black)

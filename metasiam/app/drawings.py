@@ -16,12 +16,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from metasiam.app.ground import FAINTEST
 from metasiam.app.ink import InkStyle, centre_ink, draw_strokes
 from metasiam.errors import MetaSiamError
 from metasiam.shapes import many, number, parse_json
 
 MOST_BYTES = 4 << 20  # of a request, and so of a symbol file
 MOST_PIXELS = 16_000_000  # of a picture; a small file can hold a huge one
+LEAST_SEEN = 0.005  # of what is not transparent, for a white ground
 SIDE = 512  # pixels that are kept of a picture's longer side
 MOST_STROKES, MOST_POINTS = 500, 20_000
 MOST_SYMBOLS, MOST_DRAWINGS, MOST_LETTERS = 40, 20, 40
@@ -120,7 +122,7 @@ def _decoded(data: bytes) -> Tensor:
                         f"the picture has {image.width}×{image.height} pixels, more than {MOST_PIXELS:,}. "
                         "Make it smaller."
                     )
-                upright = ImageOps.exif_transpose(image).convert("RGBA")
+                upright = _in_8_bits(ImageOps.exif_transpose(image)).convert("RGBA")
     except MetaSiamError:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, many times ours
@@ -128,8 +130,26 @@ def _decoded(data: bytes) -> Tensor:
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise MetaSiamError("the picture cannot be read. Open a PNG or JPEG file.") from error
     upright.thumbnail((SIDE, SIDE))
-    white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
-    return torch.from_numpy(np.array(Image.alpha_composite(white, upright).convert("L")))
+    return _on_a_ground(upright)
+
+
+def _in_8_bits(image: Image.Image) -> Image.Image:
+    """Scale grey levels of 16 bits down, by as many bits as they use; Pillow would cut them off at 255."""
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
+        return image
+    levels = np.asarray(image).astype(np.float64).clip(min=0)
+    full = next((2**bits - 1 for bits in (8, 10, 12, 14) if levels.max() <= 2**bits - 1), max(65535, levels.max()))
+    return Image.fromarray((levels * (255 / full)).round().astype(np.uint8))
+
+
+def _on_a_ground(image: Image.Image) -> Tensor:
+    """Lay an RGBA picture on white, or on black where on white next to nothing of it would be seen: uint8 [H, W]."""
+    bands = image.convert("RGB").convert("L"), image.getchannel("A")
+    grey, alpha = (torch.from_numpy(np.array(band)).float() for band in bands)
+    cover = alpha / 255
+    seen = (255 - grey) * cover >= FAINTEST
+    ground = 255.0 if float((seen * cover).sum()) >= LEAST_SEEN * float(cover.sum()) else 0.0
+    return (grey * cover + ground * (1 - cover)).round().to(torch.uint8)
 
 
 def read_symbols(value: Any) -> tuple[Symbol, ...]:

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from metasiam.app.ground import ink_on
+
 Stroke = Sequence[Sequence[float]]
 
 #: More segments than about this are not needed at any size an embedder takes; longer drawings are thinned out.
@@ -140,16 +142,13 @@ def draw_segments(segments: Tensor, size: int, pen: Tensor) -> Tensor:
 def centre_ink(picture: Tensor, size: int, style: InkStyle = STYLES["strokes"]) -> Tensor:
     """Cut a picture's ink out, and centre and scale it as drawings are: uint8 [H, W] to uint8 [size, size].
 
-    Which of dark and light is the ink is told by the picture's edge, which is ground. The pen keeps its width.
+    Which of dark and light is the ink is told by the picture's edge, which is ground, evenly lit or not. The pen keeps
+    its width.
 
     Raises:
         ValueError: if the picture has no ink on it.
     """
-    pixels = picture.float()
-    edge = torch.cat((pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])).median()
-    ink = (pixels - edge).abs()
-    if float(ink.max()) < 32:
-        raise ValueError("the picture is empty")
+    ink = ink_on(picture)
     ink = (ink / ink.max() - 0.15).clamp(min=0) / 0.85  # paper grain and compression are no ink
     rows, columns = (ink.amax(1) > 0.25).nonzero().flatten(), (ink.amax(0) > 0.25).nonzero().flatten()
     cut = ink[int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
