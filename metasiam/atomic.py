@@ -75,7 +75,7 @@ def check_can_write(folder: Path) -> None:
     Raises:
         OSError: with the reason.
     """
-    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists() or one.is_symlink())
     with tempfile.TemporaryFile(dir=there) as file:
         file.write(b"x")
 

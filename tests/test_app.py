@@ -239,6 +239,8 @@ def test_bad_requests_are_explained_and_the_server_goes_on(address: str):
     bad = [
         ("/api/compare", json.dumps({**pads, "first": None}).encode(), {}, 422, "left pad is empty"),
         ("/api/compare", json.dumps({**pads, "second": {"picture": png(9000, 9000)}}).encode(), {}, 422, "pixels"),
+        ("/api/compare", json.dumps({**pads, "first": {"strokes": [[[1, 10**400]]]}}).encode(), {}, 422, "two numbers"),
+        ("/api/compare", b'{"a": ' + b"[" * 50_000 + b"]" * 50_000 + b"}", {}, 400, "JSON"),
         ("/api/compare", b"x" * (5 << 20), {}, 413, "MiB"),
         ("/api/compare", b"{", {}, 400, "JSON"),
         ("/api/compare", b"[]", {}, 400, "object"),

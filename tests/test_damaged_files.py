@@ -16,6 +16,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -362,3 +363,33 @@ def test_what_a_config_does_not_say_names_the_file(files, tmp_path, capsys):
     (path / "config.json").write_text(json.dumps(config))
     assert run(["triplet", "--resume", str(path)]) == 2
     assert f"{path / 'config.json'} is damaged: it has no options" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["self", "self/run", "nowhere/run", "nowhere"])
+def test_a_link_that_leads_nowhere_is_no_folder_to_write_into(files, tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    Path("self").symlink_to("self")
+    Path("nowhere").symlink_to("gone")
+    options = ["--arch", "resnet8", "--iterations", "1", "--compile", "off"]
+    for command in (
+        ["triplet", *options],
+        ["sweep"],
+        ["compare", str(files / "run")],
+        ["evaluate", str(files / "run")],
+    ):
+        assert run([*command, "--data", "folder:gone", "--out", out]) == 2
+        error = capsys.readouterr().err
+        assert f"--out {out} cannot be written (" in error
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in Path().iterdir()) == ["nowhere", "self"]
+
+
+def test_a_domain_with_a_new_line_in_its_name_is_shown_in_the_grid(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\nb", "c"):
+        Path("pictures", name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (8, 8), (60 * number, 99, 0)).save(Path("pictures", name, f"{number}.png"))
+    assert run(["data", "show", "folder:pictures", "--out", "grid.png"]) == 0
+    with Image.open("grid.png") as grid:
+        assert grid.height > 16

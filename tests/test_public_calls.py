@@ -227,6 +227,10 @@ CALLS: list[tuple[str, Callable[[World], Any]]] = [
     ("load_embedder(None)", lambda w: ms.load_embedder(None)),
     ("load_embedder('nowhere')", lambda w: ms.load_embedder("nowhere")),
     ("load_embedder mean='x'", lambda w: ms.load_embedder(w.run.path, mean="x")),
+    ("load_embedder colour=3", lambda w: ms.load_embedder(w.run.path, colour=3)),
+    ("load_embedder mean=0.5", lambda w: ms.load_embedder(w.run.path, mean=0.5)),
+    ("load_embedder channels=10**9", lambda w: ms.load_embedder(w.run.path, channels=10**9)),
+    ("load_embedder image_size=8", lambda w: ms.load_embedder(w.run.path, image_size=8)),
     ("save_embedder nowhere", lambda w: ms.save_embedder("/nowhere/x.safetensors", w.embedder, w.info)),
     ("save_embedder info=None", lambda w: ms.save_embedder(w.folder / "w.safetensors", w.embedder, None)),
     (

@@ -214,6 +214,8 @@ def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
+    from metasiam.reports.numbers import clean
+
     total = len(domains.names)
     rows = min(rows, total)
     shown = [row * total // rows for row in range(rows)]
@@ -225,7 +227,7 @@ def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
     font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), 11)
     for row, domain in enumerate(shown):
         top = row * (tile[1] + 2)
-        label = domains.names[domain]
+        label = clean(domains.names[domain])
         while label and pen.textlength(label, font=font) > _LABEL - 8:
             label = label[:-2].rstrip("…") + "…" if len(label) > 2 else ""
         pen.text((4, top + tile[1] // 2 - 7), label, fill="black", font=font)

@@ -175,9 +175,9 @@ def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -
     folder = (
         out if out is not None else weights if is_run else Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
     )
+    check_writable(folder)
     if not (is_run and folder.resolve() == weights.resolve()) and (folder / CONFIG_FILE).is_file():
         raise MetaSiamError(f"{folder} holds a run of its own. Give another --out.")
-    check_writable(folder)
     names = (*_FILES, "figures/loss.svg") if (folder / METRICS_FILE).is_file() else _FILES
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
