@@ -151,6 +151,9 @@ def test_what_is_usual_equals_a_naive_loop() -> None:
     both = found.mixed(Usual(torch.zeros(4).double(), 2.0, 0.5), 0.25)
     torch.testing.assert_close(both.level, 0.75 * found.level)
     assert both.spread**2 == pytest.approx(0.75 * found.spread**2 + 0.25 * 4)
+    even = found.evened()
+    torch.testing.assert_close(even.level, found.level.mean().repeat(4))
+    assert even.spread == pytest.approx((found.spread**2 + float(found.level.var(correction=0))) ** 0.5)
     assert both.shared == pytest.approx(0.75 * found.shared + 0.125)
 
 
@@ -199,15 +202,15 @@ def test_thresholds_weigh_the_other_names_the_more_the_more_there_are() -> None:
         rules, scorer = made.rules, scorer_of(made)
         assert rules is not None
         assert made.background is not None
-        on_background = scorer.scores(made.background.embeddings).mean(0)
+        on_background = scorer.scores(made.background.embeddings).mean()
         scores, own = own_scores(scorer, made.embeddings, made.labels, most=10**6)
         of_others = torch.stack([scores[own != name, name].mean() for name in range(names)])
         levels = rules.levels().float()
         assert rules.strength <= 4
         others = names - 1
-        weight, all_weight = others / (others + 4), others / (others + rules.strength)
-        apart = of_others - on_background
-        expected = on_background + weight * (apart - apart.mean()) + all_weight * apart.mean()
+        everyone = of_others.mean()
+        expected = on_background + others / (others + rules.strength) * (everyone - on_background)
+        expected = expected + others / (others + 15) * (of_others - everyone)
         torch.testing.assert_close(levels, expected, atol=1e-4, rtol=0)
         for name in range(names):
             own_threshold = rules.own_thresholds[name]

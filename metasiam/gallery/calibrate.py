@@ -27,6 +27,9 @@ _MOST_NAMES = 20  # names acted out at once; more change little and leave fewer 
 #: With so many other names, own pictures and background weigh the same in what is usual, unless they are far apart.
 #: Two to eight made no difference on CIFAR-100 classes 50 to 89 and on faces, with the published 50-50 weights.
 _STRENGTH = 4.0
+#: The same for how names differ from each other. Which of them background pictures are more like says nothing: names
+#: were told apart better without (same classes).
+_NAME_STRENGTH = 15.0
 _FARTHEST = (0.1, 1.5)  # factors of the lead that are expected before a name has a second picture
 #: What a fixed threshold is taken for: the middle of a lead of so many spreads, as of the published weights.
 _FIXED_LEAD = 1.5
@@ -129,7 +132,7 @@ def _lines(
     count = len(scorer.means)
     usual = Usual(torch.full((count,), taught.level), taught.spread, taught.shared)
     if len(strangers):
-        usual = Usual.of(scorer.scores(strangers))
+        usual = Usual.of(scorer.scores(strangers)).evened()
     if count < 2:
         return usual.level, Line.of(usual, taught.gain, max(count, 1)), None, _STRENGTH
     scores, own = own_scores(scorer, embeddings, labels, most=_MOST_SCORES)
@@ -150,12 +153,12 @@ def _joined(usual: Usual, own: Usual) -> tuple[Usual, float]:
     How all names differ from the background weighs more than how each does: the mean over names errs by a spread
     divided by the root of their number, and what is seen beyond that error is no chance (James & Stein, 1961).
     """
-    others = len(usual.level) - 1
-    apart = float((own.level - usual.level).mean())
+    others, everyone = len(usual.level) - 1, own.level.mean()
+    apart = float(everyone - usual.level.mean())
     strength = 1 / max(1 / _STRENGTH, (apart / usual.spread) ** 2 - 1 / others)
-    weight, all_weight = others / (others + _STRENGTH), others / (others + strength)
-    mixed = usual.mixed(own, weight)
-    return replace(mixed, level=mixed.level + (all_weight - weight) * apart), strength
+    level = usual.level + others / (others + strength) * apart
+    level = level + others / (others + _NAME_STRENGTH) * (own.level - everyone)
+    return replace(usual.mixed(own, others / (others + _STRENGTH)), level=level), strength
 
 
 def own_scores(scorer: NameScorer, embeddings: Tensor, labels: Tensor, *, most: int) -> tuple[Tensor, Tensor]:
@@ -238,7 +241,8 @@ def _play(
     embeddings = background.embeddings[torch.cat(enrolled)]
     labels = torch.arange(names).repeat_interleave(shots)
     scorer = NameScorer.of(embeddings, labels, names, distance, cohort)
-    usual = Usual.of(scorer.scores(background.embeddings[torch.isin(background.labels, order[2 * names :])]))
+    rest = background.embeddings[torch.isin(background.labels, order[2 * names :])]
+    usual = Usual.of(scorer.scores(rest)).evened()
     left_out, own = own_scores(scorer, embeddings, labels, most=_MOST_SCORES)
     if names > 1:
         apart = Usual.of(left_out, ~F.one_hot(own, names).bool())

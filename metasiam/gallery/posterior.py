@@ -12,7 +12,7 @@ scores say changes that by Bayes' rule. This is the model of the scores:
   *shift*, fitted (by ``fit``) where the truth is known: on recognition acted out with background pictures.
 - **A gallery's own names may be harder or easier than the background**, most of all if they are all of one kind that
   it is not: to weights for objects, every face is like every other. So levels, spread and share are measured on the
-  pictures of the other names, too (``Usual.of``), and weigh the more, the more names there are (``Usual.mixed``). Lead
+  pictures of the other names, too (``Usual.of``), and weigh the more, the more names there are. Lead
   and stretch are then fitted on the gallery's pictures, each left out of its name or as if its name were not enrolled
   (``adapted``), starting from what the background taught.
 """
@@ -65,6 +65,11 @@ class Usual:
         together = float((off.sum(1).square() - off.square().sum(1)).sum() / (each * (each - 1)).sum().clamp(min=1))
         shared = min(max(together / max(variance, 1e-12), 0.0), 0.98)
         return Usual(level, max(variance**0.5, 1e-6), shared)
+
+    def evened(self) -> Usual:
+        """Return one level for all names; how these differ becomes part of the spread."""
+        level = self.level.mean().expand(len(self.level))
+        return Usual(level, (self.spread**2 + float(self.level.var(correction=0))) ** 0.5, self.shared)
 
     def mixed(self, other: Usual, weight: float) -> Usual:
         """Return the mean of both, the other weighing ``weight``, 0 … 1."""
