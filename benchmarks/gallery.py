@@ -62,7 +62,8 @@ def main() -> None:
         for i in range(given.draws)
     ]
     result = {
-        "command": f"python benchmarks/gallery.py WEIGHTS --data {given.data.split(':')[0]}",
+        "command": f"python benchmarks/gallery.py WEIGHTS --data {given.data.split(':')[0]}"
+        + (" --people FOLDER" if given.people is not None else ""),
         "weights": Path(given.weights).name,
         "machine": describe_machine(choose_device("cpu")),
         "settings": {"known": KNOWN, "shots": SHOTS, "draws": given.draws, "seed": given.seed, "split": split.name},
