@@ -79,7 +79,7 @@ def config(**options: Any) -> dict[str, Any]:
 
 def test_the_loss_of_guessing_is_that_of_equal_odds() -> None:
     assert guessing_loss(config(loss="softmax")) == (math.log(80), "80 classes: ln 80")
-    for loss in ("prototypes", "classifier"):
+    for loss in ("prototypes", "classifier", "balanced-softmax"):
         assert guessing_loss(config(loss=loss, ways=5)) == (math.log(5), "5 classes: ln 5")
     entropy = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
     found = guessing_loss(config(loss="bce"))

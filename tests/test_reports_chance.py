@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from reports_samples import comparison, evaluation, mean, pictures
+from reports_samples import comparison, evaluation, mean, pictures, sweep_points
 
 from metasiam.reports.chance import guessing_score, is_guessing
 from metasiam.reports.comparison import comparison_table, pairs_table, verdict
@@ -14,6 +14,7 @@ from metasiam.reports.markdown import comparison_markdown
 from metasiam.reports.numbers import interval, plus_minus
 from metasiam.reports.page import comparison_page, evaluation_page
 from metasiam.reports.pictures import picture_groups
+from metasiam.reports.reference import sweep_table
 from metasiam.reports.tables import method_task_table, summary_table, task_table
 from metasiam.reports.wording import headline
 
@@ -71,6 +72,14 @@ def test_a_run_at_chance_is_called_so_in_words() -> None:
     for text in (evaluation_page(data, "reptile"), comparison_markdown({"methods": {"reptile": data}})):
         assert "this cannot be told from guessing" in text
     assert "cannot be told" not in headline({"methods": {"reptile": evaluation()}}).sentence
+
+
+def test_a_sweep_names_the_splits_at_chance() -> None:
+    points = sweep_points(("m",))
+    assert "cannot be told" not in sweep_table(points).note
+    closed = points[2].evaluation["held_out"]["closed"]["0"]
+    closed["pair_accuracy"]["global"] = mean(50.9, 1.0)
+    assert sweep_table(points).note.endswith("Held-out pairs that cannot be told from guessing (50): m 30-70.")
 
 
 def test_a_comparison_says_who_is_at_chance() -> None:

@@ -82,7 +82,7 @@ def command(
         int | None, _option("--patience", "Stop after N epochs without improvement; keep the best.", _TRAIN, "never")
     ] = None,
     min_delta: Annotated[float | None, _option("--min-delta", "What counts as improvement.", _TRAIN)] = None,
-    stop_on: Annotated[str | None, _option("--stop-on", "Validation loss or accuracy.", _TRAIN)] = None,
+    stop_on: Annotated[str | None, _option("--stop-on", "Validation loss or balanced accuracy.", _TRAIN)] = None,
     flip: o.Flip = None,
     shift: o.Shift = None,
     affine: Annotated[

@@ -20,7 +20,7 @@ def guessing_loss(config: Mapping[str, Any]) -> tuple[float, str] | None:
     loss = options.get("loss")
     if loss == "softmax":
         classes = len(config["split"]["seen"])
-    elif loss in ("prototypes", "classifier"):
+    elif loss in ("prototypes", "classifier") or (loss == "balanced-softmax" and "ways" in options):  # of one task
         classes = int(options["ways"])
     elif loss == "bce" and "pairs" in config and options.get("solver") != "svm":
         train = config["pairs"]["train"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metasiam.reports.chance import is_guessing
 from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.numbers import (
     MISSING,
@@ -12,6 +13,7 @@ from metasiam.reports.numbers import (
     Json,
     clean,
     interval,
+    metrics_of,
     number,
     plus_minus,
     split_sizes,
@@ -143,8 +145,18 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
         "the constant answer there. Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 "
         "(reptile)."
     )
+    if guessed := [
+        f"{clean(point.method, 40)} {point.seen}-{point.held_out}" for point in points if _guesses(point.evaluation)
+    ]:
+        note += f" Held-out pairs that cannot be told from guessing (50): {', '.join(guessed)}."
     title = "Accuracy in % over class splits (in brackets: published)"
     return Table(title, columns, tuple(rows), note=note if rows else "")
+
+
+def _guesses(evaluation: Json) -> bool:
+    """Tell whether the pairs of a sweep's held-out domains are answered no better than by guessing."""
+    regime = "closed" if metrics_of(evaluation, "closed", "0") else "antidomain"
+    return is_guessing(evaluation, regime, "0", "pair_accuracy_global")
 
 
 def _beside(measured: str, published: float | None) -> str:

@@ -34,7 +34,10 @@ def trials_table(rows: Sequence[Json]) -> Table:
         )
         for row in ranked
     )
-    note = "On validation pairs, at the best threshold there; the test pairs were not looked at."
+    note = (
+        "On validation pairs, at the best threshold there, same and different pairs counting alike (a constant answer "
+        "scores 50); the test pairs were not looked at."
+    )
     strong = frozenset({(0, len(names) + 1)}) if body else frozenset()
     return Table("Trials, the best first", tuple(columns), body, note=note, strong=strong)
 
