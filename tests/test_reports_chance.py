@@ -159,6 +159,9 @@ def test_what_was_done_with_the_images_known_is_said(plan: Any, per_task: float,
     assert f"% of pairs {words}; guessing" in headline({"methods": {"m": data}}).sentence
     other = evaluation(shots=("0", "5"), regimes=("closed",))
     other["protocol"]["plans"] = {"5": {"steps": 9}}
+    runs = [{"seed": seed, "evaluation": data} for seed in (0, 1)]
+    pooled = {"methods": {"m": evaluation(shots=("0", "5"))}, "trainings": {"m": runs}}  # plans stand with trainings
+    assert f"% of pairs {words}; guessing" in headline(pooled).sentence
     both = headline({"methods": {"m": data, "n": other}}).sentence
     assert (words if plan and (plan["steps"] or plan["stretch"]) else " given 5 images of each (guessing") in both
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -94,15 +94,9 @@ def headline(compare: Json, data: object = None) -> Answer:
     terms = _terms(regime, shots, name)
     if len(present) == 1:
         ((method, value),) = present.items()
-        guess = (
-            ": this cannot be told from guessing (50 %)"
-            if row.guessing[method]
-            else "; guessing would be right in 50 %"
-        )
-        sentence = (
-            f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}{guess}."
-        )
-        return Answer(sentence, _bounds(value), terms)
+        told = f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}"
+        guess = _AT_CHANCE if row.guessing[method] else "; guessing would be right in 50 %"
+        return Answer(f"{told}{guess}.", _bounds(value), terms)
     sentence, certainty = (_won if row.winner is not None else _open)(row, present, after)
     return Answer(where + sentence, certainty, terms)
 
@@ -112,7 +106,12 @@ def _after(compare: Json, regime: str, shots: str, name: str) -> str:
     if shots == "0":
         return "without having seen any image of them"
     images = {"1": "one image", "all": "all training images"}.get(shots, f"{shots} images")
-    found = {_use(evaluation, regime, shots, name) for evaluation in (compare.get("methods") or {}).values()}
+    several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}  # each chose a plan of its own
+    found = {
+        _use(one, regime, shots, name)
+        for method, evaluation in (compare.get("methods") or {}).items()
+        for one in [training["evaluation"] for training in several.get(method, ())] or [evaluation]
+    }
     use = found.pop() if len(found) == 1 else "given {}"
     return use.format(f"{images} of each")
 
