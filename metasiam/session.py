@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from metasiam.arguments import checked
-from metasiam.config import config_from
+from metasiam.config import TrainingConfig, config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError, UnknownArchitectureError
@@ -194,13 +194,7 @@ def train(
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
-    config = config_from(config_class(method), options)
-    if config.init is not None and "arch" not in options:
-        config = replace(config, arch=arch_of(config.init))
-    if (start := run_behind(config.init)) is not None:
-        check_never_trained_on(start, domains, split, note)
-    if config.flip is None:
-        config = replace(config, flip=domains.source.split(":")[0] not in SYMBOLS)
+    config = _config_for(method, domains, split, options, note)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:
@@ -237,6 +231,38 @@ def train(
         run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
         processes.wait()  # nobody computes before the run folder is there
         return _train(hooks.loop(learner, run, processes), context)
+
+
+def check_trainable(method: str, domains: DomainSet, split: Split, **options: Any) -> None:
+    """Raise where ``train`` would before its first iteration, because of options, data or this machine; writes nothing.
+
+    Args:
+        method: a key of ``metasiam.learners.METHODS``.
+        domains: the data.
+        split: which domains are trained on.
+        options: fields of the method's config.
+
+    Raises:
+        MetaSiamError: as ``train``.
+    """
+    config = _config_for(method, domains, split, options, lambda text: None)
+    if config.compile == "auto" or choose_device(config.device).type == "cuda":  # else it would be timed, or compiled
+        config = replace(config, compile="off")
+    METHODS[method][1](config, prepare(config, domains, split), Processes())
+
+
+def _config_for(
+    method: str, domains: DomainSet, split: Split, options: dict[str, Any], note: Callable[[str], None]
+) -> TrainingConfig:
+    """Return a method's options, with those decided that depend on the data or on the weights to start from."""
+    config = config_from(config_class(method), options)
+    if config.init is not None and "arch" not in options:
+        config = replace(config, arch=arch_of(config.init))
+    if (start := run_behind(config.init)) is not None:
+        check_never_trained_on(start, domains, split, note)
+    if config.flip is None:
+        config = replace(config, flip=domains.source.split(":")[0] not in SYMBOLS)
+    return config
 
 
 def _resume(

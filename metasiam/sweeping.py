@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from metasiam.arguments import checked
 from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
@@ -63,6 +64,43 @@ def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
 
 
 @checked
+def check_sweep(
+    methods: Mapping[str, dict[str, Any]],
+    domains: DomainSet,
+    shares: Sequence[int],
+    out: Path,
+    check: Callable[[str, dict[str, Any], Path, Split], None],
+    settings: ProtocolSettings,
+) -> None:
+    """Raise where ``sweep`` would after hours: every split is measured and trained on in thought.
+
+    Args:
+        methods: options by method.
+        domains: the data.
+        shares: percent of the domains that are seen.
+        out: as for ``sweep``.
+        check: raises if a method cannot be trained on a split into a folder.
+        settings: what to measure.
+
+    Raises:
+        MetaSiamError: naming what does not fit.
+    """
+    for _, split, places in _parts(methods, domains, shares, out):
+        draw_protocol(domains, split, settings)
+        for method, path in places.items():
+            check(method, methods[method], path, split)
+
+
+def _parts(
+    methods: Mapping[str, dict[str, Any]], domains: DomainSet, shares: Sequence[int], out: Path
+) -> Iterator[tuple[int, Split, dict[str, Path]]]:
+    """Yield every split: how many domains are seen, which, and the folder of each method's run."""
+    for seen in seen_counts(domains, shares):
+        held_out = len(domains.names) - seen
+        places = {method: out / f"{method}-{seen}-{held_out}" for method in methods}
+        yield seen, split_domains(domains, held_out=held_out), places
+
+
 def sweep(
     methods: Mapping[str, dict[str, Any]],
     domains: DomainSet,
@@ -93,23 +131,20 @@ def sweep(
         raise MetaSiamError("a sweep needs at least one method and one share of seen domains.")
     swept = []
     out = Path(out)
-    for seen in seen_counts(domains, shares):
-        held_out = len(domains.names) - seen
-        split = split_domains(domains, held_out=held_out)
-        for method, options in methods.items():
-            name = f"{method}-{seen}-{held_out}"
-            run = trainer(method, options, out / name, split)
+    for seen, split, places in _parts(methods, domains, shares, out):
+        for method, path in places.items():
+            run = trainer(method, methods[method], path, split)
             evaluation = _stored_evaluation(run, settings, domains, split)
             if evaluation is None:
 
-                def say(what: str, done: int, total: int, name: str = name) -> None:
+                def say(what: str, done: int, total: int, name: str = path.name) -> None:
                     report(f"{name}: {what}", done, total)
 
                 embedder, info = load_embedder(run.path)
                 embedder = embedder.to(choose_device(device))
                 evaluation = evaluate(embedder, info, domains, split, settings, report=say).data
                 run.write_json("evaluation.json", evaluation)
-            swept.append(SweptRun(method, seen, held_out, run, evaluation))
+            swept.append(SweptRun(method, seen, len(domains.names) - seen, run, evaluation))
     return swept
 
 

@@ -627,6 +627,64 @@ def test_a_run_finds_its_pictures_from_anywhere_and_where_they_moved(arguments, 
     assert Path("../run/evaluation.json").read_bytes() == evaluated
 
 
+@pytest.mark.parametrize(
+    ("command", "text"),
+    [
+        (["compare", "--methods", "triplet,protonet"], "protonet's 5 shots and 15 queries need 20 images of a domain"),
+        (["compare", "--methods", "triplet,reptile", "--set", "reptile.ways=6"], "--ways 6 needs as many seen domains"),
+        (["compare", "--methods", "triplet,reptile", "--budget-minutes", "9", "--set", "reptile.arch=koch"],
+         "--arch koch does not fit the images"),
+        (["sweep", "--methods", "triplet,protonet", "--splits", "80,50"], "protonet's 5 shots and 15 queries need 20"),
+    ],
+    ids=["images", "domains", "size", "sweep"],
+)  # fmt: skip
+def test_nothing_is_trained_before_everything_is_known_to_fit(arguments, capsys, monkeypatch, command, text):
+    """Also what the second method has no data for."""
+    monkeypatch.setattr("metasiam.session.train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr("metasiam.comparison.images_in", lambda *_, **__: pytest.fail("it measures"))
+    own = arguments if command[0] == "compare" else [*arguments[:-6], "--pairs", "40"]
+    assert text in complaint(capsys, [*command, *own, "--out", "new"])
+    assert not Path("new").exists()
+
+
+def test_every_split_of_a_sweep_is_looked_at_before_the_first_training(arguments, capsys, monkeypatch):
+    def fits_not(method, domains, split, **options):
+        if len(split.seen) == 8:
+            raise MetaSiamError("8 seen domains are too many.")
+
+    monkeypatch.setattr("metasiam.session.check_trainable", fits_not)
+    monkeypatch.setattr("metasiam.session.train", lambda *_, **__: pytest.fail("it trains"))
+    sweeping = ["sweep", *arguments[:-6], "--pairs", "40", "--splits", "50,80", "--out", "new"]
+    assert "8 seen domains are too many" in complaint(capsys, sweeping)
+    assert not Path("new").exists()
+
+
+def test_what_is_in_the_way_of_a_later_training_is_found_before_the_first(arguments, capsys, monkeypatch):
+    monkeypatch.setattr("metasiam.session.train", lambda *_, **__: pytest.fail("it trains"))
+    (Path("new/triplet-8-2/figures")).mkdir(parents=True)
+    sweeping = ["sweep", *arguments[:-6], "--pairs", "40", "--splits", "50,80", "--out", "new"]
+    assert "no run" in complaint(capsys, [*sweeping, "--overwrite"])
+    Path("both/reptile").mkdir(parents=True)
+    Path("both/compare.json").write_text("{}")
+    with run_held(Path("both/reptile")):
+        line = complaint(
+            capsys, ["compare", "--methods", "triplet,reptile", *arguments, "--out", "both", "--overwrite"]
+        )
+    assert "both/reptile is being trained by another process" in line
+    assert Path("both/compare.json").exists()
+
+
+def test_a_comparison_and_a_sweep_are_made_by_one_process_at_a_time(arguments, capsys):
+    Path("both").mkdir()
+    Path("both/compare.json").write_text("{}")
+    Path("swept").mkdir()
+    with run_held(Path("both")), run_held(Path("swept")):
+        comparing = ["compare", "--methods", "triplet", *arguments, "--out", "both", "--overwrite"]
+        sweeping = ["sweep", *arguments[:-6], "--pairs", "40", "--splits", "50", "--out", "swept"]
+        for command in (comparing, sweeping):
+            assert "is being trained by another process" in complaint(capsys, command)
+
+
 def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
     assert run([*TRIPLET, *arguments, "--adapt-shots", "0", "--out", "run"]) == 0
     capsys.readouterr()

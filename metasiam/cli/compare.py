@@ -140,8 +140,7 @@ def command(
         folder = _new_folder(out, preset, overwrite=overwrite)
     started = time.monotonic()
     with lines(console) as shown:
-        comparison, trained, domains = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
-        written = write(folder, comparison, trained, domains)
+        comparison, trained, written = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
     render(console, comparison, written)
     if preset == "quick" and data is None:
         on_cpu = all(run.config["machine"]["device"] == "cpu" for listed in trained.values() for run in listed)
@@ -274,15 +273,19 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
 
 def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
-) -> tuple[Comparison, dict[str, list[Run]], DomainSet]:
-    from metasiam.cli.training import DataOptions, train_or_take
+) -> tuple[Comparison, dict[str, list[Run]], list[Path]]:
+    from metasiam.cli.training import DataOptions, check_place
     from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
-    from metasiam.runs import write_text
+    from metasiam.locking import run_held
+    from metasiam.session import check_trainable
 
     data = DataOptions.from_stored(plan["data"])
     domains, split = data.load(shown)
-    draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
+    # Before hours of training: something may not fit the data.
+    draws = draw_protocol(domains, split, settings)
+    for name, options in plan["methods"].items():
+        check_trainable(name, domains, split, **options)
     budget = dict(plan["budget"])
     if "minutes" in budget and "images" not in budget:
         budget["images"] = _images_in(budget["minutes"], plan["methods"], domains, split, shown)
@@ -290,31 +293,52 @@ def _train_and_compare(
     methods = plan["methods"]
     if "images" in budget:
         methods = {name: options_for_budget(name, options, budget["images"]) for name, options in methods.items()}
-    folder.mkdir(parents=True, exist_ok=True)
+    places = {
+        name: [(folder / f"{name}{ending}", options | more) for ending, more in _trainings(plan.get("seeds"))]
+        for name, options in methods.items()
+    }
+    for name, trainings in places.items():
+        for path, options in trainings:
+            check_place(name, options, path, domains, split, overwrite=overwrite)
+    again = f"metasiam compare --resume {shlex.quote(str(folder))}"
+    with run_held(folder):
+        _write_plan(folder, {**plan, "budget": budget}, overwrite=overwrite)
+        runs = _train_all(places, domains, split, data, shown, overwrite=overwrite, again=again)
+        device = next(iter(methods.values())).get("device", "auto")
+        try:
+            comparison = compare(
+                runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
+            )
+        except KeyboardInterrupt:
+            shown.say(f"trained and saved in {folder}, not measured yet\nnext: {again}")
+            raise
+        written = write(folder, comparison, runs, domains)
+    return comparison, runs, written
+
+
+def _write_plan(folder: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
+    from metasiam.runs import write_text
+
     if overwrite:
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
-    write_text(folder / _PLAN_FILE, json.dumps({**plan, "budget": budget}, indent=1) + "\n")
-    again = f"metasiam compare --resume {shlex.quote(str(folder))}"
-    runs = {
+    write_text(folder / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
+
+
+def _train_all(
+    places: dict[str, list[tuple[Path, dict[str, Any]]]], domains: DomainSet, split: Split, data: DataOptions,
+    shown: Lines, *, overwrite: bool, again: str,
+) -> dict[str, list[Run]]:  # fmt: skip
+    """Train every method into its folders, each with its options, or take what is finished there."""
+    from metasiam.cli.training import train_or_take
+
+    return {
         name: [
-            train_or_take(
-                name, options | more, folder / f"{name}{ending}", domains, split, data, shown,
-                overwrite=overwrite, again=again,
-            )
-            for ending, more in _trainings(plan.get("seeds"))
+            train_or_take(name, options, path, domains, split, data, shown, overwrite=overwrite, again=again)
+            for path, options in trainings
         ]
-        for name, options in methods.items()
-    }  # fmt: skip
-    device = next(iter(methods.values())).get("device", "auto")
-    try:
-        comparison = compare(
-            runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
-        )
-    except KeyboardInterrupt:
-        shown.say(f"trained and saved in {folder}, not measured yet\nnext: {again}")
-        raise
-    return comparison, runs, domains
+        for name, trainings in places.items()
+    }
 
 
 def _trainings(seeds: list[int] | None) -> list[tuple[str, dict[str, Any]]]:

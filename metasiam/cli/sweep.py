@@ -62,13 +62,15 @@ def command(
     from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
     from metasiam.cli.presets import check_start, preset_options
     from metasiam.cli.progress import lines
-    from metasiam.cli.training import DataOptions, RunOptions, train_or_take
+    from metasiam.cli.training import DataOptions, RunOptions, check_place, train_or_take
     from metasiam.comparison import options_for_budget
     from metasiam.config import config_from
     from metasiam.data.sources import load_domains
     from metasiam.learners import config_class
+    from metasiam.locking import run_held
     from metasiam.runs import write_text
-    from metasiam.sweeping import seen_counts, sweep
+    from metasiam.session import check_trainable
+    from metasiam.sweeping import check_sweep, sweep
 
     console = terminal()
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
@@ -96,9 +98,12 @@ def command(
             str(source.data), data_dir=data_dir, image_size=image_size, skip_unreadable=skip_unreadable,
             report=shown.update,
         )  # fmt: skip
-        seen_counts(domains, shares)
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
+
+        def check(method: str, chosen: dict[str, Any], path: Path, split: Split) -> None:
+            check_place(method, chosen, path, domains, split, overwrite=overwrite)
+            check_trainable(method, domains, split, **chosen)
+
+        check_sweep(options, domains, shares, out, check, settings)
 
         def trainer(method: str, chosen: dict[str, Any], path: Path, split: Split) -> Run:
             from dataclasses import replace
@@ -109,7 +114,11 @@ def command(
                 again="the same command, without --overwrite" if overwrite else "the same command",
             )  # fmt: skip
 
-        swept = sweep(options, domains, shares, out, trainer, settings, device=device or "auto", report=shown.update)
+        with run_held(out):
+            write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
+            swept = sweep(
+                options, domains, shares, out, trainer, settings, device=device or "auto", report=shown.update
+            )
     _write_and_render(console, out, swept)
 
 

@@ -237,6 +237,24 @@ def _resumed(
     return replace(stored, **o.given(data=data.data, data_dir=data.data_dir)), settings
 
 
+def check_place(
+    method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, *, overwrite: bool
+) -> None:
+    """Raise if a method cannot be trained into a folder, nor gone on with or taken from there; changes nothing.
+
+    Raises:
+        MetaSiamError: if another run, somebody's files or a process at work is there.
+    """
+    from metasiam.locking import check_free
+    from metasiam.runs import CONFIG_FILE, check_overwrite, open_run
+    from metasiam.trained_on import check_trained_so
+
+    if (path / CONFIG_FILE).is_file() and not overwrite:
+        check_trained_so(open_run(path), method, options, domains, split)
+    check_overwrite(path)
+    check_free(path)
+
+
 def train_or_take(
     method: str, options: dict[str, Any], path: Path, domains: DomainSet, split: Split, data: DataOptions, shown: Lines,
     *, overwrite: bool, again: str,
@@ -257,12 +275,10 @@ def train_or_take(
     Raises:
         MetaSiamError: if another run is there.
     """
-    from metasiam.runs import CONFIG_FILE, open_run
+    from metasiam.runs import open_run
     from metasiam.session import TrainingStopped, train
-    from metasiam.trained_on import check_trained_so
 
-    if (path / CONFIG_FILE).is_file() and not overwrite:
-        check_trained_so(open_run(path), method, options, domains, split)
+    check_place(method, options, path, domains, split, overwrite=overwrite)
     if (path / "embedder.safetensors").is_file() and not overwrite:
         shown.say(f"{path} is finished: taken as it is")
         return open_run(path)
