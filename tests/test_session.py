@@ -64,6 +64,23 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_p
     assert [row["step"] for row in open_run(tmp_path / "parts").metrics()][-1] == options["iterations"]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_run_goes_on_uncompiled_where_there_is_no_compiler(tmp_path, data, method, monkeypatch):
+    options = {**SETTINGS, **METHODS[method], "compile": "auto"}
+    with pytest.raises(TrainingStopped):
+        _train_interrupted(tmp_path / "run", data, method, options, after=3)
+    config = tmp_path / "run" / "config.json"
+    stored = json.loads(config.read_text())
+    stored["resolved"]["compiled"] = True
+    config.write_text(json.dumps(stored))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it compiles"))
+    said: list[str] = []
+    train(method, *data, resume=tmp_path / "run", note=said.append)
+    assert [text for text in said if "goes on without compiling, which needs a C++ compiler (g++ or clang++)" in text]
+    assert weights(tmp_path / "run")
+
+
 def _train_interrupted(path, data, method, options, *, after):
     """Train, and send this process Ctrl-C when iteration ``after`` begins."""
     from metasiam.learners import METHODS as LEARNERS

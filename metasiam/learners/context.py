@@ -22,7 +22,14 @@ from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 from metasiam.training.norms import set_running_statistics
-from metasiam.training.step import CompileDecision, GraphedStep, Step, TrainingStep, decide_compile
+from metasiam.training.step import (
+    CompileDecision,
+    GraphedStep,
+    Step,
+    TrainingStep,
+    decide_compile,
+    missing_for_compiling,
+)
 
 
 @dataclass
@@ -103,7 +110,19 @@ class TrainingContext:
             decision = decide_compile(self.config.compile, timed, index, parameters, steps)
             self.compiled = processes.any(decision.compiled)
             self.note(_in_words(decision))
+        elif self.compiled and self.config.compile != "off":
+            self.compiled = not processes.any(self._cannot_compile())
         return graphed(self._training_step(optimizer, compiled=self.compiled, average_gradients=shared))
+
+    def _cannot_compile(self) -> bool:
+        """Tell, and note, whether an earlier start compiled what cannot be compiled here."""
+        missing = missing_for_compiling(self.device)
+        if missing is not None:
+            self.note(
+                f"goes on without compiling, which needs {missing}: the weights will be as good, but not the same bits "
+                "as on the machine where the run began"
+            )
+        return missing is not None
 
     def estimate_statistics(self) -> None:
         """Set BatchNorm's running statistics to those of seen training images: at most 20 batches of 512."""

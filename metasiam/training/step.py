@@ -288,7 +288,7 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     if mode == "off":
         return CompileDecision(False, "--compile off")
     device = step.device
-    missing = _missing_for_compiling(device)
+    missing = missing_for_compiling(device)
     if missing is not None:
         if mode == "on":
             raise MetaSiamError(f"--compile on needs {missing}. Install it, or use --compile auto.")
@@ -309,7 +309,7 @@ def decide_compile(mode: str, step: Step, index: Tensor, parameters: Tensor, ste
     return CompileDecision(gain > 1.5 * cost, compared)
 
 
-def _missing_for_compiling(device: torch.device) -> str | None:
+def missing_for_compiling(device: torch.device) -> str | None:
     """Return what torch.compile needs on a device and does not find here; None where nothing is missing."""
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "Triton"
