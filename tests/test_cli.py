@@ -489,8 +489,8 @@ def test_folders_with_brackets_and_blanks_are_named_as_they_are(arguments, capsy
 @pytest.mark.parametrize(
     ("extra", "text"),
     [
-        (["--budget-minutes", "nan"], "--budget-minutes must be a number above 0, not nan"),
-        (["--budget-minutes", "inf"], "--budget-minutes must be a number above 0, not inf"),
+        (["--budget-minutes", "nan"], "--budget-minutes must be a finite number, not nan"),
+        (["--budget-minutes", "inf"], "--budget-minutes must be a finite number, not inf"),
         (["--budget-images", "0"], "--budget-images must be above 0, not 0"),
         (["--methods", ""], "--methods names each method once"),
         (["--threshold", "nan"], "--threshold must be a finite number, not nan"),
