@@ -84,7 +84,7 @@ def test_images_too_small_for_an_embedder_are_refused_in_words():
 
 def test_a_saved_embedder_comes_back_with_its_weights_and_its_info(tmp_path):
     embedder = build_embedder("resnet8", channels=1, image_size=(28, 28)).eval()
-    info = EmbedderInfo("resnet8", 1, (28, 28), (0.1,), (0.3,), "squared_euclidean", -0.25, "mnist")
+    info = EmbedderInfo("resnet8", 1, (28, 28), (0.1,), (0.3,), "squared_euclidean", -0.25, trained_on="mnist")
     save_embedder(tmp_path / "embedder.safetensors", embedder, info)
     for path in (tmp_path, tmp_path / "embedder.safetensors"):
         again, read = load_embedder(path)
