@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.learners import config_class
+from metasiam.names import composed
 from metasiam.runs import Run, run_behind
 
 
@@ -137,4 +137,4 @@ def _seen_names(
 
 
 def _spelled(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from metasiam import DomainSet, EmbedderInfo, MetaSiamError, load_domains, save_embedder, split_domains
+from metasiam import DomainSet, EmbedderInfo, MetaSiamError, load_domains, load_pairs, save_embedder, split_domains
 from metasiam.cli import run
 from metasiam.gallery import EmbedderKey, Gallery, load_gallery
 from metasiam.models import build_embedder
@@ -71,6 +71,16 @@ def test_training_and_test_folders_of_either_encoding_are_one_domain(tmp_path):
     domains = load_domains(f"folder:{tmp_path / 'data'}", data_dir=tmp_path / "c")
     assert len(domains.names) == 2
     assert domains.counts("train").tolist() == domains.counts("test").tolist() == [2, 2]
+
+
+def test_people_of_a_list_are_the_same_in_either_encoding(tmp_path):
+    pictures(tmp_path, "a", "b")
+    rows = [f"a/0.png,a/1.png,1,{NFC},{NFD}", "b/0.png,b/1.png,1,ann,ann", f"a/0.png,b/0.png,0,{NFD},ann"]
+    lines = [f"{row},{part}" for row in rows for part in ("train", "test")]
+    head = "path_a,path_b,same,person_a,person_b,part"
+    (tmp_path / "list.csv").write_text("\n".join((head, *lines)), encoding="utf-8")
+    pairs = load_pairs(f"pairs:{tmp_path / 'list.csv'}", data_dir=tmp_path / "cache")
+    assert set(pairs.people) == {NFC, "ann"}
 
 
 @pytest.fixture

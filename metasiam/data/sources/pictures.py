@@ -291,7 +291,7 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
 
 def _is_deep_colour(image: ImageFile.ImageFile) -> bool:
     """Tell whether an image has 16 bits for each of several channels, of which Pillow reads the upper 8."""
-    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
+    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
 
 def _need_levels(image: Image.Image) -> None:
