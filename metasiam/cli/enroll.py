@@ -248,6 +248,7 @@ def _pictures(paths: list[Path]) -> list[Path]:
 
 def _folders(paths: list[Path]) -> dict[str, list[Path]]:
     """Return the pictures of each sub-folder, under its name; where there are parts, those for training alone."""
+    from metasiam.data.sources.files import is_passed_over
     from metasiam.data.sources.tree import arrange, joined
 
     named: dict[str, list[Path]] = {}
@@ -278,7 +279,7 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
             if file.resolve() not in own:
                 own.add(file.resolve())
                 named.setdefault(name, []).append(file)
-        for folder in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        for folder in sorted(p for p in path.iterdir() if p.is_dir() and not is_passed_over(p.name)):
             if not tree.parts and composed(folder.name) not in named:
                 o.say(f"metasiam: {folder} has no pictures in it: left out")
     if not named:

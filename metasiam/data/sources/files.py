@@ -18,6 +18,13 @@ _OTHERS = (
     ".pdf .pkl .pt .py .pth .tar .tmp .tsv .txt .xml .xmp .yaml .yml .zip"
 )
 _OTHER_SUFFIXES = frozenset(_OTHERS.split())
+# Folders that operating systems, network disks and other programs leave among people's own.
+_SYSTEM_FOLDERS = (
+    "@eadir/@recently-snapshot/@recycle/@sharebin/@tmp/#recycle/#snapshot/~snapshot/$recycle.bin/recycler/__macosx/"
+    "__pycache__/lost+found/lost.dir/thevolumesettingsfolder/system volume information/network trash folder/"
+    "temporary items"
+)
+_SYSTEM = frozenset(_SYSTEM_FOLDERS.split("/"))
 _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 
 
@@ -35,8 +42,9 @@ def find(folder: Path) -> list[Found]:
     """List the pictures below ``folder`` at any depth, sorted by path; links to folders are followed.
 
     A picture has the ending of a picture format or, where its ending is none that is known, the first bytes of one.
-    Hidden files and folders are none, nor is a folder that a link leads back to from inside, and what lies in a folder
-    that several links lead to is listed once for each of them.
+    Hidden files and folders are none, nor what lies in a folder of the system's own (``is_passed_over``), nor is a
+    folder that a link leads back to from inside, and what lies in a folder that several links lead to is listed once
+    for each of them.
 
     Raises:
         MetaSiamError: if a folder cannot be read.
@@ -64,11 +72,18 @@ def _collect(
             if name[0] == ".":
                 continue
             if _is_folder(entry):
+                if is_passed_over(name):
+                    continue
                 _collect(found, folder / name, (*inside, name), (*above, here), decoded)
                 continue
             suffix = name[name.rfind(".") :].lower() if "." in name else ""
             if suffix in decoded or suffix in FOREIGN_SUFFIXES or _looks_like_a_picture(entry, suffix):
                 found.append(_found(entry, inside, suffix in decoded or suffix not in FOREIGN_SUFFIXES))
+
+
+def is_passed_over(folder: str) -> bool:
+    """Tell whether a folder of this name is hidden, or one that a system keeps for itself: nobody's pictures."""
+    return folder.startswith(".") or folder.casefold() in _SYSTEM
 
 
 @contextmanager

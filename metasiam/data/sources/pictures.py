@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import warnings
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -11,12 +12,12 @@ from contextlib import closing
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, JpegImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from metasiam.data.preparation import (
@@ -30,6 +31,7 @@ from metasiam.data.preparation import (
     prepared,
     span_of,
 )
+from metasiam.data.sources.lookalikes import what_it_is
 from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Report, note
@@ -40,6 +42,7 @@ Pixels = NDArray[np.uint8]
 
 _CHUNK = 64  # files a thread decodes between two progress reports, at most
 _CHUNK_BYTES = 8_000_000
+_LARGEST_JPEG = 4  # times as many pixels as are safe whole: phones make 200 million
 _FEWEST_LEVELS = 32  # of 256, in what is read of 16 bits a channel
 # Formats that Pillow registers but cannot decode by itself, or decodes by starting another program.
 _NOT_DECODED = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
@@ -264,14 +267,13 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
     """
     span = None
     try:
-        with open_regular(path) as file, Image.open(file) as image:
-            limit = Image.MAX_IMAGE_PIXELS
-            if limit is not None and image.width * image.height > limit:
-                return Unreadable(f"{image.width}x{image.height} pixels, more than the {limit:,} that are safe")
-            shorter, halved = min(image.size), _is_deep_colour(image)
+        with warnings.catch_warnings(), open_regular(path) as file, _opened(file) as image:
+            whole, shorter, halved = image.size, min(image.size), _is_deep_colour(image)
             draft = how.draft(image, size)
             if draft is not None:
                 image.draft(None, draft)  # JPEG: decode at a fraction of the size
+            if (refused := _too_large(image, whole)) is not None:
+                return Unreadable(refused)
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):  # 16 bits (old Pillow versions say 32 for those)
                 levels = np.asarray(upright)
@@ -287,6 +289,33 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
         return Read(pixels[:, :, None], shorter, span)
     same = np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])
     return Read(pixels[..., :1] if same else pixels, shorter, span)
+
+
+def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+    """Open a picture; JPEGs of any size, as they may be decoded at a fraction of it: see ``_too_large``."""
+    warnings.simplefilter("ignore")  # of damaged tags and of many pixels: what matters is said in our words
+    begins = file.read(3)
+    file.seek(0)
+    if begins != b"\xff\xd8\xff":
+        return Image.open(file)
+    try:
+        return JpegImagePlugin.jpeg_factory(file)  # Image.open refuses by the pixels of the whole
+    except (SyntaxError, LookupError, TypeError, EOFError, struct.error) as error:  # as Image.open takes them
+        raise UnidentifiedImageError("cannot identify it") from error
+
+
+def _too_large(image: Image.Image, whole: tuple[int, int]) -> str | None:
+    """Say that a picture has more pixels than are safe to decode, if it has.
+
+    Args:
+        image: as it will be decoded.
+        whole: width and height in the file, by which goes what a progressive JPEG takes while it is decoded.
+    """
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is None or (image.width * image.height <= limit and whole[0] * whole[1] <= _LARGEST_JPEG * limit):
+        return None
+    smaller = ": --image-size reads it smaller" if image.format in ("JPEG", "MPO") and image.size == whole else ""
+    return f"{whole[0]}x{whole[1]} pixels, more than the {limit:,} that are safe{smaller}"
 
 
 def _is_deep_colour(image: ImageFile.ImageFile) -> bool:
@@ -315,7 +344,7 @@ def _reason(path: Path, error: Exception) -> str:
         return f"{path.suffix[1:].upper()} pictures are not read here: save it as JPEG or PNG"
     text = str(error).replace(repr(str(path)), "the file").replace(str(path), "the file").strip()
     if "cannot identify" in text:
-        return "not an image, or a damaged one"
+        return what_it_is(path) or "not an image, or a damaged one"
     return text.splitlines()[0] if text else type(error).__name__
 
 
