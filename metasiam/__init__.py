@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+    from metasiam.models.own import Embedder
     from metasiam.pair_session import train_pairs
     from metasiam.runs import Run, open_run
     from metasiam.session import TrainingStopped, evaluate, train
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "metasiam.comparison",
     "DomainSet": "metasiam.data.domains",
+    "Embedder": "metasiam.models.own",
     "EmbedderInfo": "metasiam.models.files",
     "Evaluation": "metasiam.evaluation.result",
     "Gallery": "metasiam.gallery",
@@ -69,6 +71,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "DomainSet",
+    "Embedder",
     "EmbedderInfo",
     "Evaluation",
     "Gallery",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from metasiam.arguments import checked
 from metasiam.config import config_from
@@ -20,7 +23,7 @@ from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.trainings import check_poolable, pool
 from metasiam.learners import config_class
 from metasiam.learners.context import prepare
-from metasiam.models.files import load_embedder
+from metasiam.measurable import embedder_of
 from metasiam.option_values import shown
 from metasiam.progress import Report, quiet
 from metasiam.runs import Run
@@ -45,7 +48,7 @@ class Comparison:
 
 @checked
 def compare(
-    runs: Mapping[str, Run | Sequence[Run]],
+    runs: Mapping[str, Run | nn.Module | Sequence[Run | nn.Module]],
     domains: DomainSet,
     split: Split,
     settings: ProtocolSettings | None = None,
@@ -58,7 +61,8 @@ def compare(
     """Evaluate trained runs on identical draws and compare them pair by pair.
 
     Args:
-        runs: by the name that the report gives them; all trained on this split of these domains. Several runs of one
+        runs: by the name that the report gives them; all trained on this split of these domains. Anybody's modules too,
+            as ``evaluate`` takes them: nobody can tell what those were trained on. Several runs of one
             name are trainings of one method, as with other seeds: their means are compared, and the intervals hold the
             chance of training.
         domains: the data.
@@ -79,9 +83,9 @@ def compare(
     if empty := [name for name, listed in trainings.items() if not listed]:
         raise MetaSiamError(f"{empty[0]} has no run to compare. Give at least one.")
     for name, listed in trainings.items():
-        if len({run.path.resolve() for run in listed}) < len(listed):
+        if len({run.path.resolve() if isinstance(run, Run) else id(run) for run in listed}) < len(listed):
             raise MetaSiamError(f"{name} has the same run twice. Give each training once.")
-    check_comparable((run for listed in trainings.values() for run in listed), domains, split)
+    check_comparable((run for run in itertools.chain(*trainings.values()) if isinstance(run, Run)), domains, split)
     if any(len(listed) > 1 for listed in trainings.values()):
         check_poolable(settings)
     draws = draws if draws is not None else draw_protocol(domains, split, settings)
@@ -93,9 +97,10 @@ def compare(
             def say(what: str, done: int, total: int, who: str = who) -> None:
                 report(f"{who}: {what}", done, total)
 
-            embedder, info = load_embedder(run.path)
-            embedder = embedder.to(choose_device(device))
-            found = evaluate(embedder, info, domains, split, settings, draws=draws, report=say)
+            embedder, info = embedder_of(run, domains, split)
+            found = evaluate(
+                embedder.to(choose_device(device)), info, domains, split, settings, draws=draws, report=say
+            )
             each.setdefault(name, []).append(found)
     evaluations = {name: pool(listed, settings) for name, listed in each.items()}
     data: dict[str, Any] = {
@@ -105,32 +110,41 @@ def compare(
         "paired": compare_evaluations(evaluations, resamples=settings.bootstrap, seed=settings.seed),
     }
     several = {
-        name: [
-            {"run": run.path.name, "seed": run.config["options"].get("seed"), "evaluation": one.data}
-            for run, one in zip(listed, each[name], strict=True)
-        ]
+        name: [{**_named(run), "evaluation": one.data} for run, one in zip(listed, each[name], strict=True)]
         for name, listed in trainings.items()
         if len(listed) > 1
     }
     return Comparison(data | ({"trainings": several} if several else {}), evaluations)
 
 
-def _as_list(name: str, given: Run | Sequence[Run]) -> list[Run]:
+def _named(run: Run | nn.Module) -> dict[str, Any]:
+    if isinstance(run, Run):
+        return {"run": run.path.name, "seed": run.config["options"].get("seed")}
+    return {"run": type(run).__name__, "seed": None}
+
+
+def _as_list(name: str, given: Run | nn.Module | Sequence[Run | nn.Module]) -> list[Run | nn.Module]:
     """Return a name's trainings.
 
     Raises:
-        MetaSiamError: if there is anything but runs among them.
+        MetaSiamError: if there is anything but runs and modules among them.
     """
-    runs: list[Run] = []
+    runs: list[Run | nn.Module] = []
     for one in given if isinstance(given, tuple | list) else [given]:
-        if not isinstance(one, Run):
-            raise MetaSiamError(f"{name} must be a Run or a list of them, not {shown(one)}. open_run opens a folder.")
+        if not isinstance(one, Run | nn.Module):
+            raise MetaSiamError(
+                f"{name} must be a Run, a torch.nn.Module or a list of them, not {shown(one)}. open_run opens a folder."
+            )
         runs.append(one)
     return runs
 
 
-def _budget_of(trainings: Mapping[str, Sequence[Run]]) -> dict[str, Any]:
-    images = {name: max(run.images for run in listed) for name, listed in trainings.items()}
+def _budget_of(trainings: Mapping[str, Sequence[Run | nn.Module]]) -> dict[str, Any]:
+    """Return how many images the runs were trained with; of modules it is not known."""
+    runs = {name: [run for run in listed if isinstance(run, Run)] for name, listed in trainings.items()}
+    images = {name: max(run.images for run in listed) for name, listed in runs.items() if listed}
+    if len(images) < len(trainings):
+        return {"images_by_method": images} if images else {}
     equal = len(set(images.values())) == 1
     return {"images": next(iter(images.values()))} if equal else {"images_by_method": images}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from metasiam.arguments import checked
 from metasiam.config import TrainingConfig, config_from
@@ -23,6 +24,7 @@ from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.locking import run_held
+from metasiam.measurable import embedder_of
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
 from metasiam.progress import Report
@@ -48,7 +50,7 @@ class TrainingStopped(Exception):
 
 @checked
 def evaluate(
-    target: Run | str | Path,
+    target: Run | nn.Module | str | Path,
     domains: DomainSet,
     split: Split,
     *,
@@ -58,10 +60,12 @@ def evaluate(
     report: Report | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Test a run, or weights trained elsewhere, by the balanced protocol.
+    """Test a run, weights trained elsewhere, or one's own module, by the balanced protocol.
 
     Args:
-        target: a run, its folder, or a weights file.
+        target: a run, its folder, a weights file; or any module that maps images to embeddings: ``Embedder`` says how
+            it is fed, a bare one takes images as they are, normalised by the seen domains' statistics. The module
+            itself is left as it is.
         domains: the data.
         split: seen, validation and held-out domains.
         shots: numbers of labelled images of each held-out domain to adapt with, each measured apart.
@@ -76,6 +80,9 @@ def evaluate(
             domain has too few images for what was asked.
     """
     chosen = _settings(shots, settings)
+    if isinstance(target, nn.Module):
+        embedder, info = embedder_of(target, domains, split)
+        return evaluate_embedder(embedder.to(choose_device(device)), info, domains, split, chosen, report=report)
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")

@@ -8,12 +8,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from metasiam.arguments import checked
+from metasiam.data.pixels import as_image, as_images, image_and_label, stacked
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.names import composed, first_twice
@@ -100,6 +102,22 @@ class Pool:
         return order, rank, keys[order]
 
 
+def _test_share(labels: Tensor, share: float, source: str) -> Tensor:
+    """Return bool [N], true for the last images of each class: a share of them, at least one, and never all.
+
+    Raises:
+        MetaSiamError: for a share that is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise MetaSiamError(f"test must be a share between 0 and 1, not {share} ({source}).")
+    order = torch.argsort(labels, stable=True)
+    counts = torch.bincount(labels)
+    place = torch.empty_like(labels)
+    place[order] = torch.arange(len(labels)) - (torch.cumsum(counts, 0) - counts)[labels[order]]
+    kept = (counts * share).round().long().clamp(min=1)
+    return place >= (counts - kept)[labels]
+
+
 def _grouped(images: Tensor, domains: Tensor, counts: Tensor) -> Pool:
     return Pool(images, domains, torch.cumsum(counts, 0) - counts, counts)
 
@@ -160,6 +178,80 @@ class DomainSet:
                 f"{which} of {self.source} {have} fewer than two images, and so no pair. Add images or remove "
                 f"{'them' if len(small) > 1 else 'it'}."
             )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        *,
+        names: Sequence[str] | None = None,
+        test: float = 0.2,
+        is_test: Any = None,
+        source: str = "arrays",
+    ) -> DomainSet:
+        """Make a domain set of arrays, as of numpy or torch.
+
+        Args:
+            images: [N, H, W], [N, H, W, C] or [N, C, H, W], of uint8 or of floats from 0 to 1; or a list of images.
+            labels: N whole numbers or names, the class of each image.
+            names: the classes' names, in order of the sorted labels; default: the labels themselves.
+            test: share of each class's images that only evaluation may touch, at least one of them.
+            is_test: N bools that say so for each image, instead of ``test``.
+            source: what the set calls itself.
+
+        Raises:
+            MetaSiamError: for images, labels or names of another form, or that do not fit each other.
+
+        Example:
+            >>> images = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+            >>> domains = DomainSet.from_arrays(images, np.arange(40) % 4, names=["a", "b", "c", "d"])
+            >>> domains.counts("test").tolist()
+            [2, 2, 2, 2]
+        """
+        pixels = as_images(images, source)
+        kinds, place = np.unique(np.asarray(labels), return_inverse=True)
+        if len(place) != len(pixels):
+            raise MetaSiamError(f"{source} has {len(pixels)} images and {len(place)} labels. Give one label an image.")
+        if names is not None and len(names) != len(kinds):
+            raise MetaSiamError(f"{source} has {len(kinds)} labels and {len(names)} names. Give one name a label.")
+        rows = torch.from_numpy(place.reshape(-1).astype(np.int64))
+        chosen = _test_share(rows, test, source) if is_test is None else torch.as_tensor(np.asarray(is_test, bool))
+        if len(chosen) != len(pixels):
+            raise MetaSiamError(f"{source} has {len(pixels)} images, and is_test speaks of {len(chosen)}.")
+        return cls(pixels, rows, tuple(names) if names is not None else tuple(map(str, kinds)), chosen, source)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        names: Sequence[str] | None = None,
+        test: float = 0.2,
+        is_test: Any = None,
+        source: str | None = None,
+    ) -> DomainSet:
+        """Make a domain set of a map-style data set: torchvision's, or any whose items are an image and a label.
+
+        Args:
+            dataset: its items are ``(image, label)``, or dicts with ``image`` (or ``img``) and ``label`` (or
+                ``fine_label``), as Hugging Face's. An image is what Pillow and numpy call one, or a tensor [C, H, W].
+            names: as for ``from_arrays``; default: the data set's ``classes``, where it has them.
+            test: as for ``from_arrays``.
+            is_test: as for ``from_arrays``.
+            source: what the set calls itself; default: its class's name.
+
+        Raises:
+            MetaSiamError: for images of several sizes, normalised images, or names that do not fit the labels.
+        """
+        name = source if source is not None else type(dataset).__name__
+        items = [image_and_label(dataset[place], name) for place in range(len(dataset))]
+        images = stacked((as_image(image, f"image {i} of {name}") for i, (image, _) in enumerate(items)), name)
+        labels = [label for _, label in items]
+        classes = getattr(dataset, "classes", None)
+        if names is None and classes is not None and len(classes) == len(set(labels)):
+            names = [str(one) for one in classes]
+        return cls.from_arrays(images, labels, names=names, test=test, is_test=is_test, source=name)
 
     def said(self, domains: Sequence[int]) -> str:
         """Name some domains in a sentence, the first five of many: ``domain 'cat'``, ``domains 'cat', 'dog'``."""

@@ -16,7 +16,7 @@ from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.settings import TrainedPart
 from metasiam.evaluation.solved import learn_background, solve_head
 from metasiam.losses import TripletCosine, TripletSquaredEuclidean
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.training.machine import choose_precision
 from metasiam.training.step import TrainingStep
 
@@ -84,7 +84,7 @@ class HeadedEmbedder(nn.Module):
         self.embedder = embedder
         self.embedding_size = int(embedder.embedding_size)  # type: ignore[arg-type]
         self.head = nn.Linear(self.embedding_size, self.embedding_size, bias=False)
-        self.head.to(next(embedder.parameters()))
+        self.head.to(device_of(embedder))
         with torch.no_grad():
             self.head.weight.copy_(torch.eye(self.embedding_size) if weight is None else weight)
 
@@ -151,7 +151,7 @@ def adaptation_path(
     Each is a copy of its own, in eval mode, and stays as it is when the path goes on. ``plan.steps`` and
     ``plan.average`` are the caller's business here (see ``averaged``).
     """
-    device = next(embedder.parameters()).device
+    device = device_of(embedder)
     domains = domains.to(device)
     model = copy.deepcopy(embedder)
     model = HeadedEmbedder(model) if plan.part == "head" else model

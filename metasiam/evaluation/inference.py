@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from metasiam.data.domains import DomainSet
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.settings import WRAPPING
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.files import EmbedderInfo, device_of
 
 #: Seen-domain training images that mean and covariance are learned from, at most.
 SEEN_IMAGES = 5000
@@ -46,9 +46,9 @@ class InferenceEmbedder(nn.Module):
         self.embedding_size = int(embedder.embedding_size)  # type: ignore[arg-type]
         self.distance = distance
         self.steps = steps
-        first = next(embedder.parameters())
-        self.register_buffer("mean", torch.zeros(self.embedding_size, device=first.device))
-        self.register_buffer("weight", torch.eye(self.embedding_size, device=first.device))
+        device = device_of(embedder)
+        self.register_buffer("mean", torch.zeros(self.embedding_size, device=device))
+        self.register_buffer("weight", torch.eye(self.embedding_size, device=device))
         self.training = embedder.training
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -183,14 +182,10 @@ def domain_set(
     part: Literal["train", "test"] = "train",
     name: str = "memory",
 ) -> DomainSet:
-    """Make a domain set of a map-style torch data set of ``(image, label)``, or of what an l2l ``Taskset`` draws from.
-
-    An image is a uint8 tensor [C, H, W], a float tensor of it in 0..1 (torchvision's ``ToTensor``), or what Pillow and
-    numpy call an image, [H, W] or [H, W, C] of uint8. Normalised images are refused: normalisation belongs to the
-    embedder.
+    """Return ``DomainSet.from_dataset``, all of whose images are in one part; takes an l2l ``Taskset`` too.
 
     Args:
-        source: the data set.
+        source: a map-style torch data set of ``(image, label)``, or what draws from one.
         names: the labels' names, in order of the labels; default: the labels themselves.
         part: whether the images may be trained on, or are for testing only.
         name: what the domain set calls itself.
@@ -199,48 +194,7 @@ def domain_set(
         MetaSiamError: for images of several sizes, normalised images, or names that do not fit the labels.
     """
     dataset = source.dataset if hasattr(source, "task_transforms") else source
-    pixels: list[Tensor] = []
-    labels: list[int] = []
-    for place in range(len(dataset)):
-        image, label = dataset[place]
-        pixels.append(_pixels(image, place, name))
-        labels.append(int(label))
-        if pixels[-1].shape != pixels[0].shape:
-            raise MetaSiamError(
-                f"image {place} of {name} is {list(pixels[-1].shape)}, the first is {list(pixels[0].shape)}. "
-                "Resize them to one size."
-            )
-    if not pixels:
-        raise MetaSiamError(f"{name} has no images.")
-    kinds = sorted(set(labels))
-    if names is not None and len(names) != len(kinds):
-        raise MetaSiamError(f"{name} has {len(kinds)} labels and {len(names)} names. Give one name a label.")
-    row = {label: place for place, label in enumerate(kinds)}
-    return DomainSet(
-        torch.stack(pixels),
-        torch.tensor([row[label] for label in labels]),
-        tuple(names) if names is not None else tuple(str(label) for label in kinds),
-        torch.full((len(labels),), part == "test"),
-        name,
-    )
-
-
-def _pixels(given: Any, place: int, name: str) -> Tensor:
-    """Return uint8 [C, H, W]."""
-    if isinstance(given, Tensor):
-        image: Tensor = given
-    else:
-        array = torch.from_numpy(np.array(given))
-        image = array.unsqueeze(0) if array.ndim == 2 else array.movedim(-1, 0)
-    if image.dtype == torch.uint8:
-        return image.contiguous()
-    low, high = float(image.min()), float(image.max())
-    if not image.is_floating_point() or low < 0 or high > 1:
-        raise MetaSiamError(
-            f"image {place} of {name} has values from {low:.3g} to {high:.3g}. "
-            "Give uint8 images, or floats from 0 to 1 (without Normalize)."
-        )
-    return (image * 255).round().to(torch.uint8)
+    return DomainSet.from_dataset(dataset, names=names, is_test=[part == "test"] * len(dataset), source=name)
 
 
 class EmbedderClassifier(nn.Module):

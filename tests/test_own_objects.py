@@ -1,0 +1,166 @@
+"""One's own module and data: measured, compared and fed as the library's own are."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import TensorDataset
+
+import metasiam as ms
+from metasiam.data.pixels import as_images
+
+QUICK = {"episodes": 20, "pairs": 40, "triplets": 40, "support_draws": 2, "bootstrap": 200, "seen": False}
+
+
+class Foreign(nn.Module):
+    """Somebody's network: no ``embedding_size``, no metadata."""
+
+    def __init__(self, size: int = 8) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
+        )
+        self.size = size
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape[-1] == self.size, "only this size fits"
+        return self.body(images)
+
+
+@pytest.fixture
+def data(tiny_domains):
+    domains = tiny_domains(domains=8, images=12, size=8)
+    return domains, ms.split_domains(domains, held_out=3, validation=2)
+
+
+def test_a_bare_module_is_measured_without_being_changed(data):
+    domains, split = data
+    torch.manual_seed(0)
+    module = Foreign().train()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    report = ms.evaluate(module, domains, split, shots=(0, 2), **QUICK)
+    assert set(report.data["held_out"]["closed"]) == {"0", "2"}
+    assert module.training
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_module_answers_what_the_same_weights_in_a_file_answer(data, tmp_path):
+    domains, split = data
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        module = ms.build_embedder("resnet8", image_size=domains.image_size)
+    mean, std = domains.channel_statistics(domains.pool(split.seen, "train"))
+    info = ms.EmbedderInfo("resnet8", image_size=domains.image_size, mean=mean, std=std)
+    ms.save_embedder(tmp_path / "weights.safetensors", module, info)
+    here = ms.evaluate(module, domains, split, shots=(0,), **QUICK).data
+    there = ms.evaluate(tmp_path / "weights.safetensors", domains, split, shots=(0,), **QUICK).data
+    assert here["held_out"] == there["held_out"]
+
+
+def test_a_module_without_any_weight_is_measured_too_also_mirrored(data):
+    domains, split = data
+    report = ms.evaluate(nn.Flatten(), domains, split, shots=(0,), inference=("mirror",), **QUICK)
+    assert 0 <= report.data["held_out"]["closed"]["0"]["triplet_accuracy"]["mean"] <= 100
+
+
+def test_embedder_resizes_and_normalises_as_it_says(data):
+    domains, split = data
+    embedder = ms.Embedder(Foreign(16), image_size=16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2), name="theirs")
+    images = torch.rand(2, 3, 8, 8)
+    wanted = F.interpolate(images, size=(16, 16), mode="bilinear", antialias=True, align_corners=False)
+    embedder.eval()
+    assert torch.equal(embedder(images), embedder.module(wanted))
+    assert ms.evaluate(embedder, domains, split, shots=(0,), **QUICK).data["held_out"]["closed"]["0"]
+    embedder.measure(3, (8, 8))
+    info = embedder.info(3, (8, 8), (0, 0, 0), (1, 1, 1))
+    assert (embedder.embedding_size, info.arch, info.mean) == (24, "own:theirs", (0.5, 0.4, 0.3))
+
+
+def test_modules_and_runs_are_compared_side_by_side(data, tmp_path):
+    domains, split = data
+    run = ms.train("triplet", domains, split, out=tmp_path / "run", arch="resnet8", iterations=2, batch_size=4)
+    settings = ms.ProtocolSettings(shots=(0,), **QUICK)
+    found = ms.compare({"mine": Foreign(), "pixels": nn.Flatten(), "run": run}, domains, split, settings)
+    assert list(found.data["methods"]) == ["mine", "pixels", "run"]
+    assert found.data["budget"] == {"images_by_method": {"run": run.images}}
+    assert {(row["a"], row["b"]) for row in found.data["paired"]} >= {("mine", "pixels"), ("mine", "run")}
+
+
+@pytest.mark.parametrize(
+    ("target", "text"),
+    [
+        (lambda: Foreign(16), r"Foreign does not take images \[B, 3, 8, 8\] .*Embedder\(module, image_size=…\)"),
+        (lambda: nn.Identity(), r"Identity must map two images to float \[2, D\], not to \[2, 3, 8, 8\]"),
+        (lambda: ms.Embedder(nn.Flatten(), mean=(0.5,), std=(0.2,)), "Flatten has a mean for 1 channels"),
+    ],
+)
+def test_a_module_that_does_not_fit_is_told_in_one_line(data, target, text):
+    with pytest.raises(ms.MetaSiamError, match=text):
+        ms.evaluate(target(), *data, shots=(0,), **QUICK)
+
+
+@pytest.mark.parametrize("form", ["NHWC", "NCHW", "grey", "floats", "torch", "list"])
+def test_arrays_of_every_usual_form_are_the_same_pictures(form):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 9, 7, 1 if form == "grey" else 3), dtype=np.uint8)
+    labels = np.arange(30) % 3
+    given = {
+        "NHWC": pixels,
+        "NCHW": pixels.transpose(0, 3, 1, 2),
+        "grey": pixels[..., 0],
+        "floats": pixels / 255,
+        "torch": torch.from_numpy(pixels),
+        "list": list(pixels),
+    }[form]
+    domains = ms.DomainSet.from_arrays(given, labels, names=["a", "b", "c"])
+    assert torch.equal(domains.images, torch.from_numpy(pixels.transpose(0, 3, 1, 2)))
+    assert domains.labels.tolist() == labels.tolist()
+    assert domains.counts("test").tolist() == [2, 2, 2]  # a fifth of ten
+    assert domains.is_test[-6:].all()
+
+
+def test_labels_may_be_names_and_test_images_may_be_said():
+    labels = ["cat", "ant", "cat", "ant"]
+    said = ms.DomainSet.from_arrays(np.zeros((4, 5, 5), np.uint8), labels, is_test=[False, False, True, True])
+    assert said.names == ("ant", "cat")
+    assert (said.labels.tolist(), said.is_test.tolist()) == ([1, 0, 1, 0], [False, False, True, True])
+
+
+class Rows:
+    """Hugging Face's way: items are dicts."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, place: int) -> dict[str, object]:
+        return {"img": np.full((5, 5, 3), place, np.uint8), "fine_label": place % 2}
+
+
+def test_data_sets_of_pairs_and_of_dicts_become_domain_sets():
+    rows = ms.DomainSet.from_dataset(Rows(), test=0.34)
+    assert (rows.source, rows.names, rows.labels.tolist()) == ("Rows", ("0", "1"), [0, 1, 0, 1, 0, 1])
+    assert rows.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    pairs = ms.DomainSet.from_dataset(TensorDataset(torch.rand(4, 3, 6, 6), torch.tensor([0, 0, 1, 1])), test=0.5)
+    assert (pairs.images.shape, pairs.is_test.tolist()) == ((4, 3, 6, 6), [False, True, False, True])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "more", "text"),
+    [
+        (np.zeros((4, 5, 5, 2), np.uint8), [0, 0, 1, 1], {}, r"one or three channels, not \[4, 5, 5, 2\]"),
+        (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Give uint8 images, or floats from 0 to 1"),
+        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1], {}, "4 images and 3 labels"),
+        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"names": ["a"]}, "2 labels and 1 names"),
+        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"test": 1.5}, "test must be a share between 0 and 1"),
+        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"is_test": [True]}, "is_test speaks of 1"),
+        ([np.zeros((5, 5)), np.zeros((6, 5))], [0, 0], {}, r"image 1 of arrays is \[1, 6, 5\], the first is"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_told_in_one_line(images, labels, more, text):
+    with pytest.raises(ms.MetaSiamError, match=text):
+        ms.DomainSet.from_arrays(images, labels, **more)
+
+
+def test_floats_become_the_bytes_they_came_from():
+    values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
+    assert torch.equal(as_images(values.float() / 255), values)
