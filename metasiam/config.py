@@ -16,6 +16,10 @@ from metasiam.option_values import check_kinds, one_of, require
 
 Config = TypeVar("Config", bound="TrainingConfig")
 
+#: How names of people's own modules and losses begin, in ``config.json`` and in weights: they stand for objects that
+#: somebody hands over in Python. No name that is read from a file imports anything.
+OWN = "own:"
+
 #: How a learning rate can change over a run (``metasiam.training.schedules.step_rate``).
 SCHEDULES = ("constant", "linear", "cosine", "onecycle")
 
@@ -66,8 +70,10 @@ class TrainingConfig:
         from metasiam.losses import OBJECTIVES  # here: they import torch, which --help does without
         from metasiam.models import architectures
 
-        one_of(f"{self.method}'s --arch", self.arch, architectures(with_weights=self.needs_weights))
-        one_of(f"{self.method}'s --loss", self.loss, self.losses or tuple(OBJECTIVES))
+        if not self.arch.startswith(OWN):
+            one_of(f"{self.method}'s --arch", self.arch, architectures(with_weights=self.needs_weights))
+        if not self.loss.startswith(OWN) or self.losses:
+            one_of(f"{self.method}'s --loss", self.loss, self.losses or tuple(OBJECTIVES))
         require(
             math.isfinite(self.lr) and self.lr > 0, f"--lr must be a positive number, not {self.lr}. Try --lr 0.001."
         )

@@ -327,6 +327,29 @@ class SupervisedContrastive(nn.Module):
         return cast(Tensor, self._loss(embeddings, labels))
 
 
+class OwnLoss(nn.Module):
+    """Somebody's loss, called as ``loss(embeddings, labels)``: pytorch-metric-learning's contract.
+
+    Args:
+        loss: takes float [3B, D] embeddings (anchors, positives, negatives) and int64 [3B] labels, the places of the
+            images' domains in the domain set's names; returns a scalar. A module's parameters are trained with the
+            embedder's. Its attribute ``distance`` (else ``cosine``) says how embeddings are compared later.
+    """
+
+    #: Nobody knows what it asks the host for.
+    capturable = False
+
+    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.loss = loss
+        distance = getattr(loss, "distance", None)
+        self.distance = distance if distance in ("cosine", "squared_euclidean") else "cosine"
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
+        return self.loss(embeddings, labels)
+
+
 #: Name → builder(margin or None, temperature, domains trained on, embedding size, generator).
 OBJECTIVES: dict[str, Callable[[float | None, float, Tensor, int, torch.Generator], nn.Module]] = {
     "cosine": lambda margin, t, domains, size, g: TripletCosine(0.3 if margin is None else margin),

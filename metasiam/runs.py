@@ -6,9 +6,9 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metasiam.arguments import checked
 from metasiam.atomic import atomically, check_can_write, remove_partials
@@ -16,6 +16,9 @@ from metasiam.errors import MetaSiamError
 from metasiam.locking import RUN_LOCK, check_free
 from metasiam.reading import read_text
 from metasiam.shapes import METRICS, RUN, check, parse_json
+
+if TYPE_CHECKING:
+    from metasiam.own_parts import OwnParts
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -40,10 +43,12 @@ class Run:
     Attributes:
         path: the folder.
         config: what ``config.json`` says.
+        own: the objects that it was trained with in this process, where it was (``metasiam.own_parts``).
     """
 
     path: Path
     config: dict[str, Any]
+    own: OwnParts | None = field(default=None, repr=False, compare=False)
 
     @property
     def method(self) -> str:

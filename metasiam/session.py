@@ -27,6 +27,7 @@ from metasiam.locking import run_held
 from metasiam.measurable import embedder_of
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
+from metasiam.own_parts import taken_apart
 from metasiam.progress import Report
 from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
@@ -55,7 +56,7 @@ def evaluate(
     split: Split,
     *,
     shots: tuple[Shots, ...] = (0, "all"),
-    arch: str | None = None,
+    arch: str | nn.Module | Callable[[], nn.Module] | None = None,
     device: str = "auto",
     report: Report | None = None,
     **settings: Any,
@@ -69,7 +70,7 @@ def evaluate(
         domains: the data.
         split: seen, validation and held-out domains.
         shots: numbers of labelled images of each held-out domain to adapt with, each measured apart.
-        arch: the embedder's name, for weights that do not say it.
+        arch: the embedder's name, for weights that do not say it; one's own module or what makes it, for its weights.
         device: where to compute.
         report: called as ``report(what, done, total)``.
         settings: further fields of ``ProtocolSettings``.
@@ -86,7 +87,10 @@ def evaluate(
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
-    embedder, info = load_embedder(weights, arch=arch, image_size=domains.image_size)
+    if arch is None and isinstance(target, Run) and target.own is not None:
+        arch = target.own.arch
+    known = {"arch": arch} if arch is None or isinstance(arch, str) else {"build": arch}
+    embedder, info = load_embedder(weights, image_size=domains.image_size, **known)
     check_preparation(weights, info.preparation, domains)
     check_channels(weights, info.channels, domains)
     if (run := run_behind(weights)) is not None:
@@ -190,7 +194,9 @@ def train(
         started: called once with the run's ``config.json`` before the first iteration.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
         evaluation: how the run will be measured, saved with it for the same reason.
-        options: fields of the method's config (``metasiam.config``).
+        options: fields of the method's config (``metasiam.config``). ``arch`` and ``loss`` take objects too: a
+            module, of which a copy is trained, or what makes one; and anything called as ``loss(embeddings, labels)``. A
+            run keeps their names; to resume it, hand them over again.
 
     Raises:
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
@@ -201,13 +207,14 @@ def train(
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
+    options, own = taken_apart(options)
     config = _config_for(method, domains, split, options, note)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:
         check_out(path, overwrite=overwrite)
         check_overwrite(path)
-    context = prepare(config, domains, split, note=note)
+    context = prepare(config, domains, split, note=note, own=own)
     learner = METHODS[method][1](config, context, processes)
     saved = {
         "schema": 1,
@@ -236,6 +243,7 @@ def train(
     }
     with _held(path, processes):
         run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
+        run = replace(run, own=own)
         processes.wait()  # nobody computes before the run folder is there
         return _train(hooks.loop(learner, run, processes), context)
 
@@ -281,6 +289,8 @@ def _resume(
     data_options: dict[str, Any] | None,
     hooks: _Hooks,
 ) -> Run:
+    options, own = taken_apart(options)
+    run = replace(run, own=own)
     saved = run.options_to_resume(method, options)
     if run.config["data"]["fingerprint"] != domains.fingerprint:
         raise MetaSiamError(
@@ -292,7 +302,7 @@ def _resume(
     config = config_from(config_class(method), saved)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     processes = replace(processes, planned=run.config["processes"])
-    context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note)
+    context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note, own=own)
     learner = METHODS[method][1](config, context, processes)
     loop = hooks.loop(learner, run, processes)
     with _held(run.path, processes):

@@ -164,3 +164,123 @@ def test_arrays_that_do_not_fit_are_told_in_one_line(images, labels, more, text)
 def test_floats_become_the_bytes_they_came_from():
     values = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
     assert torch.equal(as_images(values.float() / 255), values)
+
+
+def make_foreign() -> Foreign:
+    torch.manual_seed(5)
+    return Foreign()
+
+
+class Proxies(nn.Module):
+    """Somebody's loss with weights of its own: a linear classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(8, 24))
+
+    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(embeddings @ self.rows.t(), labels)
+
+
+SMALL = {"batch_size": 4, "device": "cpu", "precision": "fp32", "compile": "off"}
+
+
+def trained(method, data, out, **options):
+    return ms.train(method, *data, out=out, **SMALL, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("triplet", {"iterations": 4}),
+        ("reptile", {"iterations": 2, "inner_epochs": 2}),
+        ("protonet", {"iterations": 4}),
+    ],
+)
+def test_methods_train_ones_own_module_and_it_loads_again_with_its_maker(data, tmp_path, method, options):
+    if method == "protonet":
+        options = options | {"ways": 3, "shots": 1, "queries": 2}
+    run = trained(method, data, tmp_path / "run", arch=make_foreign, **options)
+    assert run.config["options"]["arch"] == "own:make_foreign"
+    embedder, info = ms.load_embedder(run.path, build=make_foreign)
+    assert info.arch == "own:make_foreign"
+    start = make_foreign().state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in embedder.module.state_dict().items())
+    here = ms.evaluate(run, *data, shots=(0,), **QUICK).data["held_out"]
+    reopened = ms.evaluate(ms.open_run(run.path), *data, shots=(0,), arch=make_foreign, **QUICK).data["held_out"]
+    assert here == reopened
+
+
+def test_the_handed_over_module_is_copied_and_its_weights_are_where_training_starts(data, tmp_path):
+    module = make_foreign()
+    start = {name: value.clone() for name, value in module.state_dict().items()}
+    run = trained("triplet", data, tmp_path / "run", arch=module, iterations=1, lr=1e-12)
+    assert all(torch.equal(value, start[name]) for name, value in module.state_dict().items())
+    weights = ms.load_embedder(run.path, build=module)[0].module.body[0].weight
+    torch.testing.assert_close(weights, start["body.0.weight"], rtol=0, atol=1e-6)
+
+
+def test_ones_own_loss_is_trained_with_its_parameters_and_resumes_to_equal_bits(data, tmp_path, monkeypatch):
+    options = {"arch": make_foreign, "loss": Proxies(), "iterations": 6, "lr": 0.01}
+    whole = trained("triplet", data, tmp_path / "whole", **options)
+    assert whole.config["options"]["loss"] == "own:Proxies"
+
+    from metasiam.learners.triplet import Triplet
+    from metasiam.training.learner import StopRequested
+
+    iterate = Triplet.iterate
+
+    def stop_at_three(self, iteration, stop):
+        if iteration == 3:
+            raise StopRequested
+        return iterate(self, iteration, stop)
+
+    monkeypatch.setattr(Triplet, "iterate", stop_at_three)
+    with pytest.raises(ms.TrainingStopped):
+        trained("triplet", data, tmp_path / "parts", **options)
+    monkeypatch.setattr(Triplet, "iterate", iterate)
+    parts = ms.train("triplet", *data, resume=tmp_path / "parts", arch=make_foreign, loss=Proxies())
+    one, other = (ms.load_embedder(run.path, build=make_foreign)[0].state_dict() for run in (whole, parts))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_loss_of_pytorch_metric_learning_is_taken_as_it_is(data, tmp_path):
+    losses = pytest.importorskip("pytorch_metric_learning.losses")
+    loss = losses.ProxyAnchorLoss(num_classes=8, embedding_size=24)
+    run = trained("reptile", data, tmp_path / "run", arch=make_foreign, loss=loss, iterations=2, inner_epochs=2)
+    assert run.config["options"]["loss"] == "own:ProxyAnchorLoss"
+
+
+def test_a_plain_function_is_a_loss(data, tmp_path):
+    def spread(embeddings, labels):
+        return embeddings.square().mean()
+
+    assert trained("triplet", data, tmp_path / "run", arch="resnet8", loss=spread, iterations=2).images == 24
+
+
+def test_what_is_missing_or_does_not_fit_is_told_in_one_line(data, tmp_path, capsys):
+    run = trained("triplet", data, tmp_path / "run", arch=make_foreign, iterations=1)
+    again = ms.open_run(run.path)
+    with pytest.raises(ms.MetaSiamError, match=r"weights of somebody's own module, make_foreign\. Load it from Python"):
+        ms.evaluate(again, *data, shots=(0,), **QUICK)
+    with pytest.raises(ms.MetaSiamError, match="make_foreign is somebody's own module. Hand it over from Python"):
+        ms.train("triplet", *data, resume=run.path)
+    with pytest.raises(ms.MetaSiamError, match="Flatten has no weights to train"):
+        trained("triplet", data, tmp_path / "none", arch=nn.Flatten(), iterations=1)
+    with pytest.raises(ms.MetaSiamError, match="arch must be text, a torch.nn.Module or what makes one, not 3"):
+        trained("triplet", data, tmp_path / "none", arch=3, iterations=1)
+    with pytest.raises(ms.MetaSiamError, match="baseline's --loss own:spread is unknown"):
+        trained("baseline", data, tmp_path / "none", loss=type("spread", (Proxies,), {})(), iterations=1)
+    from metasiam.cli import run as command
+
+    assert command(["evaluate", str(run.path), "--data", "glyphs", "--adapt-shots", "0"]) == 2
+    assert "make_foreign" in capsys.readouterr().err
+
+
+def test_a_name_in_a_file_never_imports_anything(data, tmp_path):
+    """The name of a module that can be imported, in weights and in config.json, is a name and no more."""
+    run = trained("triplet", data, tmp_path / "run", arch=make_foreign, iterations=1)
+    config = run.path / "config.json"
+    config.write_text(config.read_text().replace("own:make_foreign", "own:os.system"))
+    with pytest.raises(ms.MetaSiamError, match="os.system is somebody's own module"):
+        ms.train("triplet", *data, resume=run.path)

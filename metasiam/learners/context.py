@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metasiam.config import TrainingConfig
+from metasiam.config import OWN, TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.data.preparation import USUAL
@@ -19,6 +19,8 @@ from metasiam.errors import MetaSiamError
 from metasiam.losses import NormalisedSoftmax, build_objective
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.models.own import Embedder
+from metasiam.own_parts import OwnParts
 from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 from metasiam.training.norms import set_running_statistics
@@ -30,6 +32,8 @@ from metasiam.training.step import (
     decide_compile,
     missing_for_compiling,
 )
+
+NOTHING_OWN = OwnParts()
 
 
 @dataclass
@@ -160,6 +164,7 @@ def prepare(
     *,
     resolved: dict[str, Any] | None = None,
     note: Callable[[str], None] = lambda text: None,
+    own: OwnParts = NOTHING_OWN,
 ) -> TrainingContext:
     """Build embedder and objective, and bring the data to the device.
 
@@ -170,6 +175,7 @@ def prepare(
         resolved: what an earlier start of the same run decided (``TrainingContext`` fields ``precision`` and
             ``compiled``), so that a resumed run computes the same bits.
         note: says one thing to the person who waits.
+        own: the objects behind options that name somebody's own module or loss.
 
     Raises:
         MetaSiamError: for options that do not fit this machine, the data or the initial weights.
@@ -177,7 +183,8 @@ def prepare(
     device = choose_device(config.device)
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
     if config.init is not None:
-        domains = domains.with_channels(load_embedder(config.init, arch=config.arch, note=note)[1].channels)
+        stored = load_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
+        domains = domains.with_channels(stored.channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
     if lonely:
@@ -189,26 +196,21 @@ def prepare(
     # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        embedder = build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
+        embedder = _untrained(config, domains, own)
         _check_batch(embedder, config, domains)
     if config.init is not None:
         embedder, stored = load_embedder(
             config.init,
             arch=config.arch,
+            build=own.arch,
             note=lambda text: None,  # said already
             channels=domains.channels,
             image_size=domains.image_size,
         )
         mean, std = stored.mean, stored.std
-    objective = build_objective(
-        config.loss,
-        episode=config.episode,
-        margin=config.margin,
-        temperature=config.temperature,
-        domains=seen.domains,
-        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
-        generator=generator_for("cpu", config.seed, "objective"),
-    )
+    elif isinstance(embedder, Embedder):
+        mean, std = embedder.mean or mean, embedder.std or std
+    objective = _objective(config, embedder, seen, own)
     info = EmbedderInfo(
         arch=config.arch,
         channels=domains.channels,
@@ -236,6 +238,30 @@ def prepare(
         precision=precision,
         compiled=(resolved or {}).get("compiled"),
         note=note,
+    )
+
+
+def _untrained(config: TrainingConfig, domains: DomainSet, own: OwnParts) -> nn.Module:
+    if not config.arch.startswith(OWN):
+        return build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
+    embedder = own.embedder(config.arch)
+    embedder.measure(domains.channels, domains.image_size)
+    if not any(weight.requires_grad for weight in embedder.parameters()):
+        raise MetaSiamError(f"{embedder.name} has no weights to train. ms.evaluate measures it as it is.")
+    return embedder
+
+
+def _objective(config: TrainingConfig, embedder: nn.Module, seen: Pool, own: OwnParts) -> nn.Module:
+    if config.loss.startswith(OWN):
+        return own.objective(config.loss)
+    return build_objective(
+        config.loss,
+        episode=config.episode,
+        margin=config.margin,
+        temperature=config.temperature,
+        domains=seen.domains,
+        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
+        generator=generator_for("cpu", config.seed, "objective"),
     )
 
 

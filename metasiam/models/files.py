@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from metasiam.arguments import checked
 from metasiam.atomic import atomically
+from metasiam.config import OWN
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.models import build_embedder
@@ -97,14 +98,20 @@ def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> 
     """
     if not Path(path).absolute().parent.is_dir():
         raise MetaSiamError(f"{path} cannot be written: its folder does not exist. Make the folder first.")
-    tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
+    state = _own_module(embedder, info).state_dict()
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomically(Path(path)) as partial:
         save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
 
 
 @checked
 def load_embedder(
-    path: str | Path, *, arch: str | None = None, note: Callable[[str], None] = warned, **overrides: Any
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    build: nn.Module | Callable[[], nn.Module] | None = None,
+    note: Callable[[str], None] = warned,
+    **overrides: Any,
 ) -> tuple[nn.Module, EmbedderInfo]:
     """Read an embedder from a run folder, a safetensors file or a plain PyTorch state dict.
 
@@ -119,6 +126,7 @@ def load_embedder(
     Args:
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.
         arch: embedder name; needed for a state dict, which does not say.
+        build: one's own module (a copy is used), or what makes it, for weights that were trained of it.
         note: told what of the file is left out; by default a ``UserWarning``.
         overrides: fields of ``EmbedderInfo`` that replace the stored ones.
 
@@ -139,16 +147,15 @@ def load_embedder(
         stored["channels"] = int(first.shape[1])
     _check_overrides(overrides)
     known = {**stored, **overrides}
+    if build is not None and arch is None:
+        arch = str(stored.get("arch", OWN))
     if arch is None and "arch" not in stored:
         advice = _advice(state, EmbedderInfo("", **known)) or "Add --arch, e.g. --arch resnet56."
         raise UnknownArchitectureError(f"{path} does not say its architecture. {advice}")
     known = _usual(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
-    name, size = info.arch.removesuffix("-imagenet"), info.image_size
-    with torch.device("meta"):  # takes no memory: what does not fit the file's tensors is never built
-        _check_fit(build_embedder(name, channels=info.channels, image_size=size), state, path, info)
-    embedder = build_embedder(name, channels=info.channels, image_size=size)
-    state = _fitted(embedder, state, path, info, note)
+    embedder = _built(path, info, state, build)
+    state = _fitted(_own_module(embedder, info), state, path, info, note)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
             f"the weights of {path} are not finite: their training diverged. Give others, or train again with a lower "
@@ -156,6 +163,33 @@ def load_embedder(
         )
     _check_normalisation(info, path)
     return embedder.eval(), info
+
+
+def _own_module(embedder: nn.Module, info: EmbedderInfo) -> nn.Module:
+    """Return the module whose weights are kept: of an ``Embedder`` the one within, as its owner knows it."""
+    within: nn.Module = embedder.module if info.arch.startswith(OWN) else embedder  # type: ignore[assignment]
+    return within
+
+
+def _built(
+    path: Path, info: EmbedderInfo, state: dict[str, Tensor], build: nn.Module | Callable[[], nn.Module] | None
+) -> nn.Module:
+    """Return an embedder that the weights will be loaded into, by name or by what the caller handed over."""
+    if build is None:
+        if info.arch.startswith(OWN):
+            raise UnknownArchitectureError(
+                f"{path} holds weights of somebody's own module, {info.arch.removeprefix(OWN)}. Load it from Python: "
+                "load_embedder takes build=… and evaluate takes arch=…, the module or what makes it."
+            )
+        name, size = info.arch.removesuffix("-imagenet"), info.image_size
+        with torch.device("meta"):  # takes no memory: what does not fit the file's tensors is never built
+            _check_fit(build_embedder(name, channels=info.channels, image_size=size), state, path, info)
+        return build_embedder(name, channels=info.channels, image_size=size)
+    from metasiam.models.own import own_embedder  # it says what must be known of it in terms of this file
+
+    embedder = own_embedder(build)
+    embedder.measure(info.channels, info.image_size)
+    return embedder
 
 
 def stored_image_size(path: str | Path) -> tuple[int, int] | None:

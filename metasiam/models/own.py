@@ -13,11 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from metasiam.config import OWN
 from metasiam.errors import MetaSiamError
 from metasiam.models.files import EmbedderInfo
-
-#: How names of people's own modules and losses begin, in ``config.json`` and in weights.
-OWN = "own:"
 
 
 class Embedder(nn.Module):

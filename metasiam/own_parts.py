@@ -1,0 +1,83 @@
+"""One's own module and loss in a training: objects in the caller's hands, names in what is saved."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from metasiam.config import OWN
+from metasiam.errors import MetaSiamError
+from metasiam.losses import OwnLoss
+from metasiam.models.own import Embedder, own_embedder
+
+#: Makes a module: a class that needs no argument, or a function.
+Factory = Callable[[], nn.Module]
+
+
+@dataclass(frozen=True, eq=False)
+class OwnParts:
+    """What the names that begin with ``own:`` in a run's options stand for.
+
+    Attributes:
+        arch: a module or what makes one; None where the embedder is one of the library's.
+        loss: called as ``loss(embeddings, labels)``; None where it is one of the library's.
+    """
+
+    arch: nn.Module | Factory | None = None
+    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def embedder(self, name: str) -> Embedder:
+        """Return a fresh copy of the embedder, untrained as it was handed over.
+
+        Raises:
+            MetaSiamError: if none was handed over.
+        """
+        if self.arch is None:
+            raise MetaSiamError(
+                f"{name.removeprefix(OWN)} is somebody's own module. Hand it over from Python: arch=… takes the module "
+                "or what makes it."
+            )
+        return own_embedder(self.arch)
+
+    def objective(self, name: str) -> OwnLoss:
+        """Return the loss; a module's parameters are copied, so that each training starts with the same.
+
+        Raises:
+            MetaSiamError: if none was handed over.
+        """
+        if self.loss is None:
+            raise MetaSiamError(
+                f"{name.removeprefix(OWN)} is somebody's own loss. Hand it over from Python: loss=… takes anything "
+                "that is called as loss(embeddings, labels)."
+            )
+        return OwnLoss(copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss)
+
+
+def taken_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
+    """Return options in which objects are replaced by their names, and the objects.
+
+    Raises:
+        MetaSiamError: for an object that cannot be called.
+    """
+    named, parts = dict(options), OwnParts()
+    for option in ("arch", "loss"):
+        given = options.get(option)
+        if given is None or isinstance(given, str):
+            continue
+        if not callable(given):
+            kinds = "text, a torch.nn.Module or what makes one" if option == "arch" else "text or a function"
+            raise MetaSiamError(f"{option} must be {kinds}, not {given!r}.")
+        named[option] = OWN + _name(given)
+        parts = replace(parts, **{option: given})
+    return named, parts
+
+
+def _name(given: Any) -> str:
+    if isinstance(given, Embedder):
+        return given.name
+    return given.__name__ if inspect.isclass(given) or inspect.isroutine(given) else type(given).__name__
