@@ -195,8 +195,8 @@ def train(
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
         evaluation: how the run will be measured, saved with it for the same reason.
         options: fields of the method's config (``metasiam.config``). ``arch`` and ``loss`` take objects too: a
-            module, of which a copy is trained, or what makes one; and anything called as ``loss(embeddings, labels)``. A
-            run keeps their names; to resume it, hand them over again.
+            module, of which a copy is trained, or what makes one; and what is called as ``loss(embeddings, labels)``.
+            A run keeps their names; to resume it, hand them over again.
 
     Raises:
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
