@@ -255,7 +255,11 @@ CheckpointEvery = Annotated[
 ]
 Preset = Annotated[
     str | None,
-    _option("--preset", text="quick, seed or best: a whole group of options; those given explicitly win.", panel=_RUN),
+    _option(
+        "--preset",
+        text="quick, best, seed, or scratch and scratch-single (Reptile): many options at once; yours win over them.",
+        panel=_RUN,
+    ),
 ]
 
 # Evaluation
