@@ -25,7 +25,7 @@ def embedder_of(target: Run | nn.Module, domains: DomainSet, split: Split) -> tu
         MetaSiamError: if the run has no weights, or the module does not take such images.
     """
     if isinstance(target, Run):
-        return load_embedder(target.path, build=target.own and target.own.arch)
+        return load_embedder(target.path, build=None if target.own is None else target.own.arch)
     embedder = own_embedder(target)
     channels = domains.channels if embedder.mean is None else len(embedder.mean)
     shown = domains.with_channels(channels)
