@@ -63,7 +63,6 @@ def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
     return counts
 
 
-@checked
 def check_sweep(
     methods: Mapping[str, dict[str, Any]],
     domains: DomainSet,
@@ -101,6 +100,7 @@ def _parts(
         yield seen, split_domains(domains, held_out=held_out), places
 
 
+@checked
 def sweep(
     methods: Mapping[str, dict[str, Any]],
     domains: DomainSet,

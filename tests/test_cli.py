@@ -406,7 +406,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
         (["--adapt-shots", "0,500"], "500"),
         (["--no-such-option"], "--no-such-option"),
         (["--init", "nowhere"], "nowhere does not exist"),
-        (["--checkpoint-every", "nan"], "--checkpoint-every must not be negative, not nan"),
+        (["--checkpoint-every", "nan"], "--checkpoint-every must be a finite number, not nan"),
         (["--checkpoint-every", "-1"], "--checkpoint-every must not be negative, not -1"),
         (["--pairs", "2000000"], "--pairs 2000000 is more than 1000000"),
         (["--epochs", "2"], "--epochs and --iterations both say how long. Give one of them."),

@@ -119,8 +119,8 @@ def test_grey_weights_without_a_normalisation_take_the_seeds_mean_over_the_colou
         ({"mean": (0.5,)}, r"images of 3 channels, but its mean is for 1\. Give --mean one number for each"),
         ({"std": (0.2, 0.2)}, "but its std is for 2"),
         ({"std": (0.2, 0.0, 0.2)}, "--std must be positive numbers, not 0.2,0,0.2"),
-        ({"std": (0.2, float("nan"), 0.2)}, "--std must be positive numbers"),
-        ({"mean": (0.2, float("inf"), 0.2)}, "--mean must be finite numbers"),
+        ({"std": (0.2, float("nan"), 0.2)}, "std, number 2 is nan, not a finite number"),
+        ({"mean": (0.2, float("inf"), 0.2)}, "mean, number 2 is inf, not a finite number"),
     ],
 )
 def test_a_normalisation_that_does_not_fit_the_weights_is_refused(tmp_path, given, text):

@@ -163,7 +163,7 @@ def test_a_disk_that_takes_no_more_is_named_and_the_checkpoint_before_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, taken: int
 ) -> None:
     path = tmp_path / "checkpoint.pt"
-    save_checkpoint(path, {"learner": {"weights": [torch.ones(3)]}})
+    save_checkpoint(path, {"iteration": 1, "seconds": 1.0, "learner": {"weights": [torch.ones(3)]}})
 
     class Full(io.FileIO):
         def write(self, data: object) -> int:
