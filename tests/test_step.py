@@ -200,9 +200,9 @@ def test_compiling_for_a_gpu_times_kernels_in_silence():
 def test_whether_to_compile_on_a_gpu_knows_what_it_costs_there(batch, monkeypatch):
     _, index, parameters = batch
     step: Any = SimpleNamespace(
-        device=torch.device("cuda"), embedder=build_embedder("resnet20", channels=3, image_size=(8, 8)), state_tensors=list
+        device=torch.device("cuda"), embedder=build_embedder("resnet20", image_size=(8, 8)), state_tensors=list
     )
-    monkeypatch.setattr(steps, "_missing_for_compiling", lambda device: None)
+    monkeypatch.setattr(steps, "missing_for_compiling", lambda device: None)
     monkeypatch.setattr(steps, "_time_step", lambda *_: 0.004)  # an H200's, as a graph
     short, long = (decide_compile("auto", step, index, parameters, count) for count in (3_000, 300_000))
     assert not short.compiled
