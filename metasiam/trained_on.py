@@ -11,7 +11,7 @@ from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.learners import config_class
-from metasiam.names import composed
+from metasiam.names import plain
 from metasiam.runs import Run, run_behind
 
 
@@ -137,4 +137,4 @@ def _seen_names(
 
 
 def _spelled(name: str) -> str:
-    return composed(name).casefold()
+    return plain(name).casefold()

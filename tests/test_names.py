@@ -16,6 +16,7 @@ from metasiam import DomainSet, EmbedderInfo, MetaSiamError, load_domains, load_
 from metasiam.cli import run
 from metasiam.gallery import EmbedderKey, Gallery, load_gallery
 from metasiam.models import build_embedder
+from metasiam.names import plain_name
 
 NFC = unicodedata.normalize("NFC", "José")
 NFD = unicodedata.normalize("NFD", "José")
@@ -53,8 +54,8 @@ def test_a_domain_set_of_ones_own_names_each_domain_once(tiny_domains):
         replace(domains, names=("a", "b", "c", "a"))
 
 
-@pytest.mark.parametrize("there", [NFC, NFD])
-@pytest.mark.parametrize("asked", [NFC, NFD])
+@pytest.mark.parametrize("there", [NFC, NFD, f" {NFC}\u200b", f"{NFC}\u00a0"])
+@pytest.mark.parametrize("asked", [NFC, NFD, f"\ufeff{NFC} "])
 def test_a_split_file_names_folders_of_either_encoding(tmp_path, there, asked):
     pictures(tmp_path / "data", there, "ann", "bob", "cid", count=4)
     domains = load_domains(f"folder:{tmp_path / 'data'}", data_dir=tmp_path / "c")
@@ -120,3 +121,55 @@ def test_the_answer_unknown_is_no_name_in_capitals_either(gallery, tmp_path, cap
     wanted = f"metasiam: '{name}' is what identify answers when it is none of the names. Use another name.\n"
     assert capsys.readouterr().err == wanted
     assert gallery.read_bytes() == before
+
+
+ODD = (
+    "New\u00a0York",
+    " Mia\u200b",
+    "Zo\u00ad\u00eb\u2009",
+)  # a no-break space; a blank, a zero-width one; a soft hyphen
+SEEN = ("New York", "Mia", "Zo\u00eb")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        *zip(ODD, SEEN, strict=True),
+        ("a\nb", "a b"),
+        ("\u0645\u06cc\u200c\u062e", "\u0645\u06cc\u200c\u062e"),
+        ("\u200b", ""),
+        ("\x1b[1m", ""),
+    ],
+)
+def test_a_name_is_kept_as_it_is_seen(text, name):
+    assert plain_name(text) == name
+
+
+def test_folders_with_blanks_that_are_not_seen_are_enrolled_under_what_is_seen(gallery, tmp_path, capsys):
+    pictures(tmp_path / "more", *ODD, "\u2060", seed=1)
+    capsys.readouterr()
+    assert run(["enroll", str(tmp_path / "more"), "--gallery", str(gallery)]) == 0
+    errors = capsys.readouterr().err
+    assert r"the folder '\u2060' has no name that can be shown: left out. Rename it." in errors
+    assert "no pictures in it" not in errors
+    found = load_gallery(gallery)
+    assert found.counts() == {"ann": 2, NFC: 2, **dict.fromkeys(SEEN, 2)}
+    assert all(Path(file).is_file() for file in found.files)  # paths stay as they are
+    for name in (ODD[0], "New York\u200b"):
+        assert (
+            run(["enroll", str(tmp_path / "more" / ODD[0] / "0.png"), "--name", name, "--gallery", str(gallery)]) == 0
+        )
+    assert load_gallery(gallery).counts() == found.counts()
+    assert run(["enroll", "--remove", "Mia\u00a0", "--gallery", str(gallery)]) == 0
+    assert set(load_gallery(gallery).names) == {"ann", NFC, "New York", "Zo\u00eb"}
+
+
+def test_folders_that_differ_by_blanks_alone_are_one_domain_and_can_be_trained_on(tmp_path):
+    pictures(tmp_path / "data" / "train", "ann", "bob", *ODD, count=2)
+    pictures(tmp_path / "data" / "test", "ann", "bob", *SEEN, count=2, seed=1)
+    domains = load_domains(f"folder:{tmp_path / 'data'}", data_dir=tmp_path / "c")
+    assert len(domains.names) == 5
+    assert domains.counts("test").tolist() == [2] * 5
+    words = ["triplet", "--data", f"folder:{tmp_path / 'data'}", "--held-out", "2", "--data-dir", str(tmp_path / "c")]
+    words += ["--arch", "resnet8", "--iterations", "1", "--batch-size", "2", "--pairs", "4", "--device", "cpu"]
+    assert run([*words, "--out", str(tmp_path / "run")]) == 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import io
-import unicodedata
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from torch import Tensor
 from metasiam.app.ground import FAINTEST
 from metasiam.app.ink import InkStyle, centre_ink, draw_strokes
 from metasiam.errors import MetaSiamError
+from metasiam.names import plain_name
 from metasiam.shapes import many, number, parse_json
 
 MOST_BYTES = 4 << 20  # of a request, and so of a symbol file
@@ -28,7 +28,6 @@ SIDE = 512  # pixels that are kept of a picture's longer side
 MOST_STROKES, MOST_POINTS = 500, 20_000
 MOST_SYMBOLS, MOST_DRAWINGS, MOST_LETTERS = 40, 20, 40
 FORMAT = "metasiam-symbols"
-_JOINING = {"\u200c", "\u200d", *map(chr, range(0xE0020, 0xE0080))}
 _POINT = many(number(-1e6, 1e6), 2, 2)
 
 Points = tuple[tuple[tuple[float, float], ...], ...]
@@ -181,18 +180,6 @@ def _symbol(value: Any, place: int) -> Symbol:
     if len(drawings) > MOST_DRAWINGS:
         raise MetaSiamError(f"symbol '{name}' has {len(drawings)} drawings, more than {MOST_DRAWINGS}. Remove some.")
     return Symbol(name, tuple(read_drawing(drawing, f"a drawing of '{name}'") for drawing in drawings))
-
-
-def plain_name(text: str) -> str:
-    """Return a name as it is kept: composed (NFC), its spaces plain and single, without what cannot be seen.
-
-    Joiners (ZWJ, ZWNJ) and emoji tags are letters: Persian, Indic scripts and emoji need them. A name that has
-    control characters, or nothing that can be seen, comes back empty.
-    """
-    text = "".join(c for c in unicodedata.normalize("NFC", text) if c in _JOINING or unicodedata.category(c) != "Cf")
-    text = " ".join(text.split())
-    seen = any(c not in _JOINING for c in text)
-    return text if seen and all(unicodedata.category(c) not in ("Cc", "Cs") for c in text) else ""
 
 
 def read_symbol_file(text: str) -> tuple[Symbol, ...]:

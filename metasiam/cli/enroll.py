@@ -14,7 +14,7 @@ from rich.text import Text
 from metasiam.cli import own_pictures as o
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
-from metasiam.names import composed
+from metasiam.names import plain, plain_name
 from metasiam.wording import counted
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def command(
             opened = _without(opened, gone)
         unreadable = 0
         if paths:
-            named = {composed(name): _pictures(paths)} if name is not None else _folders(paths)
+            named = {plain(name): _pictures(paths)} if name is not None else _folders(paths)
             opened, unreadable = _add(opened, new, named, weights, arch, device)
         if forget_missing:
             opened = _without_missing(opened, gallery)
@@ -126,7 +126,7 @@ def _without(opened: Gallery, gone: str) -> Gallery:
     """Take out a name or, where it is none, a picture; names that have none left are told."""
     from metasiam.gallery.upkeep import without_picture
 
-    left = None if composed(gone) in map(composed, opened.names) else without_picture(opened, gone)
+    left = None if plain(gone) in map(plain, opened.names) else without_picture(opened, gone)
     if left is None:
         return opened.without(gone)
     _tell_gone(opened, left)
@@ -146,7 +146,7 @@ def _without_missing(opened: Gallery | None, path: Path) -> Gallery:
 
 def _tell_gone(before: Gallery, after: Gallery) -> None:
     for name in before.names:
-        if composed(name) not in map(composed, after.names):
+        if plain(name) not in map(plain, after.names):
             o.note(f"'{name}' has no picture left and is gone")
 
 
@@ -273,14 +273,19 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
                 f"note: names come from {joined(tree.parts['train'])} alone. The {count} of {joined(rest)} can show "
                 f"how well they are recognised: metasiam identify {shlex.quote(str(path / rest[0]))}"
             )
+        for folder in dict.fromkeys(picture.domain for picture in chosen if not plain_name(picture.domain)):
+            o.say(f"metasiam: the folder {folder!r} has no name that can be shown: left out. Rename it.")
         for picture in chosen:
-            file, name = Path(picture.path), composed(picture.domain)
+            file, name = Path(picture.path), plain_name(picture.domain)
+            if not name:
+                continue
             own = known.setdefault(name, set())
             if file.resolve() not in own:
                 own.add(file.resolve())
                 named.setdefault(name, []).append(file)
+        with_pictures = {picture.domain for picture in chosen}
         for folder in sorted(p for p in path.iterdir() if p.is_dir() and not is_passed_over(p.name)):
-            if not tree.parts and composed(folder.name) not in named:
+            if not tree.parts and folder.name not in with_pictures and plain(folder.name) not in named:
                 o.say(f"metasiam: {folder} has no pictures in it: left out")
     if not named:
         raise MetaSiamError(

@@ -18,7 +18,7 @@ from metasiam.arguments import checked
 from metasiam.data.pixels import as_image, as_images, image_and_label, stacked
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
-from metasiam.names import composed, first_twice
+from metasiam.names import first_twice, plain
 from metasiam.option_values import shown
 from metasiam.reading import read_text
 from metasiam.shapes import SPLIT_FILE, check, parse_json
@@ -485,8 +485,8 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
             f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "
             "and test."
         ) from error
-    parts = [[composed(name) for name in names] for names in parts]
-    position = {composed(name): index for index, name in enumerate(domains.names)}
+    parts = [[plain(name) for name in names] for names in parts]
+    position = {plain(name): index for index, name in enumerate(domains.names)}
     trained = set(parts[0])
     parts[0] += [name for name in position if ROTATED in name and name.partition(ROTATED)[0] in trained]
     missing = [name for names in parts for name in names if name not in position]

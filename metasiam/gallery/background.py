@@ -17,7 +17,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
-from metasiam.names import composed
+from metasiam.names import plain
 from metasiam.progress import Report, note, quiet
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
@@ -101,9 +101,9 @@ def load_background(
     domains = load_domains(choice.data, report=report, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
         raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Give --background.")
-    wanted = {composed(name).casefold() for name in without}
+    wanted = {plain(name).casefold() for name in without}
     usable = range(len(domains.names)) if choice.domains is None else choice.domains
-    same = [domain for domain in usable if composed(domains.names[domain]).casefold() in wanted]
+    same = [domain for domain in usable if plain(domains.names[domain]).casefold() in wanted]
     if same:
         what = "is also a name to enroll" if len(same) == 1 else "are also names to enroll"
         note(report, f"{domains.said(same)} {what}: left out of the background")

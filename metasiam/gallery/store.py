@@ -22,7 +22,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
-from metasiam.names import composed
+from metasiam.names import composed, plain, plain_name
 from metasiam.reading import check_regular, why_no_file
 from metasiam.shapes import GALLERY, check, parse_json, record, whole
 
@@ -97,7 +97,7 @@ class Gallery:
         Raises:
             MetaSiamError: for a name that cannot be one.
         """
-        check_name(name)
+        check_name(plain(name))
         return self.with_named([name] * len(files), files, embeddings, statistics)
 
     def with_named(
@@ -124,7 +124,7 @@ class Gallery:
             MetaSiamError: for a name that cannot be one.
             ValueError: if they were made by another embedder.
         """
-        names = [composed(name) for name in names]
+        names = [plain(name) for name in names]
         for name in set(names):
             check_name(name)
         if embedder is not None:
@@ -134,7 +134,7 @@ class Gallery:
             return replace(self, embedder=moved).with_named(names, files, embeddings, statistics, hashes=hashes)
         if not files:
             return self
-        old_names = [composed(self.names[label]) for label in self.labels.tolist()]
+        old_names = [plain(self.names[label]) for label in self.labels.tolist()]
         all_names, all_files = [*old_names, *names], [*self.files, *files]
         parts = [(self.embeddings, self.statistics)] if len(self.labels) else []
         rows, numbers = map(torch.cat, zip(*parts, (embeddings, statistics), strict=True))
@@ -150,7 +150,7 @@ class Gallery:
         Raises:
             MetaSiamError: if it is not in it.
         """
-        gone = [label for label, known in enumerate(self.names) if composed(known) == composed(name)]
+        gone = [label for label, known in enumerate(self.names) if plain(known) == plain(name)]
         if not gone:
             known = ", ".join(self.names) or "nobody"
             raise MetaSiamError(f"the gallery has no '{name}', so it cannot be removed. It has: {known}.")
@@ -241,7 +241,7 @@ def check_name(name: str) -> None:
 
     The answer is not to be mistaken for a name, so it is none in capitals either.
     """
-    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _MOST_NAME:
+    if plain_name(name) != composed(name) or not name or len(name) > _MOST_NAME:
         raise MetaSiamError(
             f"{name!r} cannot be a name. Use up to {_MOST_NAME} printable characters, no blanks at the ends."
         )

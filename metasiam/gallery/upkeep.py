@@ -13,7 +13,7 @@ import torch
 
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.store import Gallery
-from metasiam.names import composed
+from metasiam.names import composed, plain
 from metasiam.reading import open_regular
 from metasiam.wording import counted
 
@@ -148,9 +148,9 @@ def join(gallery: Gallery, names: Sequence[str], files: Sequence[str], contents:
         contents: of the files, see ``content_of``.
     """
     gallery = _with_contents(gallery)
-    new = [_Picture(composed(name), *rest) for name, *rest in zip(names, files, contents, strict=True)]
+    new = [_Picture(plain(name), *rest) for name, *rest in zip(names, files, contents, strict=True)]
     old = [
-        _Picture(composed(gallery.names[label]), *rest)
+        _Picture(plain(gallery.names[label]), *rest)
         for label, *rest in zip(gallery.labels.tolist(), gallery.files, gallery.contents, strict=True)
     ]
     places = {(picture.name, picture.file): row for row, picture in enumerate(old)}

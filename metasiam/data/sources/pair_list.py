@@ -14,7 +14,7 @@ from metasiam.data.pairs import PARTS, PairSet, fold_people
 from metasiam.data.sources.pair_images import PairRequest, load_images
 from metasiam.data.sources.pair_labels import NamedPair, check_consistent, people_of, with_one_path
 from metasiam.errors import MetaSiamError
-from metasiam.names import composed
+from metasiam.names import plain
 from metasiam.reading import read_text, why_no_file
 
 _SAME = {"true": True, "yes": True, "same": True, "false": False, "no": False, "different": False}
@@ -107,7 +107,7 @@ def _named_pair(file: Path, number: int, columns: Sequence[str], cells: Sequence
     if "part" in columns and row["part"] not in PARTS:
         raise MetaSiamError(f"{file}, line {number}: part is '{row['part']}'. Write train, validation or test.")
     first, second = _path(file, row["path_a"]), _path(file, row["path_b"])
-    people = (composed(row["person_a"]), composed(row["person_b"]))
+    people = (plain(row["person_a"]), plain(row["person_b"]))
     return NamedPair(first, second, same, row["part"], people=people, line=number)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metasiam.data.sources.files import Found, find
-from metasiam.names import composed
+from metasiam.names import plain
 from metasiam.wording import counted, listed
 
 #: What people call the parts of a data set, in any case.
@@ -60,8 +60,8 @@ class Tree:
     _spelled: dict[str, str] = field(default_factory=dict)
 
     def spelled(self, name: str) -> str:
-        """Return a folder's name as it was first met: one that a Mac wrote and another of the same letters are one."""
-        return self._spelled.setdefault(composed(name), name)
+        """Return a folder's name as it was first met: others of the same letters are one."""
+        return self._spelled.setdefault(plain(name), name)
 
     def lost(self) -> list[str]:
         """Return the domains all of whose pictures are of formats that are not decoded here."""
