@@ -35,6 +35,7 @@ from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
 from metasiam.training.loop import Progress, TrainingLoop
 from metasiam.training.machine import choose_device, describe_machine, tune_allocator
+from metasiam.wording import counted
 
 #: Sources of symbols: mirroring can turn one into another (И and N, b and d), so it is off unless asked for.
 SYMBOLS = ("glyphs", "mnist", "omniglot", "omniglot-rotated")
@@ -107,14 +108,14 @@ def _settings(shots: tuple[Shots, ...], more: dict[str, Any]) -> ProtocolSetting
 
 
 def check_channels(weights: Path, channels: int, domains: DomainSet) -> None:
-    """Raise unless weights can take images of these channels; grey ones can be shown to an embedder of colour.
+    """Raise unless weights can take images of these channels: grey ones are shown in colour, coloured ones in grey.
 
     Raises:
         MetaSiamError: with both numbers.
     """
-    if domains.with_channels(channels).channels != channels:
+    if channels not in (1, 3):
         raise MetaSiamError(
-            f"{weights} takes images of {channels} channels, {domains.source} has {domains.channels}. "
+            f"{weights} takes images of {counted(channels, 'channel')}, {domains.source} has {domains.channels}. "
             "Use the kind of images it was trained on."
         )
 

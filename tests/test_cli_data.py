@@ -83,6 +83,58 @@ def test_show_writes_a_grid_of_pictures_and_never_over_a_file(photos: Path, tmp_
     succeeded(run(*arguments, "--overwrite"))
 
 
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Pictures lying and standing, one of them by its orientation tag, each with a red middle."""
+    lying = Image.new("RGB", (48, 36), "blue")
+    lying.paste("red", (12, 6, 36, 30))
+    for domain in ("ant", "bee"):
+        folder = tmp_path / "mixed" / domain
+        folder.mkdir(parents=True)
+        for index in range(4):
+            standing = index > 1
+            (lying.transpose(Image.Transpose.ROTATE_90) if standing else lying).save(folder / f"{index}.png")
+        lying.getexif()[0x0112] = 6
+        lying.save(folder / "4.jpg", exif=lying.getexif())
+    (tmp_path / "mixed" / "ant" / "5.heic").write_bytes(b"")
+    return tmp_path / "mixed"
+
+
+def test_pictures_of_several_sizes_are_shown_with_the_size_to_train_at(mixed: Path, tmp_path: Path) -> None:
+    words = ("show", f"folder:{mixed}", "--data-dir", tmp_path)
+    grid = tmp_path / "grid.png"
+    output = succeeded(run(*words, "--out", grid, "--columns", 5))
+    lines = [line for line in output.splitlines() if line.startswith("pictures of")]
+    assert lines == [
+        "pictures of 2 sizes: 6 of 36x48, 4 of 48x36 pixels (width x height); shown with the middle square of each at "
+        "32x32: give --image-size 32 to train on them so"
+    ]
+    assert output.count("heic") == 2  # one note, which names the format and the file
+    rows = [line.split() for line in output.splitlines()]
+    assert ["0", "ant", "3", "2"] in rows
+    assert ["1", "bee", "3", "2"] in rows
+    assert "2 domains, 6 train and 4 test images, 32 x 32 pixels, colour" in output
+    sheet = np.asarray(Image.open(grid).convert("RGB"))[:, 180:]
+    for column in range(5):
+        middle = sheet[16, column * 34 + 16]
+        assert middle[0] > 200, column
+        assert middle[2] < 60, column
+    assert "--image-size 32 to train" not in succeeded(run(*words, "--image-size", 24))
+
+
+def test_pairs_of_several_sizes_are_shown_with_the_size_to_train_at(tmp_path: Path) -> None:
+    write_list(tmp_path)
+    file = tmp_path / "0-0.png"
+    with Image.open(file) as picture:
+        side = picture.width
+        picture.resize((side, 2 * side)).save(file)
+    output = succeeded(run("show", f"pairs:{tmp_path / 'pairs.csv'}", "--data-dir", tmp_path / "data"))
+    assert f"1 of {side}x{2 * side} pixels (width x height)" in output
+    size = int(output.rpartition("give --image-size ")[2].split()[0])
+    assert 4 <= size <= side
+    assert f"--image-size {size}\n" in output
+
+
 def test_show_shortens_long_lists_unless_all_are_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "many.npz"
     labels = np.repeat(np.arange(50), 2)

@@ -9,8 +9,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from metasiam import (
@@ -196,12 +198,34 @@ def test_evaluating_on_domains_that_a_run_was_trained_on_is_refused(tmp_path, da
         evaluate(run, domains, split_domains(domains, held_out=4), shots=(0,))
 
 
-def test_colour_is_refused_where_grey_was_learned(tmp_path, data):
+def test_colour_is_shown_in_grey_where_grey_was_learned(tmp_path, data):
     domains, split = data
-    grey = replace(domains, images=domains.images[:, :1].contiguous())
+    as_pillow = [np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")) for image in domains.images]
+    grey = replace(domains, images=torch.from_numpy(np.stack(as_pillow))[:, None])
+    shown = domains.with_channels(1)
+    assert (shown.images.int() - grey.images.int()).abs().max() <= 1
+    assert shown.fingerprint == domains.fingerprint
     run = train("triplet", grey, split, out=tmp_path / "run", **SETTINGS, iterations=1)
-    with pytest.raises(MetaSiamError, match=r"takes images of 1 channels, tiny has 3"):
-        evaluate(run, domains, split, shots=(0,))
+    few = {"shots": (0, 2), "adapt_steps": 1, "pairs": 20, "triplets": 20, "episodes": 2, "queries": 1}
+    by_hand = replace(domains, images=shown.images)
+    found, expected = (evaluate(run, images, split, **few).data for images in (domains, by_hand))
+    assert found["held_out"] == expected["held_out"]
+    assert found["protocol"]["fingerprint"] == domains.fingerprint
+
+
+def test_a_grey_run_goes_on_with_pictures_in_colour(tmp_path, data):
+    domains, split = data
+    options = {**SETTINGS, "iterations": 2}
+    by_hand = replace(domains, images=domains.with_channels(1).images)
+    start = train("triplet", by_hand, split, out=tmp_path / "start", **options)
+    said: list[str] = []
+    found = train("triplet", domains, split, out=tmp_path / "a", init=str(start.path), note=said.append, **options)
+    expected = train("triplet", by_hand, split, out=tmp_path / "b", init=str(start.path), **options)
+    assert f"{start.path} knows grey alone: pictures in colour are shown to it in grey" in said
+    assert load_embedder(found.path)[1].channels == 1
+    ours, theirs = weights(found.path), weights(expected.path)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert evaluate(found, domains, split, shots=(0,), pairs=20, triplets=20, episodes=0).data["held_out"]["tasks"]
 
 
 def test_grey_pictures_are_shown_to_an_embedder_of_colour_in_three_equal_channels(tmp_path, data):

@@ -25,8 +25,8 @@ from metasiam.learners.pair_model import HEAD_FILE, build_pair_model, load_head
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
 from metasiam.losses import contrastive, pair_bce
-from metasiam.models import EMBEDDERS
-from metasiam.models.files import load_embedder
+from metasiam.models import EMBEDDERS, build_embedder
+from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
 from metasiam.models.fisher import FisherFaces
 from metasiam.models.koch import KochNetwork
 from metasiam.models.pair_heads import build_pair_head
@@ -210,6 +210,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert all(torch.equal(one[name], other[name]) for name in one)
     epochs = [[row for row in run.run.metrics() if "epoch" in row] for run in (whole, resumed)]
     assert epochs[0] == epochs[1]
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        (1, "knows pictures in grey, {} has them in colour. Add --grey, or start from weights trained on colour"),
+        (3, "knows pictures in colour, {} has them in grey. Start from weights trained on grey"),
+    ],
+)
+def test_weights_to_start_from_that_know_another_kind_are_refused_for_that(
+    pairs: PairSet, tmp_path: Path, channels: int, said: str
+) -> None:
+    info = EmbedderInfo("resnet8", channels, mean=(0.5,) * channels, std=(0.2,) * channels)
+    save_embedder(tmp_path / "w.safetensors", build_embedder("resnet8", channels=channels), info)
+    other = replace(pairs, images=pairs.images[:, :1].repeat(1, 4 - channels, 1, 1).contiguous())
+    with pytest.raises(MetaSiamError) as refused:
+        learner_for(other, arch="resnet8", init=str(tmp_path / "w.safetensors"))
+    assert said.format(other.source) in str(refused.value)
 
 
 def test_dropout_is_refused_where_it_would_do_nothing(pairs: PairSet, tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from metasiam.atomic import atomically
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Report
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,28 +115,36 @@ def show_source(
         if out is not None:
             raise MetaSiamError(f"{source} is a list of pairs: no grid of domains can be made of it. Leave --out out.")
         with lines(console) as progress:
-            pairs = load_pairs(source, data_dir=data_dir, image_size=image_size, report=progress.update)
+            pairs, advice = _of_any_size(
+                lambda size, report: load_pairs(source, data_dir=data_dir, image_size=size, report=report),
+                image_size,
+                progress.update,
+            )
         console.print(_pair_table(pairs))
         height, width = pairs.image_size
         words = ["metasiam", "siamese", "--data", pairs.source]
         # Minutes on a CPU, where the defaults take hours.
         words += ["--preset", "quick"] if pairs.source.startswith("lfw") else ["--arch", "conv4", "--head", "features"]
         words += [] if data_dir is None else ["--data-dir", str(data_dir)]
+        words += ["--image-size", str(height)] if advice or image_size is not None else []
+        kind = "grey" if pairs.channels == 1 else "colour"
         console.print(
-            f"{escape(pairs.source)}: {len(pairs.part):,} labelled pairs of {len(pairs.images):,} images, "
-            f"{width} x {height} pixels, {'grey' if pairs.channels == 1 else 'colour'}, fingerprint "
+            f"{escape(pairs.source)}: {counted(len(pairs.part), 'labelled pair')} of "
+            f"{counted(len(pairs.images), 'image')}, {width} x {height} pixels, {kind}, fingerprint "
             f"{pairs.fingerprint}\nnext: {escape(shlex.join(words))}",
             highlight=False,
             soft_wrap=True,
         )
+        if advice:
+            console.print(advice, highlight=False, markup=False, soft_wrap=True)
         return
     with lines(console) as progress:
-        domains = load_domains(
-            source,
-            data_dir=data_dir,
-            image_size=image_size,
-            skip_unreadable=skip_unreadable,
-            report=progress.update,
+        domains, advice = _of_any_size(
+            lambda size, report: load_domains(
+                source, data_dir=data_dir, image_size=size, skip_unreadable=skip_unreadable, report=report
+            ),
+            image_size,
+            progress.update,
         )
     chosen = None
     if held_out is not None or split is not None or validation is not None or domains.own_split is not None:
@@ -142,12 +153,14 @@ def show_source(
     height, width = domains.image_size
     train, test = int(domains.counts("train").sum()), int(domains.counts("test").sum())
     console.print(
-        f"{escape(domains.source)}: {len(domains.names)} domains, {train:,} train and {test:,} test images, "
+        f"{escape(domains.source)}: {counted(len(domains.names), 'domain')}, {train:,} train and {test:,} test images, "
         f"{width} x {height} pixels, "
         f"{'grey' if domains.channels == 1 else 'colour'}, fingerprint {domains.fingerprint}",
         highlight=False,
         soft_wrap=True,
     )
+    if advice:
+        console.print(advice, highlight=False, markup=False, soft_wrap=True)
     small = ((domains.counts("train") < 2) | (domains.counts("test") < 2)).nonzero().flatten().tolist()
     if small:
         have = "have" if len(small) > 1 else "has"
@@ -166,6 +179,38 @@ def show_source(
     if out is not None:
         _write_grid(domains, out, rows, columns)
         console.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
+
+
+_Loaded = TypeVar("_Loaded")
+
+
+def _of_any_size(
+    load: Callable[[int | None, Report], _Loaded], image_size: int | None, report: Report
+) -> tuple[_Loaded, str]:
+    """Load data at the size asked for or, where pictures have several and none is, at one that suits them.
+
+    Returns:
+        The data, and a line that says what sizes there are and which to give for training; empty where it is one.
+    """
+    from metasiam.data.sources.pictures import SizesDiffer
+    from metasiam.data.sources.sizes import in_words, sizes_of, suited
+
+    said: set[str] = set()
+
+    def once(what: str, done: int, total: int) -> None:
+        if total or what not in said:  # notes have none
+            said.add(what)
+            report(what, done, total)
+
+    try:
+        return load(image_size, once), ""
+    except SizesDiffer as differing:
+        sizes = sizes_of(differing.paths, report)
+    size = suited(sizes)
+    return load(size, once), (
+        f"pictures of {in_words(sizes)}; shown with the middle square of each at {size}x{size}: "
+        f"give --image-size {size} to train on them so"
+    )
 
 
 def _pair_table(pairs: PairSet) -> Table:

@@ -273,8 +273,8 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
                 f"note: names come from {joined(tree.parts['train'])} alone. The {count} of {joined(rest)} can show "
                 f"how well they are recognised: metasiam identify {shlex.quote(str(path / rest[0]))}"
             )
-        for folder in dict.fromkeys(picture.domain for picture in chosen if not plain_name(picture.domain)):
-            o.say(f"metasiam: the folder {folder!r} has no name that can be shown: left out. Rename it.")
+        for unseen in dict.fromkeys(picture.domain for picture in chosen if not plain_name(picture.domain)):
+            o.say(f"metasiam: the folder {unseen!r} has no name that can be shown: left out. Rename it.")
         for picture in chosen:
             file, name = Path(picture.path), plain_name(picture.domain)
             if not name:

@@ -124,6 +124,8 @@ def command(
         _check_images(weights, info, taken, domains)
         if domains.channels < info.channels:
             shown.say(f"note: {weights} knows colour: grey pictures are shown to it in {info.channels} equal channels")
+        elif domains.channels > info.channels:
+            shown.say(f"note: {weights} knows grey alone: pictures in colour are shown to it in grey")
         if domains.image_size != info.image_size:  # of weights that do not say the size
             embedder, info = load_embedder(
                 weights, arch=arch, note=lambda text: None, image_size=domains.image_size, **overrides

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metasiam.arguments import checked
 from metasiam.data.pixels import as_image, as_images, image_and_label, stacked
-from metasiam.data.preparation import Preparation
+from metasiam.data.preparation import Preparation, in_grey
 from metasiam.errors import MetaSiamError
 from metasiam.names import first_twice, plain
 from metasiam.option_values import shown
@@ -284,15 +284,15 @@ class DomainSet:
         return moved
 
     def with_channels(self, channels: int) -> DomainSet:
-        """Return grey images as three equal channels where colour is wanted; anything else as it is.
+        """Return grey images as three equal channels where colour is wanted, coloured ones in grey where grey is.
 
-        It keeps its fingerprint: they are the same pictures.
+        It keeps its fingerprint: they are the same pictures. Other numbers of channels leave it as it is.
         """
-        if (self.channels, channels) != (1, 3):
+        if channels == self.channels or channels not in (1, 3):
             return self
-        coloured = replace(self, images=self.images.repeat(1, 3, 1, 1))
-        object.__setattr__(coloured, "_fingerprint", self.fingerprint)
-        return coloured
+        shown = replace(self, images=in_grey(self.images) if channels == 1 else self.images.repeat(1, 3, 1, 1))
+        object.__setattr__(shown, "_fingerprint", self.fingerprint)
+        return shown
 
     def with_own_split(self, split: Split) -> DomainSet:
         """Return the same images with a split of their own, which is no part of the fingerprint."""

@@ -175,6 +175,13 @@ def _middle(picture: Image.Image, how: Preparation) -> Image.Image:
     return picture.crop((left, top, left + side, top + side))
 
 
+def in_grey(images: Tensor) -> Tensor:
+    """Return uint8 [N, 3, H, W] as grey images, uint8 [N, 1, H, W], weighted as Pillow's mode L (ITU-R BT.601)."""
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    blocks = torch.split(images, 4096)
+    return torch.cat([(block.float() * weights).sum(1, keepdim=True).round().to(torch.uint8) for block in blocks])
+
+
 def prepared_images(images: Tensor, how: Preparation, size: Size | None) -> Tensor:
     """Prepare images that came as arrays: uint8 [N, C, H, W] with one or three channels; they keep their channels.
 

@@ -58,7 +58,7 @@ def evaluate(
         embedder: any module that maps normalised float [B, C, H, W] to [B, D], on the device to compute on.
         info: how its images are normalised and its embeddings compared.
         domains: all images, of the size that the embedder takes; to one of colour, grey ones show three equal
-            channels.
+            channels, and to one of grey, coloured ones are shown in grey.
         split: seen, validation and held-out domains.
         settings: what to measure; default ``ProtocolSettings()``.
         draws: from ``draw_protocol`` with the same domains, split and settings, to share between methods.

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from metasiam.data.preparation import USUAL, Span, TooSmallToCrop, levels_left, prepared_images
+from metasiam.data.preparation import USUAL, Span, TooSmallToCrop, in_grey, levels_left, prepared_images
 from metasiam.data.sources.files import find
 from metasiam.data.sources.pictures import Read, Unreadable, decode_picture
 from metasiam.errors import MetaSiamError
@@ -156,8 +156,7 @@ def fitted(images: Tensor, info: EmbedderInfo) -> Tensor:
     if info.channels == 3:
         images = images.expand(-1, 3, -1, -1)
     elif images.shape[1] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601, as Pillow's mode L
-        images = (images.float() * weights).sum(1, keepdim=True).round().to(torch.uint8)
+        images = in_grey(images)
     return prepared_images(images, USUAL, info.image_size)
 
 

@@ -184,6 +184,8 @@ def prepare(
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
     if config.init is not None:
         stored = load_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
+        if domains.channels > stored.channels:
+            note(f"{config.init} knows grey alone: pictures in colour are shown to it in grey")
         domains = domains.with_channels(stored.channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]

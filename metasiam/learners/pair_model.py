@@ -15,6 +15,7 @@ from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL
+from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, load_state
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
@@ -129,10 +130,15 @@ def build_pair_model(
         initialise_as_in_paper(embedder, generator)
         initialise_as_in_paper(head, generator)
     if config.init is not None:
+        stored = load_embedder(config.init, arch=config.arch, note=partial(note, report), image_size=pairs.image_size)[
+            1
+        ]
+        if stored.channels != pairs.channels:
+            raise _other_channels(config.init, stored.channels, pairs)
         embedder, stored = load_embedder(
             config.init,
             arch=config.arch,
-            note=partial(note, report),
+            note=lambda text: None,  # said already
             channels=pairs.channels,
             image_size=pairs.image_size,
         )
@@ -157,6 +163,16 @@ def build_pair_model(
         device,
         choose_precision(precision or config.precision, device),
         config.mirror,
+    )
+
+
+def _other_channels(init: str, channels: int, pairs: PairSet) -> MetaSiamError:
+    kind = "grey" if channels == 1 else "colour"
+    own = "colour" if channels == 1 else "grey"
+    remedy = "Add --grey, or start" if channels == 1 else "Start"
+    return MetaSiamError(
+        f"--init {init} knows pictures in {kind}, {pairs.source} has them in {own}. {remedy} from weights trained on "
+        f"{own}."
     )
 
 

@@ -26,7 +26,7 @@ from metasiam.progress import warned
 from metasiam.reading import check_regular, why_no_file
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
-from metasiam.wording import listed
+from metasiam.wording import counted, listed
 
 #: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
 SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -281,7 +281,7 @@ def _check_normalisation(info: EmbedderInfo, path: Path) -> None:
     for name, values in (("mean", info.mean), ("std", info.std)):
         if len(values) != info.channels:
             raise MetaSiamError(
-                f"{path} takes images of {info.channels} channels, but its {name} is for {len(values)}. "
+                f"{path} takes images of {counted(info.channels, 'channel')}, but its {name} is for {len(values)}. "
                 f"Give --{name} one number for each channel, separated by commas."
             )
         if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):

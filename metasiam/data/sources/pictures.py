@@ -78,6 +78,14 @@ class Decoded(NamedTuple):
     preparation: Preparation = USUAL  #: what was asked for, with what all the images together decide
 
 
+class SizesDiffer(MetaSiamError):
+    """Pictures are of several sizes, and none is given to bring them to."""
+
+    def __init__(self, paths: tuple[Path, ...], text: str) -> None:
+        super().__init__(text)
+        self.paths = paths  #: of all the pictures
+
+
 class Read(NamedTuple):
     """One image, and what it was before it was prepared."""
 
@@ -150,9 +158,10 @@ def decode_pictures(
                 pixels = np.empty((len(paths), 3, *image.shape[:2]), dtype=np.uint8)
                 example = index
             if image.shape[:2] != pixels.shape[2:]:
-                raise MetaSiamError(
+                raise SizesDiffer(
+                    tuple(paths),
                     f"{paths[index]} is {_size(image.shape)} but {paths[example]} is {_size(pixels.shape[2:])} "
-                    "(width x height). Pass --image-size to resize all, e.g. --image-size 32."
+                    "(width x height). Pass --image-size to resize all, e.g. --image-size 32.",
                 )
             grey = grey and image.shape[2] == 1
             pixels[index] = image.transpose(2, 0, 1)
@@ -267,7 +276,7 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
     """
     span = None
     try:
-        with warnings.catch_warnings(), open_regular(path) as file, _opened(file) as image:
+        with warnings.catch_warnings(), open_regular(path) as file, opened(file) as image:
             whole, shorter, halved = image.size, min(image.size), _is_deep_colour(image)
             draft = how.draft(image, size)
             if draft is not None:
@@ -291,7 +300,7 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
     return Read(pixels[..., :1] if same else pixels, shorter, span)
 
 
-def _opened(file: BinaryIO) -> ImageFile.ImageFile:
+def opened(file: BinaryIO) -> ImageFile.ImageFile:
     """Open a picture; JPEGs of any size, as they may be decoded at a fraction of it: see ``_too_large``."""
     warnings.simplefilter("ignore")  # of damaged tags and of many pixels: what matters is said in our words
     begins = file.read(3)
