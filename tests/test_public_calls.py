@@ -200,7 +200,7 @@ CALLS: list[tuple[str, Callable[[World], Any]]] = [
     ("evaluate seed='x'", lambda w: ms.evaluate(w.run, w.domains, w.split, seed="x")),
     ("ProtocolSettings shots=()", lambda w: ms.ProtocolSettings(shots=())),
     ("ProtocolSettings shots=('few',)", lambda w: ms.ProtocolSettings(shots=("few",))),
-    ("ProtocolSettings regimes=()", lambda w: ms.ProtocolSettings(regimes=())),
+    ("ProtocolSettings regimes=()", lambda w: ms.ProtocolSettings(regimes=(), episodes=0)),
     ("ProtocolSettings regimes=([],)", lambda w: ms.ProtocolSettings(regimes=([],))),
     ("ProtocolSettings episode_kinds=(5, 1)", lambda w: ms.ProtocolSettings(episode_kinds=(5, 1))),
     ("ProtocolSettings threshold='x'", lambda w: ms.ProtocolSettings(threshold="x")),

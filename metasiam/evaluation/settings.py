@@ -42,7 +42,8 @@ class ProtocolSettings:
         pairs: pairs a task, half of them same (fewer where a domain has too few images for them).
         triplets: triplets a task.
         shots: labelled training images of each held-out domain, each count measured apart; 0 is unadapted.
-        regimes: where negatives come from: ``closed`` (other held-out domains), ``antidomain`` (seen domains).
+        regimes: where negatives come from: ``closed`` (other held-out domains), ``antidomain`` (seen domains); none, to
+            measure episodes alone.
         seen: also measure the seen domains' test images, unadapted.
         episodes: N-way K-shot episodes of each kind; 0 leaves them out.
         episode_kinds: ways and shots of each kind; kinds that the held-out domains are too few for are left out.
@@ -117,8 +118,8 @@ class ProtocolSettings:
         for steps in self.curve_steps:
             if not _is_count(steps, least=0):
                 raise MetaSiamError(f"--curve-steps {steps!r} is no number of steps. Use e.g. 0,5,10,30.")
-        if not self.regimes:
-            raise MetaSiamError("regimes names none. Use closed, antidomain or both.")
+        if not self.regimes and not self.episodes:  # with episodes, those alone are measured
+            raise MetaSiamError("regimes names none, and there are no episodes. Use closed, antidomain or both.")
         if unknown := [regime for regime in self.regimes if regime not in get_args(Regime)]:
             raise MetaSiamError(f"the regime {unknown[0]} is unknown. Use closed or antidomain.")
         if not self.protocols or [name for name in self.protocols if name not in ("balanced", "reference")]:
