@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import socket
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,43 +28,46 @@ from metasiam.reading import open_regular, read_text, why_no_file
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 
 
-_PIPES: list[Path] = []
+_PATIENCE = 20.0  # seconds
+# Gives whoever waits for a pipe below a folder its end; another process, as the one that waits may hold Python's lock.
+_END = """
+import os, stat, sys, time
+time.sleep(float(sys.argv[2]))
+while True:
+    for folder, _, names in os.walk(sys.argv[1]):
+        for path in (os.path.join(folder, name) for name in names):
+            try:
+                if stat.S_ISFIFO(os.stat(path).st_mode):
+                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:  # nobody reads this one
+                pass
+    time.sleep(0.05)
+"""
 
 
 @contextlib.contextmanager
-def no_wait(seconds: float = 20) -> Iterator[None]:
-    """Fail instead of waiting for ever: who still waits for a pipe then is given its end."""
-    over = threading.Event()
-
-    def end() -> None:
-        over.set()
-        while not done.wait(0.05):
-            for path in _PIPES:
-                with contextlib.suppress(OSError):  # nobody reads this one
-                    os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
-
-    done, timer = threading.Event(), threading.Timer(seconds, end)
-    timer.start()
-    try:
-        yield
-    finally:
-        done.set()
-        timer.cancel()
-        timer.join()
-    assert not over.is_set(), "it waited for a pipe"
+def no_wait(folder: Path, seconds: float = _PATIENCE) -> Iterator[None]:
+    """Fail instead of waiting for ever for a pipe below a folder; at worst the whole test run ends."""
+    began = time.monotonic()
+    faulthandler.dump_traceback_later(3 * seconds, exit=True, file=sys.__stderr__)
+    with subprocess.Popen([sys.executable, "-c", _END, str(folder), str(seconds)]) as ending:
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            ending.kill()
+            assert time.monotonic() - began < seconds, "it waited for a pipe"
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Callable[[str | Path], Path]]:
+def pipe(tmp_path: Path) -> Callable[[str | Path], Path]:
     def made(name: str | Path) -> Path:
         path = tmp_path / name
         path.unlink(missing_ok=True)
         os.mkfifo(path)
-        _PIPES.append(path)
         return path
 
-    yield made
-    _PIPES.clear()
+    return made
 
 
 def _pictures(folder: Path, domains: int = 2, each: int = 4) -> Path:
@@ -79,7 +85,7 @@ def test_what_is_no_regular_file_is_named_for_what_it_is(tmp_path: Path, pipe: C
     listening.bind(str(tmp_path / "s"))
     (tmp_path / "link").symlink_to(pipe("p"))
     kinds = [("p", "a pipe"), ("link", "a pipe"), ("s", "a socket"), (os.devnull, "a device"), ("", "a folder")]
-    with contextlib.closing(listening), no_wait():
+    with contextlib.closing(listening), no_wait(tmp_path):
         for name, kind in kinds:
             assert why_no_file(tmp_path / name) == f"is {kind}"
             with pytest.raises(OSError, match=f"it is {kind}, not a file"):
@@ -92,7 +98,7 @@ def test_what_is_no_regular_file_is_named_for_what_it_is(tmp_path: Path, pipe: C
 def test_a_pipe_among_pictures_is_an_unreadable_one(tmp_path: Path, pipe: Callable[[str], Path]) -> None:
     photos = _pictures(tmp_path / "photos")
     pipe("photos/1/4.jpg")
-    with no_wait():
+    with no_wait(tmp_path):
         with pytest.raises(MetaSiamError, match=r"4\.jpg cannot be read \(it is a pipe, not a file\)"):
             load_domains(f"folder:{photos}", data_dir=tmp_path / "data", report=quiet)
         found = load_domains(f"folder:{photos}", data_dir=tmp_path / "data", skip_unreadable=True, report=quiet)
@@ -102,7 +108,7 @@ def test_a_pipe_among_pictures_is_an_unreadable_one(tmp_path: Path, pipe: Callab
 def test_a_pipe_in_a_list_of_pairs_or_as_the_list_is_named(tmp_path: Path, pipe: Callable[[str], Path]) -> None:
     write_list(tmp_path)
     pipe("0-0.png")
-    with no_wait():
+    with no_wait(tmp_path):
         with pytest.raises(MetaSiamError, match=r"0-0\.png cannot be read \(it is a pipe, not a file\)"):
             load_pairs(f"pairs:{tmp_path / 'pairs.csv'}", data_dir=tmp_path / "data")
         with pytest.raises(MetaSiamError, match=r"list\.csv is a pipe"):
@@ -123,7 +129,7 @@ def test_a_pipe_in_place_of_a_cache_file_is_only_a_cache_that_is_not_there(
     assert len(files) == 2
     for file in files:
         pipe(file)
-    with no_wait():
+    with no_wait(tmp_path):
         assert [load() for load in loads] == first
 
 
@@ -137,9 +143,9 @@ def test_a_pipe_in_place_of_a_cache_file_is_only_a_cache_that_is_not_there(
     ],
 )
 def test_a_pipe_as_weights_gallery_or_arrays_is_refused(
-    pipe: Callable[[str], Path], read: Callable[[Path], object], name: str
+    tmp_path: Path, pipe: Callable[[str], Path], read: Callable[[Path], object], name: str
 ) -> None:
-    with no_wait(), pytest.raises(MetaSiamError, match=r"is a pipe"):
+    with no_wait(tmp_path), pytest.raises(MetaSiamError, match=r"is a pipe"):
         read(pipe(name))
 
 
@@ -166,7 +172,7 @@ def test_commands_end_with_one_line_where_a_pipe_is_given(
     }  # fmt: skip
     for name, path in places.items():
         words = [word.replace(name, str(path)) for word in words]
-    with no_wait():
+    with no_wait(tmp_path):
         assert run(words) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("metasiam: "), error
