@@ -19,6 +19,7 @@ from metasiam.reading import read_text
 from metasiam.runs import Run
 from metasiam.shapes import EVALUATION, check, parse_json
 from metasiam.training.machine import choose_device
+from metasiam.wording import counted
 
 #: Trains a method on a split into a folder, or takes what is finished there.
 Trainer = Callable[[str, dict[str, Any], Path, Split], Run]
@@ -57,7 +58,8 @@ def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
         count = round(total * share / 100)
         if count < 2 or total - count == 1:
             raise MetaSiamError(
-                f"--splits {share}: {count} of {total} domains are seen, and both sides need two. Use another share."
+                f"--splits {share}: {count} of {counted(total, 'domain')} {'is' if count == 1 else 'are'} seen, "
+                "and both sides need two. Use another share."
             )
         counts.append(count)
     return counts

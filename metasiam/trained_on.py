@@ -13,6 +13,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.learners import config_class
 from metasiam.names import plain
 from metasiam.runs import Run, run_behind
+from metasiam.wording import counted
 
 
 def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> None:
@@ -31,7 +32,8 @@ def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> N
             theirs, ours = set(stored[part]), set(split.as_dict()[part])  # type: ignore[call-overload]
             if theirs != ours:
                 raise MetaSiamError(
-                    f"{run.path} was trained with another split: {len(theirs)} {part.replace('_', '-')} domains, "
+                    f"{run.path} was trained with another split: "
+                    f"{counted(len(theirs), part.replace('_', '-') + ' domain')}, "
                     f"not these {len(ours)} ({len(theirs ^ ours)} differ). Compare runs of one split."
                 )
         if run.config["data"]["fingerprint"] != domains.fingerprint:
@@ -108,7 +110,8 @@ def _check_unseen(
             f"'{example}'): the numbers would not be of new domains. Use its --held-out, --split and --validation."
         )
     note(
-        f"{run.path} was trained on {len(known)} domains of {data['source']} that have the names of domains held out "
+        f"{run.path} was trained on {counted(len(known), 'domain')} of {data['source']} that have "
+        f"the names of domains held out "
         f"or kept back here (e.g. '{example}'): if they are the same things, the numbers are not of new domains."
     )
 

@@ -305,3 +305,11 @@ def test_the_omniglot_split_names_the_real_characters(real_data: Callable[[str],
     trees = [root / half for half in ("images_background", "images_evaluation")]
     found = {f"{path.parent.name}/{path.name}" for tree in trees for path in tree.glob("*/character*")}
     assert set(chain(*listed("omniglot-vinyals").values())) == found
+
+
+def test_one_domain_is_no_one_domains(tiny_domains):
+    domains = tiny_domains(domains=1)
+    with pytest.raises(MetaSiamError, match="has 1 domain; --held-out 1 "):
+        split_domains(domains, held_out=1)
+    with pytest.raises(MetaSiamError, match=r"has 1 image and 2 labels\."):
+        DomainSet.from_arrays(torch.zeros(1, 8, 8, dtype=torch.uint8), [0, 1])

@@ -17,6 +17,7 @@ from metasiam.cli.terminal import terminal
 from metasiam.cli.training import check_stored
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet
@@ -224,7 +225,7 @@ def announcement(config: dict[str, Any]) -> str:
         else f"{options['epochs']} epochs of {options['optimizer']} at {options['lr']:g}"
     )
     return (
-        f"siamese: {data['source']}, {data['images']:,} images of {size}; pairs: {counts}\n"
+        f"siamese: {data['source']}, {counted(data['images'], 'image')} of {size}; pairs: {counts}\n"
         f"{options['arch']} with {options['head']} head, {config['parameters']:,} parameters, on "
         f"{config['machine']['device']} in {config['resolved']['precision']}; {how}"
     )

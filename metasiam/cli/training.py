@@ -17,6 +17,7 @@ from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
 from metasiam.shapes import DATA_OPTIONS, check
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
@@ -330,7 +331,8 @@ class Talk:
         parts = f"{len(split['seen'])} seen, {len(split['validation'])} validation, {len(split['held_out'])} held out"
         precision = config["resolved"]["precision"]
         self.shown.say(
-            f"{self.method}: {data['source']}, {data['images']:,} images of {size} in {data['domains']} domains "
+            f"{self.method}: {data['source']}, {counted(data['images'], 'image')} of {size} in "
+            f"{counted(data['domains'], 'domain')} "
             f"({parts})\n"
             f"{options['arch']}, {config['parameters']:,} parameters, {options['loss']} loss, on "
             f"{config['machine']['device']} in {precision}; {config['total_iterations']:,} iterations, "

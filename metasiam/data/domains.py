@@ -82,7 +82,7 @@ class Pool:
             ValueError: if a domain has fewer than ``count`` images.
         """
         if self.fewest < count:
-            raise ValueError(f"a domain has only {self.fewest} images, {count} were asked for")
+            raise ValueError(f"a domain has only {counted(self.fewest, 'image')}, {count} were asked for")
         order, rank, _ = self.shuffled(generator)
         kept = order[rank < count]
         return _grouped(self.images[kept], self.domains, torch.full_like(self.counts, count))
@@ -212,13 +212,18 @@ class DomainSet:
         pixels = as_images(images, source)
         kinds, place = np.unique(np.asarray(labels), return_inverse=True)
         if len(place) != len(pixels):
-            raise MetaSiamError(f"{source} has {len(pixels)} images and {len(place)} labels. Give one label an image.")
+            raise MetaSiamError(
+                f"{source} has {counted(len(pixels), 'image')} and {counted(len(place), 'label')}. "
+                "Give one label an image."
+            )
         if names is not None and len(names) != len(kinds):
-            raise MetaSiamError(f"{source} has {len(kinds)} labels and {len(names)} names. Give one name a label.")
+            raise MetaSiamError(
+                f"{source} has {counted(len(kinds), 'label')} and {counted(len(names), 'name')}. Give one name a label."
+            )
         rows = torch.from_numpy(place.reshape(-1).astype(np.int64))
         chosen = _test_share(rows, test, source) if is_test is None else torch.as_tensor(np.asarray(is_test, bool))
         if len(chosen) != len(pixels):
-            raise MetaSiamError(f"{source} has {len(pixels)} images, and is_test speaks of {len(chosen)}.")
+            raise MetaSiamError(f"{source} has {counted(len(pixels), 'image')}, and is_test speaks of {len(chosen)}.")
         return cls(pixels, rows, tuple(names) if names is not None else tuple(map(str, kinds)), chosen, source)
 
     @classmethod
@@ -446,7 +451,8 @@ def split_domains(
         raise MetaSiamError("--held-out and --validation must not be negative.")
     if total - held_out - validation < 2:
         raise MetaSiamError(
-            f"{domains.source} has {total} domains; --held-out {held_out} with --validation {validation} leaves "
+            f"{domains.source} has {counted(total, 'domain')}; --held-out {held_out} with --validation {validation} "
+            "leaves "
             f"{max(total - held_out - validation, 0)} to train on and at least 2 are needed. Lower them."
         )
     rest = list(range(total - held_out))

@@ -22,6 +22,7 @@ from metasiam.progress import Report, note, quiet
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
 from metasiam.shapes import parse_json
+from metasiam.wording import counted
 
 #: Enough for steady means and thresholds; embedding them takes seconds.
 DOMAINS, IMAGES = 100, 20
@@ -124,7 +125,7 @@ def embed_background(
     usable = sorted(chosen) if chosen is not None else list(range(len(domains.names)))
     if len(usable) < 4:
         raise MetaSiamError(
-            f"{domains.source} has {len(usable)} domains for the background and 4 are needed. "
+            f"{domains.source} has {counted(len(usable), 'domain')} for the background and 4 are needed. "
             "Give another --background."
         )
     usable = [usable[i * len(usable) // min(len(usable), DOMAINS)] for i in range(min(len(usable), DOMAINS))]

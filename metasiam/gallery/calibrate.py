@@ -21,6 +21,7 @@ from metasiam.gallery.posterior import Gain, Line, Usual, adapted, fit, some_row
 from metasiam.gallery.rules import Rules
 from metasiam.gallery.scoring import LEAST_COHORT, NameScorer
 from metasiam.models.files import EmbedderInfo
+from metasiam.wording import counted
 
 _DRAWS = 20  # times that recognition is acted out
 _MOST_NAMES = 20  # names acted out at once; more change little and leave fewer strangers
@@ -105,7 +106,8 @@ def calibrate(
     if background is not None and count > 0:
         strangers = background.embeddings[some_rows(background.labels, count, _MOST_SCORES)]
     if acted is not None and background is not None:
-        learned_on = f"{len(background.labels)} images of {len(background.prototypes())} domains of {background.source}"
+        images, domains = len(background.labels), len(background.prototypes())
+        learned_on = f"{counted(images, 'image')} of {counted(domains, 'domain')} of {background.source}"
     else:
         learned_on = _learned_on(count, info, background)
     cohort = background.cohort() if acted is not None and background is not None else None

@@ -20,6 +20,7 @@ from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 from metasiam.names import first_twice
 from metasiam.reading import open_regular
+from metasiam.wording import counted
 
 _LAYOUT = "It needs train_images and test_images (uint8 [N, H, W] or [N, H, W, 3]), train_labels and test_labels"
 
@@ -102,7 +103,7 @@ def _part(path: Path, arrays: dict[str, NDArray[Any]], part: str) -> tuple[NDArr
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "ui" or len(labels) != len(images):
         raise MetaSiamError(
-            f"{path}: {part}_labels are {labels.dtype} {list(labels.shape)} for {len(images)} images. "
+            f"{path}: {part}_labels are {labels.dtype} {list(labels.shape)} for {counted(len(images), 'image')}. "
             "They must be integers, one for each image (several labels for an image are not supported)."
         )
     return images, labels.astype(np.int64)
@@ -116,7 +117,7 @@ def _names(path: Path, names: NDArray[Any] | None, given: list[int]) -> tuple[st
     if given and (given[0] < 0 or given[-1] >= len(names)):
         raise MetaSiamError(
             f"{path} has the label {given[-1] if given[0] >= 0 else given[0]} but class_names names "
-            f"{len(names)} classes. Name every class."
+            f"{len(names)} class{'es' if len(names) != 1 else ''}. Name every class."
         )
     if (twice := first_twice(map(str, names))) is not None:
         raise MetaSiamError(f"{path}: class_names has '{twice}' twice. Give every class a name of its own.")

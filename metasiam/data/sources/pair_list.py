@@ -16,6 +16,7 @@ from metasiam.data.sources.pair_labels import NamedPair, check_consistent, peopl
 from metasiam.errors import MetaSiamError
 from metasiam.names import plain
 from metasiam.reading import read_text, why_no_file
+from metasiam.wording import counted
 
 _SAME = {"true": True, "yes": True, "same": True, "false": False, "no": False, "different": False}
 _COLUMNS = ("path_a", "path_b", "same")
@@ -93,7 +94,8 @@ def _lines(file: Path) -> Iterable[NamedPair]:
 def _named_pair(file: Path, number: int, columns: Sequence[str], cells: Sequence[str]) -> NamedPair:
     if any(cells[len(columns) :]):
         raise MetaSiamError(
-            f"{file}, line {number}: {len(cells)} cells, but {len(columns)} columns have names. Put a path with commas "
+            f"{file}, line {number}: {counted(len(cells), 'cell')}, but {len(columns)} columns have names. "
+            f"Put a path with commas "
             'in quotes ("a,b.jpg").'
         )
     row = dict.fromkeys((*_COLUMNS, "part", "person_a", "person_b"), "") | dict(zip(columns, cells, strict=False))
