@@ -218,7 +218,7 @@ def test_what_cannot_become_a_domain_set_says_why():
         domain_set([(flat, 0), (torch.zeros(3, 5, 5), 0)])
     with pytest.raises(MetaSiamError, match="no images"):
         domain_set([])
-    with pytest.raises(MetaSiamError, match="1 labels and 2 names"):
+    with pytest.raises(MetaSiamError, match="1 label and 2 names"):
         domain_set([(flat, 0), (flat, 0)], names=("a", "b"))
 
 

@@ -92,7 +92,7 @@ def test_modules_and_runs_are_compared_side_by_side(data, tmp_path):
     [
         (lambda: Foreign(16), r"Foreign does not take images \[B, 3, 8, 8\] .*Embedder\(module, image_size=…\)"),
         (lambda: nn.Identity(), r"Identity must map two images to float \[2, D\], not to \[2, 3, 8, 8\]"),
-        (lambda: ms.Embedder(nn.Flatten(), mean=(0.5,), std=(0.2,)), "Flatten has a mean for 1 channels"),
+        (lambda: ms.Embedder(nn.Flatten(), mean=(0.5, 0.5), std=(0.2, 0.2)), "Flatten has a mean for 2 channels"),
     ],
 )
 def test_a_module_that_does_not_fit_is_told_in_one_line(data, target, text):
@@ -150,7 +150,7 @@ def test_data_sets_of_pairs_and_of_dicts_become_domain_sets():
         (np.zeros((4, 5, 5, 2), np.uint8), [0, 0, 1, 1], {}, r"one or three channels, not \[4, 5, 5, 2\]"),
         (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Give uint8 images, or floats from 0 to 1"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1], {}, "4 images and 3 labels"),
-        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"names": ["a"]}, "2 labels and 1 names"),
+        (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"names": ["a"]}, r"2 labels and 1 name\."),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"test": 1.5}, "test must be a share between 0 and 1"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"is_test": [True]}, "is_test speaks of 1"),
         ([np.zeros((5, 5)), np.zeros((6, 5))], [0, 0], {}, r"image 1 of arrays is \[1, 6, 5\], the first is"),
