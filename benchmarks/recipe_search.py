@@ -21,10 +21,10 @@ import torch
 
 import metasiam as ms
 from benchmarks.harness import RESULTS
-from metasiam.cli.presets import preset_options
 from metasiam.config import value_of
 from metasiam.data.domains import DomainSet, Split
 from metasiam.learners import config_class
+from metasiam.presets import preset_options
 
 #: What is asked of every training: name → where it stands in an evaluation's held-out part.
 MEASURED = ("triplets", "pairs", "5-way 1-shot")

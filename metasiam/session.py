@@ -28,6 +28,7 @@ from metasiam.measurable import embedder_of
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
 from metasiam.own_parts import taken_apart
+from metasiam.presets import check_start, preset_options
 from metasiam.progress import Report
 from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
@@ -168,6 +169,7 @@ def train(
     domains: DomainSet,
     split: Split,
     *,
+    preset: str | None = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
     overwrite: bool = False,
@@ -185,6 +187,7 @@ def train(
         method: a key of ``metasiam.learners.METHODS``.
         domains: the data.
         split: which domains are trained on.
+        preset: a whole group of options, as ``quick`` or ``best`` on the command line; those given here win over it.
         out: run folder; default ``runs/<method>-<time>``.
         resume: continue this run instead (exactly: the same weights as if it had never stopped); its saved
             options hold, and giving different ones is an error.
@@ -208,7 +211,8 @@ def train(
     hooks = _Hooks(checkpoint_every, report, note, started)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
-    options, own = taken_apart(options)
+    options, own = taken_apart(preset_options(preset, method)[1] | options)
+    check_start(preset, method, options)
     config = _config_for(method, domains, split, options, note)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")

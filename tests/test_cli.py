@@ -18,13 +18,13 @@ from PIL import Image
 
 from metasiam import EmbedderInfo, build_embedder, save_embedder
 from metasiam.cli import run
-from metasiam.cli.presets import preset_options
 from metasiam.config import config_from
 from metasiam.data.preparation import UNSAID
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
 from metasiam.learners import METHODS, config_class
 from metasiam.locking import check_free, run_held
+from metasiam.presets import preset_options
 from metasiam.runs import Run, create_run, open_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",

@@ -284,3 +284,12 @@ def test_a_name_in_a_file_never_imports_anything(data, tmp_path):
     config.write_text(config.read_text().replace("own:make_foreign", "own:os.system"))
     with pytest.raises(ms.MetaSiamError, match="os.system is somebody's own module"):
         ms.train("triplet", *data, resume=run.path)
+
+
+def test_a_preset_is_taken_from_python_too_and_options_given_win(data, tmp_path):
+    options = {"iterations": 1, "ways": 2, "device": "cpu"}
+    run = ms.train("reptile", *data, preset="quick", out=tmp_path / "run", **options)
+    stored = run.config["options"]
+    assert (stored["loss"], stored["ways"], stored["meta_schedule"]) == ("balanced-softmax", 2, "constant")
+    with pytest.raises(ms.MetaSiamError, match="triplet has no preset scratch"):
+        ms.train("triplet", *data, preset="scratch", out=tmp_path / "other")

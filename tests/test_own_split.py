@@ -14,12 +14,12 @@ from rich.console import Console
 
 from metasiam.cli import run
 from metasiam.cli.enroll import _folders
-from metasiam.cli.presets import preset_options
 from metasiam.cli.progress import lines
 from metasiam.cli.training import DataOptions
 from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
+from metasiam.presets import preset_options
 
 PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}
 

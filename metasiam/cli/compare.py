@@ -204,9 +204,9 @@ def _new_plan(
     budget_minutes: float | None,
 ) -> dict[str, Any]:
     """Return what will be trained, as it is saved: each method's options, the data, the budget."""
-    from metasiam.cli.presets import check_start, preset_options
     from metasiam.config import config_from, value_of
     from metasiam.learners import config_class
+    from metasiam.presets import check_start, preset_options
     from metasiam.session import arch_of
 
     if len(set(methods)) != len(methods) or not methods:

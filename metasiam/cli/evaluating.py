@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from metasiam.cli.options import given
-from metasiam.cli.presets import ADAPT_SHOTS
 from metasiam.errors import MetaSiamError
+from metasiam.presets import ADAPT_SHOTS
 
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines

@@ -60,7 +60,6 @@ def command(
     Stopped or killed, the same command goes on: finished runs are taken, the one under way is resumed.
     """
     from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
-    from metasiam.cli.presets import check_start, preset_options
     from metasiam.cli.progress import lines
     from metasiam.cli.training import DataOptions, RunOptions, check_place, train_or_take
     from metasiam.comparison import options_for_budget
@@ -68,6 +67,7 @@ def command(
     from metasiam.data.sources import load_domains
     from metasiam.learners import config_class
     from metasiam.locking import run_held
+    from metasiam.presets import check_start, preset_options
     from metasiam.runs import write_text
     from metasiam.session import check_trainable
     from metasiam.sweeping import check_sweep, sweep

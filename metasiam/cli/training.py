@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from metasiam.cli import options as o
-from metasiam.cli.presets import check_start, preset_options
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
+from metasiam.presets import check_start, preset_options
 from metasiam.shapes import DATA_OPTIONS, check
 from metasiam.wording import counted
 
