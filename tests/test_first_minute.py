@@ -61,8 +61,8 @@ def test_every_quick_preset_learns_to_tell_unseen_glyphs_apart(method, tmp_path)
         pytest.importorskip("learn2learn")
     trained = ms.train(method, domains, split, out=tmp_path / "run", **options)
     report = ms.evaluate(trained, domains, split, shots=(0,), seen=False, regimes=("closed",), support_draws=0)
-    # Guessing: 50. The MAML family's own learn slowly: a whole episode for each of their gradient steps.
-    assert triplets(report.data, "0") > (58 if method in ("maml", "fomaml") else 75)
+    # Guessing: 50. MAML learns slowly: a whole episode, adapted to and asked about, for each of its gradient steps.
+    assert triplets(report.data, "0") > (65 if method in ("maml", "fomaml") else 75)
 
 
 @pytest.mark.slow
