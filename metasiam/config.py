@@ -119,7 +119,7 @@ class ReptileConfig(TrainingConfig):
         meta_optimizer: what is done with the averaged change: ``sgd`` (plain interpolation), ``nesterov`` or ``adam``.
         meta_momentum: momentum of ``nesterov``, β1 of ``adam``.
         task_shots: images of each of its domains that a task sees; None: all.
-        ways: domains in a task.
+        ways: domains in a task; 0: half of the seen ones.
         inner_optimizer: ``adam`` or ``sgd``.
         beta1: Adam's β1 (the inventors used 0), or SGD's momentum when given; None: 0.9 and 0.
         optimizer_state: ``keep`` across tasks (seeds) or ``reset`` for each task (inventors).
@@ -158,7 +158,7 @@ class ReptileConfig(TrainingConfig):
             self.task_shots is None or self.task_shots >= 2,
             f"--task-shots must be at least 2 (a positive is another image), not {self.task_shots}.",
         )
-        require(self.ways >= 1, f"--ways must be at least 1, not {self.ways}.")
+        require(self.ways >= 0, f"--ways must not be negative, not {self.ways}.")
         require(self.beta1 is None or 0 <= self.beta1 < 1, f"--beta1 must be from 0 to below 1, not {self.beta1}.")
         require(0 <= self.meta_momentum < 1, f"--meta-momentum must be from 0 to below 1, not {self.meta_momentum}.")
         one_of("--meta-schedule", self.meta_schedule, ("linear", "cosine", "constant"))

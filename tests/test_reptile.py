@@ -157,6 +157,13 @@ def test_the_meta_step_follows_its_schedule(learner, schedule, expected):
     assert [reptile.rate(0), reptile.rate(5)] == pytest.approx(expected)
 
 
+def test_tasks_of_half_of_the_seen_domains_are_as_large_as_the_data_say(learner, tiny_domains):
+    reptile = learner(tiny_domains(domains=9, images=10), ways=0, inner_epochs=30)  # seven are seen
+    domains = reptile.context.domains
+    anchors = domains.labels[reptile.draw_task(reptile.context.generator("task", 0, 0))[:, 0]]
+    assert len(torch.unique(anchors)) == 3
+
+
 def test_a_task_of_k_shots_sees_only_k_images_of_its_domains(learner):
     reptile = learner(task_shots=2, ways=1, inner_epochs=20)
     anchors, positives, _ = reptile.draw_task(reptile.context.generator("x")).unbind(1)

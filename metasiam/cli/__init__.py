@@ -31,7 +31,7 @@ _HELP = """Is this the same kind of thing? Train, compare and use image embedder
 
 Start here, it takes two minutes: [bold]metasiam compare --preset quick[/bold]
 
-Then your own pictures, one folder for each class: [bold]metasiam compare --data folder:photos --budget-minutes 5[/bold]
+Then your own pictures, one folder for each class: [bold]metasiam compare --preset quick --data folder:photos[/bold]
 """
 
 

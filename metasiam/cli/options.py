@@ -210,7 +210,10 @@ MetaMomentum = Annotated[
 TaskShots = Annotated[
     int | None, _option("--task-shots", text="A task sees only K images a domain.", panel=_META, default="all")
 ]
-Ways = Annotated[int | None, _option("--ways", text="Domains in a task.", panel=_META, default=ReptileConfig.ways)]
+Ways = Annotated[
+    int | None,
+    _option("--ways", text="Domains in a task; 0: half of the seen.", panel=_META, default=ReptileConfig.ways),
+]
 InnerOptimizer = Annotated[
     str | None, _option("--inner-optimizer", text="adam or sgd.", panel=_META, default=ReptileConfig.inner_optimizer)
 ]

@@ -59,6 +59,7 @@ class Reptile:
                 f"the run has {self.tasks_per_iteration} tasks in an iteration, too few for {processes.count} "
                 "processes. Start fewer of them."
             )
+        self.ways = config.ways or max(len(context.split.seen) // 2, 1)
         self.images_per_iteration = 3 * config.batch_size * config.inner_epochs * self.tasks_per_iteration
         if config.ways > len(context.split.seen):
             raise MetaSiamError(
@@ -129,7 +130,7 @@ class Reptile:
     def draw_task(self, generator: torch.Generator) -> Tensor:
         """Draw a task's batches: int64 [inner_epochs, 3, batch]; without ``task_shots``, never waits for the device."""
         config, seen = self.config, self.context.seen
-        rows = torch.randperm(len(seen.domains), generator=generator, device=seen.device)[: config.ways]
+        rows = torch.randperm(len(seen.domains), generator=generator, device=seen.device)[: self.ways]
         shape = (config.inner_epochs, config.batch_size)
         if config.task_shots is None:
             index = draw_triplets_of(seen, rows, seen, shape, generator)
