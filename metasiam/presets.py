@@ -119,8 +119,8 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "anil": {**_QUICK_MAML, "iterations": 360},
     },
     "seed": {"triplet": {}, "reptile": {}},
-    # Reptile without weights to start from, as many images as the strong start: tasks of half of the seen domains, or of
-    # one as the published system's. Searched by benchmarks.recipe_search on validation domains.
+    # Reptile without weights to start from, with as many images as the strong start. Tasks are half of the seen
+    # domains, or one domain as the published system's. Searched by benchmarks.recipe_search on validation domains.
     "scratch": {
         "reptile": {
             "arch": "resnet20",

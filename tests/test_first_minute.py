@@ -75,6 +75,17 @@ def test_the_example_in_python_ends_above_chance_with_both_methods(tmp_path, mon
     assert min(found) > 75, row
 
 
+@pytest.mark.slow
+def test_the_example_of_ones_own_model_learns(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["own_model.py"])
+    runpy.run_path(str(ROOT / "examples/own_model.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    found = {name: float(share) for name, share in re.findall(r"^(\w+) +triplets +(\S+) %", printed, re.M)}
+    assert found["trained"] > 80
+    assert found["trained"] > max(found["untrained"], found["pixels"]) + 15
+
+
 def test_a_preset_that_a_method_does_not_have_is_said():
     with pytest.raises(ms.MetaSiamError, match=r"protonet has no preset scratch\. It has: quick, best\."):
         preset_options("scratch", "protonet")
