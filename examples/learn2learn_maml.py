@@ -3,8 +3,9 @@
     python examples/learn2learn_maml.py --data omniglot --image-size 28 --held-out 423     # 79.5 ± 1.8 % in minutes
     python examples/learn2learn_maml.py [--data folder:PATH] [--held-out 10] [--first-order] [--iterations 300]
 
-The default data, glyphs, need no download: 55.5 ± 1.4 % of five unseen characters in a minute. The loop is learn2learn's
-examples/vision/maml_miniimagenet.py with another task source; needs the extra learn2learn (see docs/README.md).
+The default data, glyphs, need no download: 55.5 ± 1.4 % of five unseen characters in a minute. The loop is that of
+learn2learn's examples/vision/maml_miniimagenet.py with another task source; needs the extra learn2learn (see
+docs/README.md).
 """
 
 import argparse
