@@ -6,9 +6,10 @@ import re
 from collections.abc import Sequence
 
 
-def counted(count: int, noun: str) -> str:
-    """Return the number with its noun: ``1 picture``, ``1,200 pictures``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def counted(count: int | str, noun: str) -> str:
+    """Return the number with its noun: ``1 picture``, ``1,200 pictures``, ``all pictures``."""
+    number = count if isinstance(count, str) else f"{count:,}"
+    return f"{number} {noun}{'' if number == '1' else 's'}"
 
 
 def listed(words: Sequence[str], most: int = 5) -> str:

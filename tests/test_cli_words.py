@@ -19,6 +19,7 @@ from metasiam.cli.progress import Lines
 from metasiam.cli.training import Talk
 from metasiam.learners.guessing import guessing_loss, never_learned
 from metasiam.training.loop import Progress
+from metasiam.wording import counted
 
 
 def test_sigterm_ends_in_one_line_with_the_code_of_the_signal(
@@ -110,3 +111,9 @@ def test_learn2learn_comes_without_a_word_of_gym() -> None:
     code = "from metasiam.interop import learn2learn; learn2learn()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_one_of_a_thing_is_not_said_in_the_plural():
+    assert [counted(count, "image") for count in (0, 1, 2, 1200, "1", "all")] == [
+        "0 images", "1 image", "2 images", "1,200 images", "1 image", "all images",
+    ]  # fmt: skip

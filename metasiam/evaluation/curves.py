@@ -19,6 +19,7 @@ from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
 from metasiam.progress import Report
 from metasiam.training.machine import generator_for
+from metasiam.wording import counted
 
 
 def accuracy_over_steps(
@@ -57,7 +58,7 @@ def accuracy_over_steps(
         found: dict[int, list[float]] = {steps: [] for steps in steps_shown}
         for number, (domain, own) in enumerate(images.items()):
             if report is not None:
-                report(f"accuracy over steps, {shots} images", number, len(images))
+                report(f"accuracy over steps, {counted(shots, 'image')}", number, len(images))
             triplets = held_out[domain].triplets
             # The same stream as the adaptation that was scored: a curve that ends at the plan's steps ends at its
             # result. Another length draws other batches.

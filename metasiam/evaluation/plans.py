@@ -28,6 +28,7 @@ from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
 from metasiam.progress import Report
 from metasiam.training.machine import generator_for
+from metasiam.wording import counted
 
 #: Gradient plans are tried at these numbers of steps up to their own, and at these averages with the start.
 STEPS = (2, 5, 10, 20, 30)
@@ -194,7 +195,7 @@ def choose_plan(
     chosen_domains = split.validation[::spacing][: settings.choice_domains]
     for number, domain in enumerate(chosen_domains):
         if report is not None:
-            report(f"choosing how to adapt to {shots} images", number, len(chosen_domains))
+            report(f"choosing how to adapt to {counted(shots, 'image')}", number, len(chosen_domains))
         parts = _validation_images(domains, domain, shots, settings.seed)
         if parts is None:
             continue
@@ -237,7 +238,7 @@ def _best(
     ]
     calibration = unadapted
     if best.plan.trains:
-        source = f"validation domains adapted to {shots} images"
+        source = f"validation domains adapted to {counted(shots, 'image')}"
         # A domain's own threshold comes from another run of steps than the one it is used with: noise that more
         # images do not take away. So it never weighs more than that of validation domains adapted alike.
         strength = max(unadapted.strength, float(known))

@@ -31,6 +31,7 @@ from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.progress import Report
 from metasiam.training.machine import generator_for
+from metasiam.wording import counted
 
 #: Where a domain's images are many, so many of five folds are held back in turn to calibrate on: each costs one
 #: adaptation, and one alone hangs on the chance of its steps.
@@ -170,7 +171,7 @@ class _Evaluator:
         """Adapt to one held-out domain after the other, from the same start, and score its tasks."""
         calibration = chosen.calibration if chosen.calibration is not None else self.calibration
         for number, (domain, own) in enumerate(self.draws.shots[shots].items()):
-            self._say(f"adapting to {shots} images", number, len(self.split.held_out))
+            self._say(f"adapting to {counted(shots, 'image')}", number, len(self.split.held_out))
             tasks = [draw for draw in self._tasks("held_out") if draw.domain == domain]
             needed = [draw.images for draw in tasks] + [own, self.draws.negatives]
             embedded = self._adapted_embeddings(own, chosen, (domain, shots), needed)
