@@ -123,14 +123,8 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
     # domains, or one domain as the published system's. Searched by benchmarks.recipe_search on validation domains.
     "scratch": {
         "reptile": {
-            "arch": "resnet20",
+            **_STRONG_START,
             "loss": "balanced-softmax",
-            "temperature": 0.1,
-            "batch_size": 64,
-            "lr": 0.015,
-            "weight_decay": 0.05,
-            "schedule": "onecycle",
-            "shift": 4,
             "iterations": 105,
             "inner_epochs": 20,
             "ways": 0,  # half of the seen domains
@@ -140,14 +134,10 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
     },
     "scratch-single": {
         "reptile": {
-            "arch": "resnet20",
+            **_STRONG_START,
             "loss": "balanced-softmax",
-            "temperature": 0.1,
             "batch_size": 16,
             "lr": 0.02,
-            "weight_decay": 0.05,
-            "schedule": "onecycle",
-            "shift": 4,
             "iterations": 218,
             "inner_epochs": 5,
             "meta_batch": 8,
