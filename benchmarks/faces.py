@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("what", choices=("ablation", "runs"))
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("runs/faces"))
-    parser.add_argument("--presets", default="best,seed,seed-tf")
+    parser.add_argument("--presets", default="best,published,published-tf")
     options, extra = parser.parse_known_args()
     if options.what == "ablation":
         ablation(options.data_dir, RESULTS)

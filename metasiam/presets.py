@@ -8,10 +8,13 @@ from typing import Any
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import one_of
 
+#: Earlier names of presets: they work wherever a preset is taken.
+ALIASES = {"seed": "published"}
+
 #: Options of the data, by preset.
 DATA: dict[str, dict[str, Any]] = {
     "quick": {"data": "glyphs", "validation": 10},
-    "seed": {"validation": 0},
+    "published": {"validation": 0},
     "scratch": {"validation": 10},
     "scratch-single": {"validation": 10},
     "best": {"validation": 10},
@@ -76,8 +79,8 @@ _BEST_MAML: dict[str, Any] = {
     "inner_rate": 0.1,
 }
 
-#: Options of each method, by preset. ``seed`` is what the earlier systems did: the methods' defaults. ``best`` is
-#: a strong start and, for Reptile, what goes on from it: give it ``--init`` with a run of ``triplet --preset best``.
+#: Options of each method, by preset. ``published`` is the setting of the two published systems: the methods' defaults.
+#: ``best`` is a strong start; for Reptile it fine-tunes that: add ``--init`` with a run of ``triplet --preset best``.
 METHOD: dict[str, dict[str, dict[str, Any]]] = {
     "quick": {
         "triplet": {
@@ -118,7 +121,7 @@ METHOD: dict[str, dict[str, dict[str, Any]]] = {
         "maml": {**_QUICK_MAML, "inner_rate": 0.3, "inner_steps": 1, "iterations": 360},
         "anil": {**_QUICK_MAML, "iterations": 360},
     },
-    "seed": {"triplet": {}, "reptile": {}},
+    "published": {"triplet": {}, "reptile": {}},
     # Reptile without weights to start from, with as many images as the strong start. Tasks are half of the seen
     # domains, or one domain as the published system's. Searched by benchmarks.recipe_search on validation domains.
     "scratch": {
@@ -177,8 +180,8 @@ def check_start(preset: str | None, method: str, options: Mapping[str, Any]) -> 
     """
     if preset == "best" and method == "reptile" and options.get("init") is None:
         raise MetaSiamError(
-            "reptile --preset best goes on from trained weights. Train them with metasiam triplet --preset best "
-            "--out runs/start, then add --init runs/start."
+            "reptile --preset best fine-tunes trained weights. First run metasiam triplet --preset best --out "
+            "runs/start, then add --init runs/start."
         )
 
 
@@ -194,6 +197,7 @@ def preset_options(preset: str | None, method: str) -> tuple[dict[str, Any], dic
     """
     if preset is None:
         return {}, {}
+    preset = ALIASES.get(preset, preset)
     one_of("--preset", preset, tuple(METHOD))
     if method not in METHOD[preset]:
         having = [name for name in METHOD if method in METHOD[name]]

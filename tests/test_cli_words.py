@@ -65,8 +65,8 @@ def test_a_next_step_takes_minutes_on_a_cpu() -> None:
     assert "about 2 min here" in then
     for words in (first, then):
         assert "cifar100" not in words
-        assert "--preset seed" not in words
-    assert "--data cifar100 --preset seed" in next_step(on_cpu=False, seeds=None, seconds=120)
+        assert "--preset published" not in words
+    assert "--data cifar100 --preset published" in next_step(on_cpu=False, seeds=None, seconds=120)
 
 
 def config(**options: Any) -> dict[str, Any]:

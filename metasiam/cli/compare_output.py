@@ -75,7 +75,7 @@ def next_step(*, on_cpu: bool, seeds: str | None, seconds: float) -> str:
         seconds: what this comparison took.
     """
     if not on_cpu:
-        return "next: metasiam compare --data cifar100 --preset seed   (the real thing: hours on a GPU)"
+        return "next: metasiam compare --data cifar100 --preset published   (the real thing: hours on a GPU)"
     if seeds is None:
         return (
             "next: metasiam compare --preset quick --seeds 0,1,2   (three trainings of each tell methods from luck: "

@@ -31,11 +31,11 @@ def command(
     mean: Annotated[
         str | None,
         typer.Option(
-            "--mean", help="Normalisation per channel, e.g. 0.49,0.48,0.45.", show_default="as trained, else the seeds'"
+            "--mean", help="Normalisation per channel, e.g. 0.49,0.48,0.45.", show_default="as trained, else CIFAR-10's"
         ),
     ] = None,
     std: Annotated[
-        str | None, typer.Option("--std", help="Likewise.", show_default="as trained, else the seeds'")
+        str | None, typer.Option("--std", help="Likewise.", show_default="as trained, else CIFAR-10's")
     ] = None,
     data: o.Data = None,
     data_dir: o.DataDir = None,

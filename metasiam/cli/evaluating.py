@@ -162,7 +162,7 @@ def print_answer(console: Console, compare: Mapping[str, Any]) -> None:
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, name: str, written: Iterable[Path]) -> None:
-    """Print the per-task table, the means, the seeds' own measurements where made, the answer and what was written."""
+    """Print the per-task table, the means, measurements of the published systems, the answer and what was written."""
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import episode_table, summary_table, task_table

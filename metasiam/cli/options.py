@@ -260,7 +260,7 @@ Preset = Annotated[
     str | None,
     _option(
         "--preset",
-        text="quick, best, seed, or scratch and scratch-single (Reptile): many options at once; yours win over them.",
+        text="quick, best, published, or (Reptile) scratch, scratch-single: many options at once; yours win over them.",
         panel=_RUN,
     ),
 ]
@@ -287,13 +287,14 @@ CurveSteps = Annotated[
     _option("--curve-steps", text="Also show accuracy after these adaptation steps, e.g. 0,5,10,30.", panel=_MEASURE),
 ]
 Threshold = Annotated[
-    float | None, _option("--threshold", text="The fixed threshold.", panel=_MEASURE, default="0.2, the classic seed's")
+    float | None,
+    _option("--threshold", text="The fixed threshold.", panel=_MEASURE, default="0.2, as the published classic system"),
 ]
 Protocol = Annotated[
     str | None,
     _option(
         "--protocol",
-        text="balanced, reference (the seeds' own measurements), or both by comma.",
+        text="balanced, reference (the published systems' own measurements), or both: balanced,reference.",
         panel=_MEASURE,
         default="balanced",
     ),

@@ -1,6 +1,6 @@
 """``--preset`` of ``metasiam siamese``: whole groups of options. What is given explicitly wins over them.
 
-The seeds published their results but not every setting; what they left open is torch's or Keras's default.
+The published systems gave their results but not every setting; what they left open is torch's or Keras's default.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from typing import Any
 
 from metasiam.option_values import one_of
 
-_SEED: dict[str, Any] = {"arch": "koch", "head": "l1", "lr": 1e-4, "batch_size": 32, "epochs": 30, "flip": False}
+_PUBLISHED: dict[str, Any] = {"arch": "koch", "head": "l1", "lr": 1e-4, "batch_size": 32, "epochs": 30, "flip": False}
 
 #: Options of the method, by preset.
 METHOD: dict[str, dict[str, Any]] = {
     "quick": {"arch": "conv4", "head": "features", "lr": 1e-3, "epochs": 5, "batch_size": 64, "patience": 2},
-    # The PyTorch seed's four experiments: Adam at 1e-4 without a schedule gave its best figure, 78.5 %.
-    "seed": _SEED,
-    "seed-step": _SEED | {"schedule": "step", "step_size": 10, "gamma": 0.1},
-    "seed-exponential": _SEED | {"schedule": "exponential", "gamma": 0.95},
-    "seed-sgd": _SEED
+    # The published PyTorch system's four experiments: Adam at 1e-4 without a schedule gave its best figure, 78.5 %.
+    "published": _PUBLISHED,
+    "published-step": _PUBLISHED | {"schedule": "step", "step_size": 10, "gamma": 0.1},
+    "published-exponential": _PUBLISHED | {"schedule": "exponential", "gamma": 0.95},
+    "published-sgd": _PUBLISHED
     | {"optimizer": "sgd", "lr": 1e-2, "momentum": 0.9, "schedule": "multistep", "milestones": "15,25"},
-    # The TensorFlow seed, 73.1 %: BatchNorm, the paper's first weights and an L2 penalty for each layer.
-    "seed-tf": _SEED
+    # The published TensorFlow system, 73.1 %: BatchNorm, the paper's first weights and an L2 penalty for each layer.
+    "published-tf": _PUBLISHED
     | {
         "arch": "koch-bn",
         "initial": "paper",
@@ -40,6 +40,9 @@ METHOD: dict[str, dict[str, Any]] = {
     },
 }
 
+#: Earlier names of presets: they work wherever a preset is taken.
+ALIASES = {name.replace("published", "seed"): name for name in METHOD if name.startswith("published")}
+
 #: Options of the data, by preset.
 DATA: dict[str, dict[str, Any]] = {
     "quick": {"crop": 150, "image_size": 48},
@@ -55,5 +58,6 @@ def preset_options(preset: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if preset is None:
         return {}, {}
+    preset = ALIASES.get(preset, preset)
     one_of("--preset", preset, tuple(METHOD))
     return dict(DATA.get(preset, {})), dict(METHOD[preset])

@@ -55,7 +55,7 @@ def command(
 
     Example: [bold]metasiam reptile --data cifar100 --iterations 10000 --inner-epochs 30[/bold]
 
-    The defaults are the seeds' published setting, which on a CPU takes days; try --preset quick first.
+    The defaults are those of the published system, which take days on a CPU; try --preset quick first.
     """
     from metasiam.cli.training import DataOptions, RunOptions, run_training
 

@@ -97,7 +97,7 @@ def command(
     checkpoint_every: o.CheckpointEvery = 120.0,
     preset: Annotated[
         str | None,
-        _option("--preset", "quick, seed, seed-tf, seed-step, seed-sgd, seed-exponential or best.", _RUN),
+        _option("--preset", "quick, best, published, or published-tf, -step, -sgd, -exponential.", _RUN),
     ] = None,
 ) -> None:
     """Train on labelled pairs (same or different?), choose on people kept back, and test once.

@@ -28,8 +28,8 @@ from metasiam.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
 from metasiam.wording import counted, listed
 
-#: The seeds' normalisation (CIFAR-10's statistics), used for weights that do not say theirs.
-SEED_MEAN, SEED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+#: CIFAR-10's statistics, as the published systems use them: for weights that do not say their normalisation.
+PUBLISHED_MEAN, PUBLISHED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 #: torchvision's, for its own ImageNet weights.
 IMAGENET_MEAN, IMAGENET_STD, IMAGENET_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224)
 EMBEDDER_FILE = "embedder.safetensors"
@@ -62,8 +62,8 @@ class EmbedderInfo:
     arch: str
     channels: int = 3
     image_size: tuple[int, int] = (32, 32)
-    mean: tuple[float, ...] = SEED_MEAN
-    std: tuple[float, ...] = SEED_STD
+    mean: tuple[float, ...] = PUBLISHED_MEAN
+    std: tuple[float, ...] = PUBLISHED_STD
     distance: str = "cosine"
     threshold: float | None = None
     mirrored: bool = True
@@ -271,7 +271,7 @@ def _usual(arch: str, channels: int) -> dict[str, tuple[float, ...]]:
     """
     if arch == "resnet18-imagenet" and channels == 3:
         return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "image_size": IMAGENET_SIZE}
-    values: dict[str, tuple[float, ...]] = {"mean": SEED_MEAN, "std": SEED_STD}
+    values: dict[str, tuple[float, ...]] = {"mean": PUBLISHED_MEAN, "std": PUBLISHED_STD}
     if channels == 3:
         return values
     return {name: (round(sum(colours) / 3, 4),) * channels for name, colours in values.items()}
