@@ -11,14 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+from metasiam import catalogue
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_kinds, one_of, require
 
 Config = TypeVar("Config", bound="TrainingConfig")
-
-#: How names of people's own modules and losses begin, in ``config.json`` and in weights: they stand for objects that
-#: somebody hands over in Python. No name that is read from a file imports anything.
-OWN = "own:"
 
 #: How a learning rate can change over a run (``metasiam.training.schedules.step_rate``).
 SCHEDULES = ("constant", "linear", "cosine", "onecycle")
@@ -29,8 +26,8 @@ class TrainingConfig:
     """Options that every method has.
 
     Attributes:
-        arch: embedder name (``metasiam.models.EMBEDDERS``).
-        loss: objective name (``metasiam.losses.OBJECTIVES``).
+        arch: embedder name (``metasiam.catalogue.EMBEDDERS``).
+        loss: objective name (``metasiam.catalogue.LOSSES``).
         margin: the loss's margin in its own units; None takes the source's.
         temperature: divides the cosines of the ``softmax`` and ``supcon`` losses.
         lr: learning rate of the (inner) optimizer.
@@ -48,7 +45,7 @@ class TrainingConfig:
     method = "training"
     #: Whether an embedder without weights, as of fixed statistics, is of no use to the method.
     needs_weights: ClassVar[bool] = True
-    #: The losses that the method takes; where none is named, all of ``metasiam.losses.OBJECTIVES``.
+    #: The losses that the method takes; where none is named, all of ``metasiam.catalogue.LOSSES``.
     losses: ClassVar[tuple[str, ...]] = ()
 
     arch: str = "resnet56"
@@ -67,13 +64,8 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_kinds(self)
-        from metasiam.losses import OBJECTIVES  # here: they import torch, which --help does without
-        from metasiam.models import architectures
-
-        if not self.arch.startswith(OWN):
-            one_of(f"{self.method}'s --arch", self.arch, architectures(with_weights=self.needs_weights))
-        if not self.loss.startswith(OWN) or self.losses:
-            one_of(f"{self.method}'s --loss", self.loss, self.losses or tuple(OBJECTIVES))
+        catalogue.check_embedder(f"{self.method}'s --arch", self.arch, with_weights=self.needs_weights)
+        catalogue.check_loss(f"{self.method}'s --loss", self.loss, self.losses)
         require(
             math.isfinite(self.lr) and self.lr > 0, f"--lr must be a positive number, not {self.lr}. Try --lr 0.001."
         )

@@ -7,6 +7,7 @@ that needs parameters of its own (proxies) holds them.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from metasiam import catalogue
 from metasiam.errors import MetaSiamError
 
 
@@ -301,6 +303,16 @@ class MinedTriplets(nn.Module):
         return cast(Tensor, self._loss(embeddings, labels, self._miner(embeddings, labels)))
 
 
+def mined_hard(margin: float = 0.3) -> MinedTriplets:
+    """Return ``MinedTriplets`` of the hardest positive and negative of each anchor."""
+    return MinedTriplets(margin, "hard")
+
+
+def mined_semihard(margin: float = 0.3) -> MinedTriplets:
+    """Return ``MinedTriplets`` of semi-hard triplets."""
+    return MinedTriplets(margin, "semihard")
+
+
 class SupervisedContrastive(nn.Module):
     """Cross-entropy over a batch: each image finds those of its domain among all others, by pytorch-metric-learning.
 
@@ -350,25 +362,6 @@ class OwnLoss(nn.Module):
         return self.loss(embeddings, labels)
 
 
-#: Name → builder(margin or None, temperature, domains trained on, embedding size, generator).
-OBJECTIVES: dict[str, Callable[[float | None, float, Tensor, int, torch.Generator], nn.Module]] = {
-    "cosine": lambda margin, t, domains, size, g: TripletCosine(0.3 if margin is None else margin),
-    "euclidean": lambda margin, t, domains, size, g: TripletSquaredEuclidean(1.0 if margin is None else margin),
-    "contrastive": lambda margin, t, domains, size, g: Contrastive(1.0 if margin is None else margin),
-    "softmax": lambda margin, t, domains, size, g: NormalisedSoftmax(domains, size, t, generator=g),
-    "balanced-softmax": lambda margin, t, domains, size, g: BalancedSoftmax(domains, size, t, generator=g),
-    "mined-hard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "hard"),
-    "mined-semihard": lambda margin, t, domains, size, g: MinedTriplets(0.3 if margin is None else margin, "semihard"),
-    "supcon": lambda margin, t, domains, size, g: SupervisedContrastive(t),
-}
-
-#: The same for batches that are one episode: builder(ways, shots, embedding size, generator).
-EPISODE_OBJECTIVES: dict[str, Callable[[int, int, int, torch.Generator], nn.Module]] = {
-    "prototypes": lambda ways, shots, size, g: Prototypes(ways, shots),
-    "classifier": lambda ways, shots, size, g: EpisodeClassifier(ways, size, g),
-}
-
-
 def build_objective(
     name: str,
     *,
@@ -382,7 +375,7 @@ def build_objective(
     """Build an objective by name: a module called as ``objective(embeddings [B, D], labels [B])``.
 
     Args:
-        name: a key of ``OBJECTIVES``; with ``episode``, of ``EPISODE_OBJECTIVES`` first.
+        name: of ``metasiam.catalogue.LOSSES``; with ``episode``, of ``EPISODE_LOSSES`` first.
         episode: ways and shots of a batch that is an episode.
         margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
         temperature: of the normalised softmax and of ``supcon``.
@@ -393,8 +386,22 @@ def build_objective(
     Raises:
         MetaSiamError: for an unknown name.
     """
-    if episode is not None and name in EPISODE_OBJECTIVES:
-        return EPISODE_OBJECTIVES[name](*episode, embedding_size, generator)
-    if name not in OBJECTIVES:
-        raise MetaSiamError(f"--loss {name} is unknown. Use one of: {', '.join(OBJECTIVES)}.")
-    return OBJECTIVES[name](margin, temperature, domains, embedding_size, generator)
+    known: dict[str, Any] = {
+        "temperature": temperature,
+        "domains": domains,
+        "embedding_size": embedding_size,
+        "generator": generator,
+    }
+    if margin is not None:
+        known["margin"] = margin
+    rows = catalogue.LOSSES
+    if episode is not None:
+        known["ways"], known["shots"] = episode
+        rows = catalogue.EPISODE_LOSSES | rows
+    entry = catalogue.entry("losses", name, rows)
+    if entry is None:
+        raise MetaSiamError(catalogue.unknown("--loss", name, catalogue.losses()))
+    factory = entry.load()
+    takes = inspect.signature(factory).parameters
+    objective: nn.Module = factory(**{key: value for key, value in known.items() if key in takes})
+    return objective

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Iterable
 
@@ -38,3 +39,9 @@ def first_twice(names: Iterable[str]) -> str | None:
             return name
         known.add(plain(name))
     return None
+
+
+def close_to(name: str, known: Iterable[str]) -> str:
+    """Return the rest of a complaint about a name that is not known: `` Did you mean … or …?``, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(near)}?" if near else ""

@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from metasiam.config import OWN
+from metasiam import catalogue
+from metasiam.catalogue import OWN
 from metasiam.errors import MetaSiamError
 from metasiam.losses import OwnLoss
 from metasiam.models.own import Embedder, own_embedder
@@ -67,6 +68,7 @@ def taken_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
     named, parts = dict(options), OwnParts()
     for option in ("arch", "loss"):
         given = options.get(option)
+        catalogue.give(given)
         if given is None or isinstance(given, str):
             continue
         if not callable(given):

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.config import TrainingConfig, config_from
 from metasiam.data.domains import DomainSet, Split
@@ -83,6 +84,7 @@ def evaluate(
             domain has too few images for what was asked.
     """
     chosen = _settings(shots, settings)
+    catalogue.give(arch)
     if isinstance(target, nn.Module):
         embedder, info = embedder_of(target, domains, split)
         return evaluate_embedder(embedder.to(choose_device(device)), info, domains, split, chosen, report=report)

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from metasiam import MetaSiamError, load_embedder, split_domains, train
+from metasiam.catalogue import EMBEDDERS, Entry
 from metasiam.cli import run
 from metasiam.config import ReptileConfig, SiameseConfig, TripletConfig, config_from
 from metasiam.few_shot_config import AnilConfig, BaselineConfig, FomamlConfig, MamlConfig, ProtoNetConfig
-from metasiam.models import EMBEDDERS
+from metasiam.models import build_embedder
+from metasiam.models.resnet_cifar import RESNETS_CIFAR
 
 ALL_KINDS = [
     ReptileConfig,
@@ -113,7 +115,7 @@ def test_lists_of_numbers_are_finite_and_not_negative(text):
 @pytest.mark.parametrize("name", EMBEDDERS)
 def test_an_embedder_is_offered_where_it_can_be_used(name):
     with torch.device("meta"):
-        embedder = EMBEDDERS[name.removesuffix("-imagenet")](3, (80, 80))
+        embedder = build_embedder(name, image_size=(80, 80), pretrained=False)
     assert SiameseConfig(arch=name).arch == name
     if any(p.requires_grad for p in embedder.parameters()):
         assert ReptileConfig(arch=name).arch == name
@@ -123,7 +125,8 @@ def test_an_embedder_is_offered_where_it_can_be_used(name):
 
 
 def test_an_embedder_of_one_s_own_can_be_trained_once_it_has_a_name(tmp_path, tiny_domains, monkeypatch):
-    monkeypatch.setitem(EMBEDDERS, "mine", EMBEDDERS["resnet8"])
+    monkeypatch.setitem(RESNETS_CIFAR, "mine", RESNETS_CIFAR["resnet8"])
+    monkeypatch.setitem(EMBEDDERS, "mine", Entry("mine", "metasiam.models.resnet_cifar:RESNETS_CIFAR", "mine"))
     domains = tiny_domains()
     options = {"arch": "mine", "iterations": 1, "batch_size": 4, "compile": "off"}
     made = train("triplet", domains, split_domains(domains, held_out=2), out=tmp_path / "run", **options)

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from metasiam import MetaSiamError
+from metasiam.catalogue import LOSSES
 from metasiam.losses import (
-    OBJECTIVES,
     BalancedSoftmax,
     SupervisedContrastive,
     build_objective,
@@ -96,7 +96,7 @@ def test_the_balanced_softmax_adds_the_log_of_how_often_the_task_shows_a_domain(
     assert objective(embeddings, labels).item() == pytest.approx(sum(terms) / 6, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_every_objective_gives_a_scalar_whose_gradient_reaches_every_embedding_kind(name):
     generator = torch.Generator().manual_seed(0)
     embeddings = torch.randn(12, 6, generator=generator, requires_grad=True)

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from metasiam import EmbedderInfo, MetaSiamError, build_embedder, load_embedder, save_embedder
-from metasiam.models import EMBEDDERS
+from metasiam.catalogue import EMBEDDERS
 from metasiam.models.files import stored_image_size
 
 OWN_SIZES = ("koch", "fisher")  # have tests of their own, at their own sizes

@@ -25,10 +25,10 @@ from metasiam.learners.pair_model import HEAD_FILE, build_pair_model, load_head
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
 from metasiam.losses import contrastive, pair_bce
-from metasiam.models import EMBEDDERS, build_embedder
+from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
 from metasiam.models.fisher import FisherFaces
-from metasiam.models.koch import KochNetwork
+from metasiam.models.koch import KOCH_NETWORKS, KochNetwork
 from metasiam.models.pair_heads import build_pair_head
 from metasiam.pair_folds import train_folds
 from metasiam.pair_session import train_pairs
@@ -193,7 +193,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     lfw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, object]
 ) -> None:
     pairs = load_pairs("lfw", data_dir=lfw, image_size=16 if "arch" not in options else 65)
-    monkeypatch.setitem(EMBEDDERS, "koch", partial(KochNetwork, units=8))
+    monkeypatch.setitem(KOCH_NETWORKS, "koch", partial(KochNetwork, units=8))
     monkeypatch.setattr("metasiam.models.koch.CONVOLUTIONS", ((4, 10), (4, 7), (4, 4), (4, 4)))
     values = {**QUICK, "head": "l1", "epochs": 3, **options}
     whole = train_pairs(pairs, out=tmp_path / "whole", **values)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
+from metasiam import catalogue
 from metasiam.config import ReptileConfig, TrainingConfig, TripletConfig
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_number
@@ -21,6 +22,8 @@ class Command(typer.core.TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         for parameter in self.params:
             value = ctx.params.get(str(parameter.name))
+            if parameter.name in ("arch", "loss"):
+                catalogue.give(value)  # what is typed here is trusted, what a file says is not
             if isinstance(value, int | float):
                 check_number(parameter.opts[0], value)
         return super().invoke(ctx)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.evaluation.verification import similarity_matrix
@@ -17,19 +18,10 @@ from metasiam.gallery.posterior import probabilities
 from metasiam.gallery.rules import Rules
 from metasiam.gallery.scoring import NameScorer
 from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
-from metasiam.models import build_embedder
-from metasiam.models.files import IMAGENET_MEAN, IMAGENET_SIZE, IMAGENET_STD, EmbedderInfo, load_embedder
+from metasiam.models import architecture, build
+from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
+from metasiam.models.own import Embedder
 from metasiam.progress import warned
-
-#: torchvision's ImageNet weights need no file of ours: their arch is their name.
-IMAGENET = "resnet18-imagenet"
-_IMAGENET_INFO = EmbedderInfo(
-    arch=IMAGENET,
-    image_size=IMAGENET_SIZE,
-    mean=IMAGENET_MEAN,
-    std=IMAGENET_STD,
-    trained_on="ImageNet photographs (torchvision)",
-)
 
 
 @dataclass(frozen=True)
@@ -79,23 +71,54 @@ def open_embedder(
     """Load an embedder, and check that it is a gallery's.
 
     Args:
-        weights: run folder or weights file; None takes the gallery's own, or torchvision's for ``arch``.
-        arch: embedder name, for weights that do not say it; ``resnet18-imagenet`` needs no weights.
+        weights: run folder or weights file; None takes the gallery's own, or those that ``arch`` names.
+        arch: embedder name, for weights that do not say it; one that names weights (``resnet18-imagenet``,
+            ``timm:NAME.TAG``) needs none.
         key: the gallery's embedder, if there is a gallery already.
         note: told what of a weights file is left out.
 
     Raises:
         MetaSiamError: if there is no such embedder, or it is another than the gallery's.
     """
+    catalogue.give(arch)
     if key is not None:
         return _open_again(weights, arch, key, note)
+    return _open(weights, arch, note)
+
+
+def _open(weights: str | Path | None, arch: str | None, note: Callable[[str], None]) -> tuple[nn.Module, EmbedderKey]:
+    """Load an embedder; ``arch`` may be a gallery's word."""
     if weights is None:
-        if arch != IMAGENET:
-            raise MetaSiamError(f"there is no embedder yet. Give --weights RUN, or --arch {IMAGENET} (downloaded).")
-        embedder, info = build_embedder(IMAGENET, channels=3, image_size=IMAGENET_SIZE).eval(), _IMAGENET_INFO
+        embedder, info = _named(arch)
     else:
-        embedder, info = load_embedder(weights, arch=arch, note=note)
+        embedder, info = read_embedder(weights, arch=arch, note=note)
     return embedder, EmbedderKey(_place(weights), fingerprint_of(embedder), info)
+
+
+def _named(arch: str | None) -> tuple[nn.Module, EmbedderInfo]:
+    """Return an embedder whose name says its weights, as it is fed.
+
+    Raises:
+        MetaSiamError: if the name says none, or they cannot be had.
+    """
+    named = None if arch is None else architecture(arch)
+    if arch is None or named is None or (named.pretrain is None and not catalogue.is_place(arch)):
+        without = "" if arch is None else f"{arch} comes without weights: "
+        raise MetaSiamError(
+            f"{without or 'there is no embedder yet. '}"
+            f"{'give' if without else 'Give'} --weights RUN, or --arch resnet18-imagenet (downloaded)."
+        )
+    if named.feeding is not None:
+        fed = usual_feeding(arch, 3)
+        embedder = build(arch, named, 3, fed["image_size"], pretrained=True).eval()
+        return embedder, EmbedderInfo(arch=arch, trained_on=named.feeding.trained_on, **fed)
+    own = build(arch, named, 3, (224, 224), pretrained=True).eval()
+    if not isinstance(own, Embedder) or own.image_size is None or own.mean is None or own.std is None:
+        raise MetaSiamError(
+            f"{arch} does not say how pictures are fed to it. Let it return ms.Embedder(module, image_size=…, mean=…, "
+            "std=…)."
+        )
+    return own, replace(own.info(len(own.mean), own.image_size, own.mean, own.std), arch=arch)
 
 
 def _place(weights: str | Path | None) -> str:
@@ -119,9 +142,9 @@ def _open_again(
         )
     try:
         try:
-            embedder, found = open_embedder(place, arch=None if place is not None else key.info.arch, note=note)
+            embedder, found = _open(place, None if place is not None else key.info.arch, note)
         except UnknownArchitectureError:
-            embedder, found = open_embedder(place, arch=key.info.arch, note=note)
+            embedder, found = _open(place, key.info.arch, note)
         same = found.fingerprint == key.fingerprint
     except OtherArchitectureError:
         same = False

@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metasiam.config import OWN, TrainingConfig
+from metasiam.catalogue import OWN
+from metasiam.config import TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.data.preparation import USUAL
 from metasiam.errors import MetaSiamError
 from metasiam.losses import NormalisedSoftmax, build_objective
-from metasiam.models import build_embedder
-from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.models import architecture, build
+from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.own import Embedder
 from metasiam.own_parts import OwnParts
 from metasiam.training.distributed import Processes
@@ -183,7 +184,7 @@ def prepare(
     device = choose_device(config.device)
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
     if config.init is not None:
-        stored = load_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
+        stored = read_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
         if domains.channels > stored.channels:
             note(f"{config.init} knows grey alone: pictures in colour are shown to it in grey")
         domains = domains.with_channels(stored.channels)
@@ -198,10 +199,10 @@ def prepare(
     # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        embedder = _untrained(config, domains, own)
+        embedder = _untrained(config, domains, own, pretrained=config.init is None)
         _check_batch(embedder, config, domains)
     if config.init is not None:
-        embedder, stored = load_embedder(
+        embedder, stored = read_embedder(
             config.init,
             arch=config.arch,
             build=own.arch,
@@ -212,6 +213,9 @@ def prepare(
         mean, std = stored.mean, stored.std
     elif isinstance(embedder, Embedder):
         mean, std = embedder.mean or mean, embedder.std or std
+    elif not config.arch.startswith(OWN) and architecture(config.arch).pretrain is not None:
+        fed = usual_feeding(config.arch, domains.channels)
+        mean, std = fed["mean"], fed["std"]
     objective = _objective(config, embedder, seen, own)
     info = EmbedderInfo(
         arch=config.arch,
@@ -243,13 +247,16 @@ def prepare(
     )
 
 
-def _untrained(config: TrainingConfig, domains: DomainSet, own: OwnParts) -> nn.Module:
-    if not config.arch.startswith(OWN):
-        return build_embedder(config.arch, channels=domains.channels, image_size=domains.image_size)
-    embedder = own.embedder(config.arch)
-    embedder.measure(domains.channels, domains.image_size)
+def _untrained(config: TrainingConfig, domains: DomainSet, own: OwnParts, *, pretrained: bool) -> nn.Module:
+    embedder: nn.Module
+    if config.arch.startswith(OWN):
+        embedder = own.embedder(config.arch)
+        embedder.measure(domains.channels, domains.image_size)
+    else:
+        named = architecture(config.arch)
+        embedder = build(config.arch, named, domains.channels, domains.image_size, pretrained=pretrained)
     if not any(weight.requires_grad for weight in embedder.parameters()):
-        raise MetaSiamError(f"{embedder.name} has no weights to train. ms.evaluate measures it as it is.")
+        raise MetaSiamError(f"{config.arch} has no weights to train. ms.evaluate measures it as it is.")
     return embedder
 
 

@@ -16,8 +16,8 @@ from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL
 from metasiam.errors import MetaSiamError
-from metasiam.models import build_embedder
-from metasiam.models.files import EmbedderInfo, load_embedder, load_state
+from metasiam.models import architecture, build
+from metasiam.models.files import EmbedderInfo, load_state, read_embedder, usual_feeding
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
 from metasiam.progress import Report, note, quiet
@@ -116,7 +116,8 @@ def build_pair_model(
     # torch.nn.init draws from the global generator; forking it keeps the caller's own randomness untouched.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config.seed, "weights"))
-        embedder = build_embedder(config.arch, channels=pairs.channels, image_size=pairs.image_size)
+        named, begins = architecture(config.arch), config.init is None
+        embedder = build(config.arch, named, pairs.channels, pairs.image_size, pretrained=begins)
         size = int(embedder.embedding_size)  # type: ignore[arg-type]
         if config.loss == "contrastive":
             head: nn.Module = MarginDistance(1.0 if config.margin is None else config.margin)
@@ -125,17 +126,20 @@ def build_pair_model(
         if isinstance(head, Features):
             head.difference_weight = config.difference_weight
     mean, std = _statistics(pairs)
+    if named.pretrain is not None:
+        fed = usual_feeding(config.arch, pairs.channels)
+        mean, std = fed["mean"], fed["std"]
     if config.initial == "paper":
         generator = generator_for("cpu", config.seed, "paper")
         initialise_as_in_paper(embedder, generator)
         initialise_as_in_paper(head, generator)
     if config.init is not None:
-        stored = load_embedder(config.init, arch=config.arch, note=partial(note, report), image_size=pairs.image_size)[
+        stored = read_embedder(config.init, arch=config.arch, note=partial(note, report), image_size=pairs.image_size)[
             1
         ]
         if stored.channels != pairs.channels:
             raise _other_channels(config.init, stored.channels, pairs)
-        embedder, stored = load_embedder(
+        embedder, stored = read_embedder(
             config.init,
             arch=config.arch,
             note=lambda text: None,  # said already

@@ -15,12 +15,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.atomic import atomically
-from metasiam.config import OWN
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
-from metasiam.models import build_embedder
+from metasiam.models import architecture, feeding_of
+from metasiam.models import build as _build
+from metasiam.models.architecture import Architecture
+from metasiam.models.own import Embedder, own_embedder
 from metasiam.models.state_dicts import Match, fitting_architectures, match, unwrapped
 from metasiam.progress import warned
 from metasiam.reading import check_regular, why_no_file
@@ -30,8 +33,6 @@ from metasiam.wording import counted, listed
 
 #: CIFAR-10's statistics, as the published systems use them: for weights that do not say their normalisation.
 PUBLISHED_MEAN, PUBLISHED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-#: torchvision's, for its own ImageNet weights.
-IMAGENET_MEAN, IMAGENET_STD, IMAGENET_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (224, 224)
 EMBEDDER_FILE = "embedder.safetensors"
 
 
@@ -46,7 +47,7 @@ class EmbedderInfo:
     """What must be known to use trained weights.
 
     Attributes:
-        arch: name in ``metasiam.models.EMBEDDERS``.
+        arch: name of the embedder (``metasiam.catalogue``), or of somebody's own.
         channels: image channels.
         image_size: height and width in pixels that images are brought to.
         mean: per channel, as fractions of 255.
@@ -98,7 +99,7 @@ def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> 
     """
     if not Path(path).absolute().parent.is_dir():
         raise MetaSiamError(f"{path} cannot be written: its folder does not exist. Make the folder first.")
-    state = _own_module(embedder, info).state_dict()
+    state = _own_module(embedder).state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     with atomically(Path(path)) as partial:
         save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
@@ -139,8 +140,23 @@ def load_embedder(
         MetaSiamError: if the file is missing, damaged, holds anything but tensors, or has weights that are not finite,
             or its normalisation does not fit its channels.
     """
+    catalogue.give(arch)
+    return read_embedder(path, arch=arch, build=build, note=note, **overrides)
+
+
+def read_embedder(
+    path: str | Path,
+    *,
+    arch: str | None = None,
+    build: nn.Module | Callable[[], nn.Module] | None = None,
+    note: Callable[[str], None] = warned,
+    **overrides: Any,
+) -> tuple[nn.Module, EmbedderInfo]:
+    """Read an embedder as ``load_embedder`` does, where ``arch`` may be a file's word: nothing is imported for it."""
     path = _weights_file(Path(path))
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
+    if arch is not None and catalogue.is_place(arch) and str(stored.get("arch")).startswith(catalogue.OWN):
+        stored["arch"] = arch  # handed over from Python in training, named now
     if arch is not None and stored.get("arch", arch) != arch:
         raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
@@ -148,14 +164,14 @@ def load_embedder(
     _check_overrides(overrides)
     known = {**stored, **overrides}
     if build is not None and arch is None:
-        arch = str(stored.get("arch", OWN))
+        arch = str(stored.get("arch", catalogue.OWN))
     if arch is None and "arch" not in stored:
         advice = _advice(state, EmbedderInfo("", **known)) or "Add --arch, e.g. --arch resnet56."
         raise UnknownArchitectureError(f"{path} does not say its architecture. {advice}")
-    known = _usual(str(arch or stored["arch"]), known.get("channels", 3)) | known
+    known = usual_feeding(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = _built(path, info, state, build)
-    state = _fitted(_own_module(embedder, info), state, path, info, note)
+    state = _fitted(_own_module(embedder), state, path, info, note)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
             f"the weights of {path} are not finite: their training diverged. Give others, or train again with a lower "
@@ -165,10 +181,9 @@ def load_embedder(
     return embedder.eval(), info
 
 
-def _own_module(embedder: nn.Module, info: EmbedderInfo) -> nn.Module:
+def _own_module(embedder: nn.Module) -> nn.Module:
     """Return the module whose weights are kept: of an ``Embedder`` the one within, as its owner knows it."""
-    within: nn.Module = embedder.module if info.arch.startswith(OWN) else embedder  # type: ignore[assignment]
-    return within
+    return embedder.module if isinstance(embedder, Embedder) else embedder
 
 
 def _built(
@@ -176,20 +191,22 @@ def _built(
 ) -> nn.Module:
     """Return an embedder that the weights will be loaded into, by name or by what the caller handed over."""
     if build is None:
-        if info.arch.startswith(OWN):
+        if info.arch.startswith(catalogue.OWN):
             raise UnknownArchitectureError(
-                f"{path} holds weights of somebody's own module, {info.arch.removeprefix(OWN)}. Load it from Python: "
-                "load_embedder takes build=… and evaluate takes arch=…, the module or what makes it."
+                f"{path} holds weights of somebody's own module, {info.arch.removeprefix(catalogue.OWN)}. Load it from "
+                "Python: load_embedder takes build=… and evaluate takes arch=…, the module or what makes it."
             )
-        name, size = info.arch.removesuffix("-imagenet"), info.image_size
+        named = architecture(info.arch)
         with torch.device("meta"):  # takes no memory: what does not fit the file's tensors is never built
-            _check_fit(build_embedder(name, channels=info.channels, image_size=size), state, path, info)
-        return build_embedder(name, channels=info.channels, image_size=size)
-    from metasiam.models.own import own_embedder  # it says what must be known of it in terms of this file
-
+            _check_fit(_module_of(named, info), state, path, info)
+        return _module_of(named, info)
     embedder = own_embedder(build)
     embedder.measure(info.channels, info.image_size)
     return embedder
+
+
+def _module_of(named: Architecture, info: EmbedderInfo) -> nn.Module:
+    return _build(info.arch, named, info.channels, info.image_size, pretrained=False)
 
 
 def stored_image_size(path: str | Path) -> tuple[int, int] | None:
@@ -264,17 +281,20 @@ def _weights_file(path: Path) -> Path:
     return path
 
 
-def _usual(arch: str, channels: int) -> dict[str, tuple[float, ...]]:
-    """Return mean and std, torchvision's image size too, of weights that do not say them.
+def usual_feeding(arch: str, channels: int) -> dict[str, Any]:
+    """Return how pictures are shown to weights that do not say it, as fields of ``EmbedderInfo``.
 
-    For other than three channels, the seeds' mean over the colours.
+    What comes with the embedder's name, else what the published systems do; for other than three channels, the mean of
+    the colours.
     """
-    if arch == "resnet18-imagenet" and channels == 3:
-        return {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "image_size": IMAGENET_SIZE}
-    values: dict[str, tuple[float, ...]] = {"mean": PUBLISHED_MEAN, "std": PUBLISHED_STD}
-    if channels == 3:
-        return values
-    return {name: (round(sum(colours) / 3, 4),) * channels for name, colours in values.items()}
+    feeding = feeding_of(arch)
+    known: dict[str, Any] = {}
+    if feeding is not None:
+        known = {"image_size": feeding.image_size, "preparation": feeding.preparation}
+    mean, std = (PUBLISHED_MEAN, PUBLISHED_STD) if feeding is None else (feeding.mean, feeding.std)
+    for name, colours in (("mean", mean), ("std", std)):
+        known[name] = colours if channels == len(colours) else (round(sum(colours) / len(colours), 4),) * channels
+    return known
 
 
 def _check_normalisation(info: EmbedderInfo, path: Path) -> None:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from metasiam.config import OWN
+from metasiam.catalogue import OWN
 from metasiam.errors import MetaSiamError
-from metasiam.models.files import EmbedderInfo
+from metasiam.models.backbone import resized
+
+if TYPE_CHECKING:  # it loads what is defined here
+    from metasiam.models.files import EmbedderInfo
 
 
 class Embedder(nn.Module):
@@ -73,9 +76,7 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised float [B, C, H, W] to float [B, embedding_size]."""
         if self.image_size is not None and images.shape[-2:] != self.image_size:
-            images = functional.interpolate(
-                images, size=self.image_size, mode="bilinear", antialias=True, align_corners=False
-            )
+            images = resized(images, self.image_size)
         embeddings: Tensor = self.module(images)
         return embeddings
 
@@ -109,6 +110,8 @@ class Embedder(nn.Module):
         self, channels: int, image_size: tuple[int, int], mean: Sequence[float], std: Sequence[float]
     ) -> EmbedderInfo:
         """Return what must be known to use the weights; ``mean`` and ``std`` where it has none of its own."""
+        from metasiam.models.files import EmbedderInfo
+
         return EmbedderInfo(
             arch=OWN + self.name,
             channels=channels,

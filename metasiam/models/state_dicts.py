@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metasiam.models import architectures, build_embedder
+from metasiam import catalogue
+from metasiam.models import architecture, build
 from metasiam.wording import counted, listed
 
 #: Under which key a file keeps its state dict beside other things, the likeliest first.
@@ -125,12 +126,13 @@ def match(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Match:
 def fitting_architectures(state: Mapping[str, Tensor], channels: int, image_size: tuple[int, int]) -> list[str]:
     """Return the embedders that a state dict fits; nothing is computed or downloaded."""
     names = []
-    for arch in architectures(with_weights=True):
-        if arch.endswith("-imagenet"):  # the same network, downloaded
-            continue
+    for arch in catalogue.embedders(with_weights=True):
         with contextlib.suppress(Exception), torch.device("meta"):  # builders are others' code too
-            wanted = build_embedder(arch, channels=channels, image_size=image_size).state_dict()
-            if match(state, wanted).fits:
+            named = architecture(arch)
+            if named.pretrain is not None:  # the same network as another, downloaded
+                continue
+            module = build(arch, named, channels, image_size, pretrained=False)
+            if match(state, module.state_dict()).fits:
                 names.append(arch)
     return names
 
