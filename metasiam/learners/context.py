@@ -130,12 +130,14 @@ class TrainingContext:
         return missing is not None
 
     def estimate_statistics(self) -> None:
-        """Set BatchNorm's running statistics to those of seen training images: at most 20 batches of 512."""
+        """Set BatchNorm's running statistics to those of the seen training images, or of 10,240 drawn from more."""
         order = torch.randperm(len(self.seen.images), generator=self.generator("statistics"), device=self.device)
-        chosen = self.seen.images[order[: 20 * 512]]
-        blocks = chosen.tensor_split(math.ceil(len(chosen) / 512))  # of about equal sizes: none has a single image
-        batches = (normalise(self.domains.gather(block), self.info.mean, self.info.std) for block in blocks)
-        set_running_statistics(self.embedder, batches)
+        chosen = self.seen.images[order[:10_240]]
+
+        def images(some: slice) -> Tensor:
+            return normalise(self.domains.gather(chosen[some]), self.info.mean, self.info.std)
+
+        set_running_statistics(self.embedder, len(chosen), images)
 
     def _training_step(
         self, optimizer: torch.optim.Optimizer, *, compiled: bool = False, average_gradients: bool = False
