@@ -45,9 +45,9 @@ def check_every_layer(embedder: nn.Module, expected: dict[str, torch.Tensor]) ->
     for name, value in expected.items():
         if name.endswith("mean"):
             spread = expected[name.replace("mean", "var")].sqrt()
-            assert float(((found[name] - value) / spread).abs().max()) < 1e-4, name
+            assert float(((found[name] - value) / spread).abs().max()) < 2e-5, name
         else:
-            torch.testing.assert_close(found[name], value, atol=0, rtol=2e-4, msg=name)
+            torch.testing.assert_close(found[name], value, atol=0, rtol=5e-5, msg=name)
 
 
 def test_every_seen_image_counts_alike_in_every_layer(data):
