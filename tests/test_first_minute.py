@@ -86,6 +86,14 @@ def test_the_example_of_ones_own_model_learns(tmp_path, monkeypatch, capsys):
     assert found["trained"] > max(found["untrained"], found["pixels"]) + 15
 
 
+@pytest.mark.slow
+def test_the_quick_siamese_preset_tells_faces_apart(real_data, tmp_path):
+    arguments = ["siamese", "--preset", "quick", "--data", "lfw", "--data-dir", str(real_data("lfw"))]
+    assert run([*arguments, "--out", str(tmp_path / "run")]) == 0
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text("utf-8"))
+    assert found["held_out"]["closed"]["0"]["pair_accuracy"]["global"]["mean"] > 68  # guessing: 50; here 73.7 ± 4.5
+
+
 def test_a_preset_that_a_method_does_not_have_is_said():
     with pytest.raises(ms.MetaSiamError, match=r"protonet has no preset scratch\. It has: quick, best\."):
         preset_options("scratch", "protonet")
