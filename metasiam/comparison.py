@@ -78,13 +78,13 @@ def compare(
     """
     settings = settings if settings is not None else ProtocolSettings()
     if not runs:
-        raise MetaSiamError("there is no run to compare. Give at least one, by the name that the report gives it.")
+        raise MetaSiamError("there is no run to compare. Pass at least one, by the name that the report gives it.")
     trainings = {name: _as_list(name, given) for name, given in runs.items()}
     if empty := [name for name, listed in trainings.items() if not listed]:
-        raise MetaSiamError(f"{empty[0]} has no run to compare. Give at least one.")
+        raise MetaSiamError(f"{empty[0]} has no run to compare. Pass at least one.")
     for name, listed in trainings.items():
         if len({run.path.resolve() if isinstance(run, Run) else id(run) for run in listed}) < len(listed):
-            raise MetaSiamError(f"{name} has the same run twice. Give each training once.")
+            raise MetaSiamError(f"{name} has the same run twice. Pass each training once.")
     check_comparable((run for run in itertools.chain(*trainings.values()) if isinstance(run, Run)), domains, split)
     if any(len(listed) > 1 for listed in trainings.values()):
         check_poolable(settings)

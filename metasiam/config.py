@@ -305,7 +305,7 @@ class SiameseConfig(TrainingConfig):
         require(0 <= self.affine <= 3, f"--affine must be from 0 to 3, not {self.affine}.")
         require(0 <= self.dropout < 1, f"--dropout must be from 0 to below 1, not {self.dropout}.")
         koch = self.arch.startswith("koch")
-        require(koch or not self.dropout, f"--dropout is of koch's networks, and {self.arch} has none. Leave it out.")
+        require(koch or not self.dropout, f"--dropout is of koch's networks, and {self.arch} has none. Omit it.")
         self.numbers("milestones", self.milestones)
         self.numbers("layer_l2", self.layer_l2 or "0")
 
@@ -354,7 +354,7 @@ def value_of(config: type[TrainingConfig], name: str, word: str, said: str) -> A
         if "float" in kind:
             return float(word)
     except (ValueError, KeyError) as error:
-        raise MetaSiamError(f"{said}: '{word}' is no value of {name}.") from error
+        raise MetaSiamError(f"{said}: '{word}' is not a valid value for {name}.") from error
     return word
 
 

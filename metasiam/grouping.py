@@ -27,7 +27,7 @@ def methods_of(runs: Iterable[Run]) -> dict[str, list[Run]]:
     listed = list(runs)
     paths = [run.path.resolve() for run in listed]
     if len(set(paths)) < len(paths):
-        raise MetaSiamError("the same run is given twice. Give each once.")
+        raise MetaSiamError("the same run is given twice. Pass each once.")
     groups: dict[tuple[str, ...], list[Run]] = {}
     seeds: set[tuple[str, ...]] = set()
     for run in listed:

@@ -39,7 +39,7 @@ def run_held(run: Path) -> Iterator[None]:
             remove_partials(run / "figures")
     except Timeout as error:
         raise MetaSiamError(
-            f"{run} is being trained by another process. Wait for it, or stop it with Ctrl-C."
+            f"{run} is being trained by another process. Wait for it or stop it with Ctrl-C."
         ) from error
     try:
         yield

@@ -40,8 +40,8 @@ class OwnParts:
         """
         if self.arch is None:
             raise MetaSiamError(
-                f"{name.removeprefix(OWN)} is somebody's own module. Hand it over from Python: arch=… takes the module "
-                "or what makes it."
+                f"{name.removeprefix(OWN)} is a custom module. Pass it from Python: arch=… takes the module or a "
+                "function that makes it."
             )
         return own_embedder(self.arch)
 
@@ -53,8 +53,8 @@ class OwnParts:
         """
         if self.loss is None:
             raise MetaSiamError(
-                f"{name.removeprefix(OWN)} is somebody's own loss. Hand it over from Python: loss=… takes anything "
-                "that is called as loss(embeddings, labels)."
+                f"{name.removeprefix(OWN)} is a custom loss. Pass it from Python: loss=… takes anything that can be "
+                "called as loss(embeddings, labels)."
             )
         return OwnLoss(copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss)
 

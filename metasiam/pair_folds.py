@@ -169,7 +169,7 @@ def check_folds_out(path: Path, *, overwrite: bool) -> None:
         MetaSiamError: if it holds a single run, or as ``check_out``.
     """
     if (path / CONFIG_FILE).is_file():
-        raise MetaSiamError(f"{path} holds a single run, not folds. Give another --out.")
+        raise MetaSiamError(f"{path} holds a single run, not folds. Choose another --out.")
     check_out(path, overwrite=overwrite or holds_folds(path))
 
 
@@ -185,8 +185,8 @@ def _check_plan(out: Path, plan: dict[str, Any]) -> None:
         for name, value in own.items():
             if name != "data_dir" and part.get(name, value) != value:  # data may have moved
                 raise MetaSiamError(
-                    f"--{name.replace('_', '-')} is {part[name]} in {out} and cannot become {value} on the way. Leave "
-                    "it as it is, use --overwrite to start over, or give another --out."
+                    f"--{name.replace('_', '-')} cannot change when resuming: {out} was started with {part[name]}, not "
+                    f"{value}. Keep {part[name]}, use --overwrite to start over, or choose another --out."
                 )
     if saved["data"].get("fingerprint") != plan["data"]["fingerprint"]:
         raise MetaSiamError(f"{out} was trained on other pairs than {plan['data']['source']} holds now. Restore them.")

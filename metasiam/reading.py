@@ -62,7 +62,7 @@ def why_no_file(path: Path) -> str:
     except FileNotFoundError:
         return "does not exist"
     except ValueError:
-        return "is no path: it has a byte that none can have (NUL)"
+        return "is not a path: it has a byte that none can have (NUL)"
     except OSError as error:
         return f"cannot be read ({(error.strerror or str(error)).lower()})"
     return f"is {_kind(mode)}"

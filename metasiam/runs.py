@@ -99,8 +99,8 @@ class Run:
         for name, value in given.items():
             if saved.get(name) != value:
                 raise MetaSiamError(
-                    f"--{name.replace('_', '-')} is {saved.get(name)} in {self.path} and cannot become {value} on the "
-                    "way. Leave it out, or start a new run."
+                    f"--{name.replace('_', '-')} cannot change when resuming: {self.path} was started with "
+                    f"{saved.get(name)}, not {value}. Omit it or start a new run."
                 )
         return saved
 
@@ -166,12 +166,12 @@ def _check_empty(path: Path, *, overwrite: bool) -> None:
     if not overwrite and path.is_dir() and any(one.name != RUN_LOCK for one in path.iterdir()):
         finished = (path / "embedder.safetensors").is_file()
         if not (path / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{path} is not empty and holds no run. Give another --out.")
+            raise MetaSiamError(f"{path} is not empty and does not contain a run. Choose another --out.")
         if not finished and not (path / "checkpoint.pt").is_file():
             raise MetaSiamError(
                 f"{path} holds a run that never saved anything. Use --overwrite to start over, or another --out."
             )
-        what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "go on with it")
+        what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "continue it")
         raise MetaSiamError(
             f"{path} holds {what}. Use --resume {shlex.quote(str(path))} to {again}, --overwrite to start over, or "
             "another --out."
@@ -185,11 +185,11 @@ def check_writable(path: Path) -> None:
         MetaSiamError: if it is a file, or naming the folder and the reason.
     """
     if path.exists() and not path.is_dir():
-        raise MetaSiamError(f"--out {path} is a file. Give a folder.")
+        raise MetaSiamError(f"--out {path} is a file. Choose a folder.")
     try:
         check_can_write(path)
     except OSError as error:
-        raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Give another folder.") from error
+        raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Choose another folder.") from error
 
 
 def check_overwrite(path: Path) -> None:
@@ -202,7 +202,7 @@ def check_overwrite(path: Path) -> None:
     found += [f"{name}/" for name in RUN_FOLDERS if (path / name).is_dir()]
     if found and not _holds_run(path):
         raise MetaSiamError(
-            f"{path} holds {', '.join(found)} but no run, and --overwrite replaces runs only. Give another --out."
+            f"{path} holds {', '.join(found)} but no run, and --overwrite replaces runs only. Choose another --out."
         )
 
 
@@ -263,13 +263,15 @@ def open_run(path: str | Path) -> Run:
     path = Path(path)
     file = path / CONFIG_FILE
     if not file.is_file():
-        raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Give the --out of an earlier run.")
+        raise MetaSiamError(f"{path} is not a run folder: it has no {CONFIG_FILE}. Pass the --out of an earlier run.")
     try:
         config = parse_json(read_text(file))
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
     if not _names_method(config):
-        raise MetaSiamError(f"{file} is not a run's: it names no method. Give the --out of an earlier run.")
+        raise MetaSiamError(
+            f"{file} is not the configuration of a run: it does not name a method. Pass the --out of an earlier run."
+        )
     try:
         check(config, RUN)
     except ValueError as error:

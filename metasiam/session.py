@@ -47,7 +47,7 @@ class TrainingStopped(Exception):
     """The user stopped the training; the run folder holds everything needed to go on."""
 
     def __init__(self, run: Run, iteration: int) -> None:
-        super().__init__(f"stopped at iteration {iteration}; go on with --resume {shlex.quote(str(run.path))}")
+        super().__init__(f"stopped at iteration {iteration}; continue with --resume {shlex.quote(str(run.path))}")
         self.run = run
         self.iteration = iteration
 

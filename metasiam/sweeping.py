@@ -54,7 +54,7 @@ def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
     counts = []
     for share in shares:
         if not 1 <= share <= 100:
-            raise MetaSiamError(f"--splits {share} is no percentage of seen domains. Use e.g. 10,50,90,100.")
+            raise MetaSiamError(f"--splits takes percentages of seen domains, not {share}. Use e.g. 10,50,90,100.")
         count = round(total * share / 100)
         if count < 2 or total - count == 1:
             raise MetaSiamError(

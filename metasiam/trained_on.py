@@ -25,9 +25,7 @@ def check_comparable(runs: Iterable[Run], domains: DomainSet, split: Split) -> N
     for run in runs:
         stored = run.config.get("split")
         if stored is None:
-            raise MetaSiamError(
-                f"{run.path} was trained on pairs ({run.method}), not on a split of domains. Leave it out."
-            )
+            raise MetaSiamError(f"{run.path} was trained on pairs ({run.method}), not on a split of domains. Omit it.")
         for part in ("seen", "validation", "held_out"):
             theirs, ours = set(stored[part]), set(split.as_dict()[part])  # type: ignore[call-overload]
             if theirs != ours:
@@ -106,13 +104,14 @@ def _check_unseen(
     example = domains.names[min(known)]
     if data["fingerprint"] == domains.fingerprint or same_source:
         raise MetaSiamError(
-            f"{run.path} was trained on {len(known)} of the domains that would be held out or kept back (e.g. "
-            f"'{example}'): the numbers would not be of new domains. Use its --held-out, --split and --validation."
+            f"{run.path} was trained on {len(known)} of the domains that would be held out or used for validation "
+            f"(e.g. '{example}'), so the numbers would not be of new domains. Use its --held-out, --split and "
+            "--validation."
         )
     note(
-        f"{run.path} was trained on {counted(len(known), 'domain')} of {data['source']} that have "
-        f"the names of domains held out "
-        f"or kept back here (e.g. '{example}'): if they are the same things, the numbers are not of new domains."
+        f"{run.path} was trained on {counted(len(known), 'domain')} of {data['source']} with the names of domains held "
+        f"out or used for validation here (e.g. '{example}'): if they are the same things, the numbers are not of new "
+        "domains."
     )
 
 

@@ -66,14 +66,14 @@ def parse_choice(text: str) -> Choice:
     name = name.strip().lstrip("-").replace("-", "_")
     known = {field.name for field in fields(SiameseConfig)}
     if not equals or not listed.strip():
-        raise MetaSiamError(f"--try {text} says no values. Use e.g. --try lr=0.0001,0.001 or --try lr=0.0001..0.01.")
+        raise MetaSiamError(f"--try {text} has no values. Use e.g. --try lr=0.0001,0.001 or --try lr=0.0001..0.01.")
     if name not in known:
         raise MetaSiamError(f"--try {text}: siamese has no option '{name}'. It has: {', '.join(sorted(known))}.")
     if ".." in listed:
         try:
             low, high = (float(end) for end in listed.split(".."))
         except ValueError as error:
-            raise MetaSiamError(f"--try {text} is no range. Use e.g. --try {name}=0.0001..0.01.") from error
+            raise MetaSiamError(f"--try {text} is not a range. Use e.g. --try {name}=0.0001..0.01.") from error
         if not low < high:
             raise MetaSiamError(f"--try {text}: the range must grow. Use e.g. --try {name}=0.0001..0.01.")
         return Choice(name, low=low, high=high, logarithmic=low > 0)
@@ -225,7 +225,7 @@ def _open_search(out: Path, about: dict[str, Any], resume: bool) -> Path:
     text = json.dumps(about, indent=1, sort_keys=True, default=str) + "\n"
     if described.is_file():
         if not resume:
-            raise MetaSiamError(f"{out} holds a search. Use --resume to go on with it, or another --out.")
+            raise MetaSiamError(f"{out} holds a search. Use --resume to continue it, or another --out.")
         if read_text(described) != text:
             raise MetaSiamError(f"{out} holds a search over other options or pairs. Use another --out.")
         return file

@@ -268,7 +268,7 @@ def test_other_host_names_are_refused(address: str):
 def test_an_address_that_cannot_be_listened_on_is_refused_with_what_to_do():
     from metasiam.app.server import open_socket
 
-    with pytest.raises(MetaSiamError, match="Give --host an address of this machine"):
+    with pytest.raises(MetaSiamError, match="Pass --host an address of this machine"):
         open_socket("192.0.2.1", 0)  # kept for documentation (RFC 5737): nobody's
     taken = open_socket("127.0.0.1", 0)
     try:

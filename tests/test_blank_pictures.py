@@ -99,7 +99,7 @@ def test_match_refuses_a_picture_of_one_colour(gallery, tmp_path, capsys, ending
         capsys.readouterr()
         assert run(["match", *pair, "--gallery", str(gallery)]) == 2
         shown = capsys.readouterr()
-        assert shown.err == f"metasiam: {plain} has nothing on it (one colour). Give another picture.\n"
+        assert shown.err == f"metasiam: {plain} has nothing on it (one colour). Use another picture.\n"
         assert shown.out == ""
 
 
@@ -134,7 +134,7 @@ def test_enroll_takes_no_such_picture_for_a_name(gallery, weights, tmp_path, bla
     before = gallery.read_bytes()
     capsys.readouterr()
     assert run(["enroll", str(black), "--name", "whale", "--gallery", str(gallery)]) == 2
-    assert capsys.readouterr().err == f"metasiam: {black} has nothing on it (one colour). Give another picture.\n"
+    assert capsys.readouterr().err == f"metasiam: {black} has nothing on it (one colour). Use another picture.\n"
     assert gallery.read_bytes() == before
     for name in ("circle", "whale"):
         for index in range(2):
@@ -147,7 +147,7 @@ def test_enroll_takes_no_such_picture_for_a_name(gallery, weights, tmp_path, bla
     first = tmp_path / "more" / "circle" / "0.png"
     assert f"metasiam: 4 pictures have nothing on them (one colour), e.g. {first}: left out\n" in error
     assert error.count("nothing on") == 1
-    assert "'whale' has no picture that can be used: left out" in error
+    assert "'whale' has no usable picture: left out" in error
     assert load_gallery(gallery).counts() == {"circle": 3, "cross": 2}
 
 

@@ -114,13 +114,13 @@ def test_compare_trains_both_methods_under_one_budget_and_writes_the_report(argu
     assert json.loads(Path("moved/compare.json").read_text())["paired"] == report["paired"]
     # Resumed, it takes what is finished, measures as it did before, and lets nothing else be changed.
     for more in (["--methods", "triplet"], ["--overwrite"], ["--lr", "0.5"], ["--held-out", "0"]):
-        assert f"Leave {more[0]} out" in complaint(capsys, ["compare", "--resume", "both", *more])
+        assert f"Omit {more[0]}" in complaint(capsys, ["compare", "--resume", "both", *more])
     assert run(["compare", "--resume", "both"]) == 0
-    assert "taken as it is" in capsys.readouterr().out
+    assert "used as it is" in capsys.readouterr().out
     assert json.loads(Path("both/compare.json").read_text()) == report
     both = ["compare", "both/triplet", "both/reptile", "--out", "more", "--pairs", "40", "--adapt-shots", "0"]
     assert run([*both, "--protocol", "balanced,reference", "--threshold", "0.3"]) == 0
-    assert "By the seeds' own protocol" in capsys.readouterr().out
+    assert "By the published systems' own protocol" in capsys.readouterr().out
     more = json.loads(Path("more/compare.json").read_text())["methods"]["reptile"]
     assert more["protocol"]["threshold"] == 0.3
     assert more["reference_protocol"]
@@ -130,7 +130,7 @@ def test_compare_trains_each_method_with_several_seeds_and_compares_their_means(
     command = ["compare", "--methods", "triplet,reptile", "--budget-images", "144", "--set", "reptile.inner_epochs=2",
                *arguments, "--adapt-shots", "0", "--seeds", "3,1", "--out", "both"]  # fmt: skip
     assert "names a seed twice" in complaint(capsys, [*command[:-3], "0,0", "--out", "both"])
-    assert "--seeds one is no list" in complaint(capsys, [*command[:-3], "one", "--out", "both"])
+    assert "--seeds one is not a list" in complaint(capsys, [*command[:-3], "one", "--out", "both"])
     assert "one training at a time" in complaint(capsys, [*command, "--protocol", "reference"])
     assert not Path("both").exists()
     assert run(command) == 0
@@ -158,7 +158,7 @@ def test_compare_trains_each_method_with_several_seeds_and_compares_their_means(
         "reptile": ["reptile-seed-1", "reptile-seed-3"],
         "triplet": ["triplet-seed-3", "triplet-seed-1"],
     }
-    assert "Leave --seeds out" in complaint(capsys, ["compare", "--resume", "both", "--seeds", "0"])
+    assert "Omit --seeds" in complaint(capsys, ["compare", "--resume", "both", "--seeds", "0"])
     assert run(["compare", "--resume", "both"]) == 0
     assert json.loads(Path("both/compare.json").read_text()) == report
 
@@ -189,8 +189,8 @@ def test_runs_that_differ_in_their_seed_alone_are_one_methods_trainings(tmp_path
 def test_options_of_one_method_are_read_by_their_type(arguments, capsys):
     command = ["compare", "--methods", "triplet", *arguments, "--adapt-shots", "0", "--out", "both"]
     for text, problem in (
-        ("triplet.flip=maybe", "'maybe' is no value of flip"),
-        ("triplet.lr=fast", "'fast' is no value of lr"),
+        ("triplet.flip=maybe", "'maybe' is not a valid value for flip"),
+        ("triplet.lr=fast", "'fast' is not a valid value for lr"),
         ("triplet.rate=1", "triplet has no option 'rate'"),
     ):
         assert problem in complaint(capsys, [*command, "--set", text])
@@ -230,7 +230,7 @@ def test_reptiles_second_stage_needs_a_first(arguments, capsys):
     capsys.readouterr()
     for command in (["reptile"], ["compare"], ["sweep", "--methods", "reptile"]):
         data = arguments[:2]
-        assert "Train them with metasiam triplet" in complaint(capsys, [*command, *data, "--preset", "best"])
+        assert "First run metasiam triplet" in complaint(capsys, [*command, *data, "--preset", "best"])
     assert not Path("runs").exists()
 
 
@@ -243,7 +243,7 @@ def test_sweep_goes_over_splits_and_takes_finished_runs_the_second_time(argument
     assert "reference_protocol" in rows[0]["evaluation"]
     capsys.readouterr()
     assert run(command) == 0
-    assert capsys.readouterr().out.count("taken as it is") == 3
+    assert capsys.readouterr().out.count("used as it is") == 3
     assert "other settings" in complaint(capsys, [*command, "--lr", "0.5"])
     assert "names no method" in complaint(capsys, [*command, "--methods", ","])
     assert "Use e.g. 10,50" in complaint(capsys, [*command, "--splits", "all"])
@@ -273,7 +273,7 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
         run(["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e", "--protocol", "balanced,reference"]) == 0
     )
     assert "reference_protocol" in json.loads(Path("e/evaluation.json").read_text())
-    assert "By the seeds' own protocol" in capsys.readouterr().out
+    assert "By the published systems' own protocol" in capsys.readouterr().out
     assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
     Path("run").mkdir()
     Path("run/config.json").write_text("{}")
@@ -306,7 +306,7 @@ def test_evaluate_normalises_grey_weights_and_refuses_numbers_that_do_not_fit(ar
     torch.save(build_embedder("resnet8", channels=1).state_dict(), "grey.pt")
     torch.save(build_embedder("resnet8").state_dict(), "colour.pt")
     measure = ["--arch", "resnet8", *arguments[:2], *arguments[-6:], "--adapt-shots", "0", "--out", "e"]
-    assert "Give --mean one number for each" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--mean", "0.5"])
+    assert "Pass --mean one number for each" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--mean", "0.5"])
     assert "--std must be positive" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--std", "0,0,0"])
     assert run(["evaluate", "colour.pt", *measure[:-1], "shown-in-colour"]) == 0
     assert "grey pictures are shown to it in 3 equal channels" in " ".join(capsys.readouterr().out.split())
@@ -386,7 +386,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
     protocol = json.loads((tmp_path / "run" / "evaluation.json").read_text())["protocol"]
     assert (protocol["seed"], protocol["pairs"], protocol["shots"]) == (3, 40, [0])  # as it was begun
     for more in (["--validation", "1"], ["--held-out", "0"], ["--preset", "quick"], ["--out", "elsewhere"]):
-        assert f"Leave {more[0]} out" in complaint(capsys, ["triplet", "--resume", str(tmp_path / "run"), *more])
+        assert f"Omit {more[0]}" in complaint(capsys, ["triplet", "--resume", str(tmp_path / "run"), *more])
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
         (["--arch", "vgg"], "--arch vgg is unknown"),
         (["--held-out", "9"], "leaves 0 to train on"),
         (["--held-out", "50"], "leaves 0 to train on"),
-        (["--adapt-shots", "few"], "'few' is no count of images"),
+        (["--adapt-shots", "few"], "'few' is not a number of images"),
         (["--preset", "fast"], "--preset fast is unknown. Use one of: quick"),
         (["--data", "cifar1000"], "cifar1000"),
         (["--data", "folder:nowhere"], "nowhere"),
@@ -409,7 +409,7 @@ def test_ctrl_c_saves_and_resume_ends_where_it_would_have(arguments, tmp_path, c
         (["--checkpoint-every", "nan"], "--checkpoint-every must be a finite number, not nan"),
         (["--checkpoint-every", "-1"], "--checkpoint-every must not be negative, not -1"),
         (["--pairs", "2000000"], "--pairs 2000000 is more than 1000000"),
-        (["--epochs", "2"], "--epochs and --iterations both say how long. Give one of them."),
+        (["--epochs", "2"], "--epochs and --iterations both set the length. Use one of them."),
         (["--split", "/etc/hostname"], "Use cifar-fs, fc100, omniglot-vinyals, or a JSON file"),
     ],
 )
@@ -524,7 +524,7 @@ def test_overwrite_replaces_comparisons_and_sweeps_and_nothing_else(arguments, c
 
 def test_finished_runs_take_no_training_options(arguments, capsys):
     line = complaint(capsys, ["compare", "a", "b", "--lr", "0.1", "--arch", "resnet8", "--compile", "off"])
-    assert "Leave --arch, --lr, --compile out" in line
+    assert "Omit --arch, --lr, --compile" in line
 
 
 def test_a_run_is_resumed_by_the_command_that_began_it(arguments, capsys):
@@ -575,7 +575,7 @@ def test_compare_refuses_runs_that_do_not_belong_together(arguments, capsys):
     assert "b was trained with another split" in line
     Path("a/embedder.safetensors").unlink()
     assert "other split" in complaint(capsys, ["compare", "b", "--held-out", "3", "--out", "c"])
-    assert "holds no embedder.safetensors" in complaint(capsys, ["compare", "a", "--out", "c"])
+    assert "does not contain embedder.safetensors" in complaint(capsys, ["compare", "a", "--out", "c"])
     assert not Path("c/compare.json").exists()
 
 
@@ -737,7 +737,7 @@ def test_a_disk_that_fills_later_keeps_the_checkpoint_and_says_how_to_go_on(argu
         patched.setattr(Run, "append_metrics", full)
         line = complaint(capsys, [*command, "--out", "my run"])
     assert "my run cannot be written: the disk is full." in line
-    assert "go on with --resume 'my run': its checkpoint of iteration 1 is kept" in line
+    assert "continue with --resume 'my run': its checkpoint of iteration 1 is kept" in line
     assert run(["triplet", "--resume", "my run"]) == 0
     assert [row["step"] for row in open_run("my run").metrics()] == [1, 2, 3]
 
@@ -776,8 +776,8 @@ def test_an_output_that_takes_nothing_is_said_in_one_line():
                               text=True, check=False)  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "metasiam: the output cannot be written: the disk is full. Free some space, then try again; a saved run goes "
-        "on with --resume."
+        "metasiam: the output cannot be written: the disk is full. Free some space, then try again; a saved run "
+        "continues with --resume."
     ]
 
 
@@ -830,8 +830,8 @@ def test_weights_that_overflow_while_the_loss_stays_finite_stop_the_training(arg
     assert not Path("run/embedder.safetensors").exists()
 
 
-@pytest.mark.parametrize(("value", "text"), [(float("nan"), "the weights of w.safetensors are not finite"),
-                                             (1e30, "makes embeddings that are not finite")])  # fmt: skip
+@pytest.mark.parametrize(("value", "text"), [(float("nan"), "w.safetensors contains NaN or infinite weights"),
+                                             (1e30, "makes NaN or infinite embeddings")])  # fmt: skip
 def test_weights_of_a_training_that_diverged_are_not_measured(arguments, capsys, value, text):
     embedder = build_embedder("resnet8")
     with torch.no_grad():

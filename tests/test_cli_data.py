@@ -107,7 +107,7 @@ def test_pictures_of_several_sizes_are_shown_with_the_size_to_train_at(mixed: Pa
     lines = [line for line in output.splitlines() if line.startswith("pictures of")]
     assert lines == [
         "pictures of 2 sizes: 6 of 36x48, 4 of 48x36 pixels (width x height); shown with the middle square of each at "
-        "32x32: give --image-size 32 to train on them so"
+        "32x32: pass --image-size 32 to train on them like this"
     ]
     assert output.count("heic") == 2  # one note, which names the format and the file
     rows = [line.split() for line in output.splitlines()]
@@ -130,7 +130,7 @@ def test_pairs_of_several_sizes_are_shown_with_the_size_to_train_at(tmp_path: Pa
         picture.resize((side, 2 * side)).save(file)
     output = succeeded(run("show", f"pairs:{tmp_path / 'pairs.csv'}", "--data-dir", tmp_path / "data"))
     assert f"1 of {side}x{2 * side} pixels (width x height)" in output
-    size = int(output.rpartition("give --image-size ")[2].split()[0])
+    size = int(output.rpartition("pass --image-size ")[2].split()[0])
     assert 4 <= size <= side
     assert f"--image-size {size}\n" in output
 
@@ -178,7 +178,7 @@ def test_the_next_command_finds_the_pairs_where_they_were_found(tmp_path: Path) 
 def test_a_grid_of_pairs_is_refused(tmp_path: Path) -> None:
     result = run("show", "lfw", "--data-dir", tmp_path, "--out", tmp_path / "grid.png")
     assert isinstance(result.exception, MetaSiamError)
-    assert "no grid of domains" in str(result.exception)
+    assert "it has no domains to make a grid of" in str(result.exception)
 
 
 @pytest.mark.parametrize("name", ["glyphs", "folder:somewhere"])

@@ -203,7 +203,7 @@ def test_pictures_that_cannot_be_read_are_named_skipped_and_counted(
     assert " unknown, 1 not read" in shown.out
     assert run(["identify", str(broken), "--gallery", str(enrolled)]) == 2
     error = capsys.readouterr().err
-    assert error == f"metasiam: {broken} cannot be read (not an image, or a damaged one). Give another picture.\n"
+    assert error == f"metasiam: {broken} cannot be read (not an image, or a damaged one). Use another picture.\n"
 
 
 def test_answers_for_programs_have_a_row_for_each_picture_that_cannot_be_read(
@@ -250,7 +250,7 @@ def test_of_train_and_test_folders_the_names_come_from_train(
     assert load_gallery(gallery).counts() == {"pet0": 4, "pet1": 4, "pet2": 4}
     (whole / "train").unlink()
     assert run(asked) == 2
-    assert f"Give {whole}/Test to enroll" in capsys.readouterr().err
+    assert f"Pass {whole}/Test to enroll" in capsys.readouterr().err
 
 
 def test_names_without_a_picture_that_is_read_and_loose_pictures_are_said(
@@ -266,7 +266,7 @@ def test_names_without_a_picture_that_is_read_and_loose_pictures_are_said(
     assert run(["enroll", str(mine), "--weights", str(weights), "--gallery", str(gallery)]) == 1
     said = capsys.readouterr().err
     assert f"1 picture outside the domains' folders, e.g. {mine}/loose.png" in said
-    assert "'heic' has no picture that can be used: left out" in said
+    assert "'heic' has no usable picture: left out" in said
     assert f"{mine}/empty has no pictures in it: left out" in said
     assert load_gallery(gallery).names == ("pet0",)
 
@@ -466,7 +466,9 @@ def test_another_name_moves_the_others_thresholds_and_says_so(enrolled, photos, 
     capsys.readouterr()
     assert run(["enroll", str(photos / "other" / "pet5"), "--name", "pet5", "--gallery", str(enrolled)]) == 0
     captured = capsys.readouterr()
-    assert "thresholds are learned from all names: 3 names of before got another" in " ".join(captured.err.split())
+    assert "thresholds are learned from all names together: 3 earlier names got a new one" in " ".join(
+        captured.err.split()
+    )
     assert "4 names, 18 pictures" in captured.out
 
 
@@ -474,7 +476,7 @@ def test_enroll_acts_the_names_own_pictures_out_and_says_where_they_are_confused
     capsys.readouterr()
     assert run(["enroll", "--gallery", str(enrolled)]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"of your 12 pictures, each left out in turn, \d+ would be named rightly, \d+ wrongly, \d+ ", said)
+    assert re.search(r"of your 12 pictures, each left out in turn, \d+ would be recognised, \d+ misnamed, \d+ ", said)
     assert "hardly" not in said
     # The same pictures under two more names: nothing can tell them apart.
     twins = tmp_path / "twins"

@@ -92,11 +92,11 @@ def test_the_best_known_kind_of_file_is_read(tmp_path):
     state = prefixed(without_counters(made.state_dict()), "module.")
     state |= {"module.linear.weight": torch.rand(10, 64), "module.linear.bias": torch.rand(10)}
     torch.save({"state_dict": state, "best_prec1": 91.78}, tmp_path / "w.th")
-    with pytest.warns(UserWarning, match=r"w\.th has a head behind the embedder \(linear\): left out"):
+    with pytest.warns(UserWarning, match=r"w\.th has a head after the embedder \(linear\): left out"):
         check_same(tmp_path / "w.th", made)
     said: list[str] = []
     check_same(tmp_path / "w.th", made, note=said.append)
-    assert said == [f"{tmp_path / 'w.th'} has a head behind the embedder (linear): left out"]
+    assert said == [f"{tmp_path / 'w.th'} has a head after the embedder (linear): left out"]
 
 
 def test_an_averaged_model_is_read(tmp_path):
@@ -167,7 +167,7 @@ def test_what_differs_is_named_and_what_fits_is_advised(tmp_path):
     with pytest.raises(OtherArchitectureError) as caught:
         load_embedder(tmp_path / "odd.pt", arch="resnet8")
     assert "1 tensor of another shape (conv1.weight is [8, 3, 3, 3], not [16, 3, 3, 3])" in str(caught.value)
-    assert str(caught.value).endswith("Give the --arch that it was trained with.")
+    assert str(caught.value).endswith("Pass the --arch that it was trained with.")
 
 
 def test_what_is_not_a_head_is_never_left_out(tmp_path):
@@ -220,7 +220,7 @@ def test_evaluate_says_that_a_head_is_left_out(tmp_path, capsys, tiny_domains):
     state = prefixed(without_counters(embedder_of().state_dict()), "module.")
     torch.save({"state_dict": state | {"module.fc.weight": torch.rand(10, 64)}}, tmp_path / "w.th")
     assert evaluated(tmp_path / "w.th", "resnet8", tmp_path, tiny_domains) == 0
-    assert "w.th has a head behind the embedder (fc): left out" in capsys.readouterr().out
+    assert "w.th has a head after the embedder (fc): left out" in capsys.readouterr().out
     assert (tmp_path / "e" / "evaluation.json").is_file()
 
 
@@ -228,4 +228,4 @@ def test_evaluate_says_that_a_head_is_left_out(tmp_path, capsys, tiny_domains):
 def test_the_best_known_public_weights_are_evaluated(shared_data, tmp_path, capsys, tiny_domains):
     weights = shared_data / "data" / "reference" / "resnet20-cifar10.th"
     assert evaluated(weights, "resnet20", tmp_path, tiny_domains) == 0
-    assert "has a head behind the embedder (linear): left out" in capsys.readouterr().out
+    assert "has a head after the embedder (linear): left out" in capsys.readouterr().out

@@ -204,7 +204,7 @@ def test_a_damaged_gallery_is_refused_with_one_line(tmp_path: Path, damage: str)
     if damage == "half":
         path.write_bytes(path.read_bytes()[:200])
     elif damage == "text":
-        path.write_text("this is no gallery")
+        path.write_text("this is not a gallery")
     elif damage == "foreign":
         save_file({"x": torch.ones(2)}, path)
     else:
@@ -289,7 +289,7 @@ def test_weights_of_a_training_that_diverged_are_refused_by_name(tmp_path: Path)
     embedder = build_embedder("resnet8")
     next(embedder.parameters()).data[0] = float("nan")
     save_embedder(tmp_path / "w.safetensors", embedder, EmbedderInfo("resnet8"))
-    with pytest.raises(MetaSiamError, match=r"the weights of .*w\.safetensors are not finite"):
+    with pytest.raises(MetaSiamError, match=r"w\.safetensors contains NaN or infinite weights"):
         open_embedder(tmp_path / "w.safetensors")
 
 
@@ -304,13 +304,13 @@ def embedders(tmp_path: Path) -> tuple[Path, Path, EmbedderKey]:
 
 def test_another_embedder_s_weights_are_called_so_and_left_out_it_works(embedders: tuple[Path, Path, EmbedderKey]):
     mine, other, key = embedders
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
         open_embedder(other, key=key)
     assert open_embedder(None, key=key)[1] == key
     torch.save(build_embedder("resnet14").state_dict(), other.with_suffix(".pt"))  # does not say its architecture
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
         open_embedder(other.with_suffix(".pt"), key=key)
-    with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Leave --arch out"):
+    with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Omit --arch"):
         open_embedder(mine, arch="resnet14", key=key)
 
 
@@ -335,7 +335,7 @@ def test_weights_trained_anew_in_place_are_known_not_to_be_the_gallery_s(embedde
     copy = Path(shutil.copy(mine, mine.with_name("copy.safetensors")))
     save_embedder(mine, build_embedder("resnet8"), EmbedderInfo("resnet8"))
     for weights in (None, mine):
-        with pytest.raises(MetaSiamError, match="changed since. Give a copy of the old ones with --weights, or enroll"):
+        with pytest.raises(MetaSiamError, match="changed since. Pass a copy of the old ones with --weights, or enroll"):
             open_embedder(weights, key=key)
     assert open_embedder(copy, key=key)[1].fingerprint == key.fingerprint
     assert open_embedder(mine)[1].fingerprint != key.fingerprint  # a new gallery takes it

@@ -262,7 +262,7 @@ def test_a_rehearsal_counts_what_identify_says_of_pictures_left_out() -> None:
     assert acted.confused[0][2] == max(pairs.values())
     assert {frozenset(pair[:2]): pair[2] for pair in acted.confused}.items() <= pairs.items()
     first, second, times = acted.confused[0]
-    assert f"{acted.right} would be named rightly" in acted.said()[0]
+    assert f"{acted.right} would be recognised" in acted.said()[0]
     assert f"Confused: {first} and {second} ({times})" in acted.said()[0]
     as_they_are = identify(made, made.embeddings)
     whole = sum(a.name == made.names[n] for a, n in zip(as_they_are, made.labels.tolist(), strict=True))

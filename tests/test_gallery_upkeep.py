@@ -138,7 +138,7 @@ def test_a_folder_that_moved_is_followed_and_a_name_that_went_is_told(enroll, ph
     (tmp_path / "elsewhere" / "ann").rename(tmp_path / "elsewhere" / "anna")
     said = enroll(tmp_path / "elsewhere")
     assert "3 pictures moved" in said
-    assert "note: 'ann' has no picture left and is gone" in said
+    assert "note: 'ann' has no picture left and was removed" in said
     assert enroll.counts == {"anna": 3, "bob": 3}
 
 
@@ -161,11 +161,11 @@ def test_missing_pictures_are_told_and_forgotten_when_asked(enroll, photos):
     assert enroll() == wanted
     assert enroll(photos) == wanted
     assert enroll.counts == {"ann": 3, "bob": 3}
-    assert enroll("--forget-missing") == "note: 2 missing pictures taken out"
+    assert enroll("--forget-missing") == "note: 2 missing pictures removed"
     assert enroll.counts == {"ann": 1, "bob": 3}
     assert enroll("--forget-missing") == "note: no picture is missing"
     shutil.rmtree(photos / "ann")
-    assert "'ann' has no picture left and is gone" in enroll("--forget-missing")
+    assert "'ann' has no picture left and was removed" in enroll("--forget-missing")
     assert enroll.counts == {"bob": 3}
 
 
@@ -183,7 +183,7 @@ def test_one_picture_is_taken_out(enroll, photos, monkeypatch):
     (photos / "bob" / "bob0.png").unlink()  # it need not be there any more
     enroll("--remove", photos / "bob" / "bob0.png")
     assert enroll.counts == {"ann": 1, "bob": 2}
-    assert "'ann' has no picture left and is gone" in enroll("--remove", photos / "ann" / "ann2.png")
+    assert "'ann' has no picture left and was removed" in enroll("--remove", photos / "ann" / "ann2.png")
     before = enroll.path.read_bytes()
     assert "the gallery has no 'nowhere.png'" in enroll("--remove", "nowhere.png", code=2)
     assert enroll.path.read_bytes() == before

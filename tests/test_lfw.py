@@ -222,7 +222,7 @@ def test_an_unreadable_image_of_a_list_is_told_with_what_siamese_can_do(tmp_path
 
 
 def test_a_missing_list_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MetaSiamError, match="is a folder. Give --data pairs:FILE"):
+    with pytest.raises(MetaSiamError, match="is a folder. Pass --data pairs:FILE"):
         load_pairs(f"pairs:{tmp_path}")
     with pytest.raises(MetaSiamError, match=r"none\.csv does not exist"):
         load_pairs(f"pairs:{tmp_path / 'none.csv'}", data_dir=tmp_path)

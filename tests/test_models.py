@@ -116,7 +116,7 @@ def test_grey_weights_without_a_normalisation_take_the_seeds_mean_over_the_colou
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        ({"mean": (0.5,)}, r"images of 3 channels, but its mean is for 1\. Give --mean one number for each"),
+        ({"mean": (0.5,)}, r"images of 3 channels, but its mean is for 1\. Pass --mean one number for each"),
         ({"std": (0.2, 0.2)}, "but its std is for 2"),
         ({"std": (0.2, 0.0, 0.2)}, "--std must be positive numbers, not 0.2,0,0.2"),
         ({"std": (0.2, float("nan"), 0.2)}, "std, number 2 is nan, not a finite number"),
@@ -166,8 +166,8 @@ def test_files_that_are_no_weights_at_all_are_called_so(tmp_path, text):
     with pytest.raises(MetaSiamError) as caught:
         load_embedder(tmp_path / "notes.txt")
     assert str(caught.value) == (
-        f"{tmp_path / 'notes.txt'} is no readable weights file (not a PyTorch file). Give a .safetensors file, or one "
-        "saved by torch.save(model.state_dict(), …)."
+        f"{tmp_path / 'notes.txt'} is not a readable weights file (not a PyTorch file). Pass a .safetensors file, or "
+        "one saved by torch.save(model.state_dict(), …)."
     )
 
 

@@ -150,7 +150,7 @@ def test_folders_with_blanks_that_are_not_seen_are_enrolled_under_what_is_seen(g
     capsys.readouterr()
     assert run(["enroll", str(tmp_path / "more"), "--gallery", str(gallery)]) == 0
     errors = capsys.readouterr().err
-    assert r"the folder '\u2060' has no name that can be shown: left out. Rename it." in errors
+    assert r"the folder '\u2060' has a name that cannot be displayed: left out. Rename it." in errors
     assert "no pictures in it" not in errors
     found = load_gallery(gallery)
     assert found.counts() == {"ann": 2, NFC: 2, **dict.fromkeys(SEEN, 2)}

@@ -148,7 +148,7 @@ def test_data_sets_of_pairs_and_of_dicts_become_domain_sets():
     ("images", "labels", "more", "text"),
     [
         (np.zeros((4, 5, 5, 2), np.uint8), [0, 0, 1, 1], {}, r"one or three channels, not \[4, 5, 5, 2\]"),
-        (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Give uint8 images, or floats from 0 to 1"),
+        (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Pass uint8 images, or floats from 0 to 1"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1], {}, "4 images and 3 labels"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"names": ["a"]}, r"2 labels and 1 name\."),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"test": 1.5}, "test must be a share between 0 and 1"),
@@ -261,9 +261,9 @@ def test_a_plain_function_is_a_loss(data, tmp_path):
 def test_what_is_missing_or_does_not_fit_is_told_in_one_line(data, tmp_path, capsys):
     run = trained("triplet", data, tmp_path / "run", arch=make_foreign, iterations=1)
     again = ms.open_run(run.path)
-    with pytest.raises(ms.MetaSiamError, match=r"weights of somebody's own module, make_foreign\. Load it from Python"):
+    with pytest.raises(ms.MetaSiamError, match=r"weights of a custom module, make_foreign\. Load it from Python"):
         ms.evaluate(again, *data, shots=(0,), **QUICK)
-    with pytest.raises(ms.MetaSiamError, match="make_foreign is somebody's own module. Hand it over from Python"):
+    with pytest.raises(ms.MetaSiamError, match="make_foreign is a custom module. Pass it from Python"):
         ms.train("triplet", *data, resume=run.path)
     with pytest.raises(ms.MetaSiamError, match="Flatten has no weights to train"):
         trained("triplet", data, tmp_path / "none", arch=nn.Flatten(), iterations=1)
@@ -282,7 +282,7 @@ def test_a_name_in_a_file_never_imports_anything(data, tmp_path):
     run = trained("triplet", data, tmp_path / "run", arch=make_foreign, iterations=1)
     config = run.path / "config.json"
     config.write_text(config.read_text().replace("own:make_foreign", "own:os.system"))
-    with pytest.raises(ms.MetaSiamError, match="os.system is somebody's own module"):
+    with pytest.raises(ms.MetaSiamError, match="os.system is a custom module"):
         ms.train("triplet", *data, resume=run.path)
 
 

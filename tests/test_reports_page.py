@@ -384,9 +384,9 @@ def test_a_run_measured_only_as_the_seeds_did_is_answered_with_the_constant_besi
     whole = evaluation()
     data = {key: whole[key] for key in ("schema", "protocol", "reference_protocol")}
     assert headline({"methods": {"ours": data}}).sentence == (
-        "By the seeds' own few-shot figure, ours scores 78.8 %; always answering “different” scores 90.0 %."
+        "By the published systems' own few-shot figure, ours scores 78.8 %; always answering “different” scores 90.0 %."
     )
-    assert "By the seeds' own protocol" in Checked(evaluation_page(data)).text
+    assert "By the published systems' own protocol" in Checked(evaluation_page(data)).text
 
 
 def test_a_sweep_stands_beside_the_published_figures() -> None:

@@ -37,13 +37,13 @@ def test_words_say_how_often_each_method_was_trained() -> None:
         "These weights, not the methods behind them, are compared: another training would shift these numbers too."
     )
     assert trainings_words(TWICE) == (
-        "Every method was trained two times (seeds 0, 1); numbers are means over trainings, and the intervals hold the "
-        "chance of training."
+        "Every method was trained two times (seeds 0, 1); numbers are means over trainings, and the intervals "
+        "include run-to-run variance."
     )
     reptile_only = comparison() | {"trainings": {"reptile": TWICE["trainings"]["reptile"]}}
     assert trainings_words(reptile_only) == (
         "Trainings: reptile two times (seeds 0, 1), triplet once; numbers are means over trainings, and the intervals "
-        "hold the chance of training (of what was trained once it is not known)."
+        "include run-to-run variance (unknown for methods trained once)."
     )
 
 

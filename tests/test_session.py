@@ -79,7 +79,7 @@ def test_a_compiled_run_goes_on_uncompiled_where_there_is_no_compiler(tmp_path, 
     monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it compiles"))
     said: list[str] = []
     train(method, *data, resume=tmp_path / "run", note=said.append)
-    assert [text for text in said if "goes on without compiling, which needs a C++ compiler (g++ or clang++)" in text]
+    assert [text for text in said if "continues without compiling, which needs a C++ compiler (g++ or clang++)" in text]
     assert weights(tmp_path / "run")
 
 
@@ -221,7 +221,7 @@ def test_a_grey_run_goes_on_with_pictures_in_colour(tmp_path, data):
     said: list[str] = []
     found = train("triplet", domains, split, out=tmp_path / "a", init=str(start.path), note=said.append, **options)
     expected = train("triplet", by_hand, split, out=tmp_path / "b", init=str(start.path), **options)
-    assert f"{start.path} knows grey alone: pictures in colour are shown to it in grey" in said
+    assert f"{start.path} takes grey images only: colour images are converted to grey" in said
     assert load_embedder(found.path)[1].channels == 1
     ours, theirs = weights(found.path), weights(expected.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -289,7 +289,7 @@ def test_a_second_start_is_refused_and_loses_nothing(tmp_path, data):
 def test_overwriting_spares_files_that_are_not_a_runs(tmp_path, data):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(MetaSiamError, match="is not empty and holds no run"):
+    with pytest.raises(MetaSiamError, match="is not empty and does not contain a run"):
         train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
     train("triplet", *data, out=tmp_path / "run", overwrite=True, **SETTINGS, iterations=2)
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
@@ -336,7 +336,7 @@ def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, mon
     with pytest.raises(MetaSiamError, match=f"--resume '{path}' to look at it again"):
         train("triplet", *data, out=path, **SETTINGS, iterations=1)
     stopped = tmp_path / "stopped run"
-    with pytest.raises(TrainingStopped, match=f"go on with --resume '{stopped}'$"):
+    with pytest.raises(TrainingStopped, match=f"continue with --resume '{stopped}'$"):
         _train_interrupted(stopped, data, "triplet", {**SETTINGS, "iterations": 3}, after=1)
     kind, build = LEARNERS["triplet"]
 
@@ -350,7 +350,7 @@ def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, mon
         return learner
 
     monkeypatch.setitem(LEARNERS, "triplet", (kind, build_losing))
-    with pytest.raises(ProcessLost, match=f"go on with --resume '{stopped}'\\.$"):
+    with pytest.raises(ProcessLost, match=f"continue with --resume '{stopped}'\\.$"):
         train("triplet", *data, resume=stopped)
 
 
@@ -388,7 +388,9 @@ def test_what_cannot_be_resumed_says_why(tmp_path, data, tiny_domains):
     run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=2)
     with pytest.raises(MetaSiamError, match="was trained with triplet"):
         train("reptile", *data, resume=run.path)
-    with pytest.raises(MetaSiamError, match=r"--lr is 0.001 in .* and cannot become 0.5 on the way"):
+    with pytest.raises(
+        MetaSiamError, match=r"--lr cannot change when resuming: .* was started with 0.001, not 0.5\. Omit it"
+    ):
         train("triplet", *data, resume=run.path, lr=0.5)
     other = tiny_domains(domains=6, images=10, seed=9)
     with pytest.raises(MetaSiamError, match="was trained on other images"):

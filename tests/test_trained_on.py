@@ -11,7 +11,7 @@ import metasiam
 from metasiam.runs import Run, create_run
 from metasiam.trained_on import check_never_trained_on
 
-KNOWN = r"was trained on 2 of the domains that would be held out or kept back \(e.g. 'domain 02'\)"
+KNOWN = r"was trained on 2 of the domains that would be held out or used for validation \(e.g. 'domain 02'\)"
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_equal_names_of_another_source_are_noted(tmp_path, domains):
     notes: list[str] = []
     check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=4), notes.append)
     assert len(notes) == 1
-    assert "was trained on 2 domains of folder:pictures that have the names of domains held out" in notes[0]
+    assert "was trained on 2 domains of folder:pictures with the names of domains held out" in notes[0]
     check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=2), refuse_notes)
     others = replace(elsewhere, names=tuple(f"thing {place}" for place in range(6)))
     check_never_trained_on(run, others, metasiam.split_domains(others, held_out=4), refuse_notes)

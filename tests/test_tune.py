@@ -57,11 +57,11 @@ def test_values_and_ranges_are_read_with_their_options_type() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("lr", "says no values"),
+        ("lr", "has no values"),
         ("speed=1,2", "no option 'speed'"),
-        ("lr=fast", "'fast' is no value of lr"),
+        ("lr=fast", "'fast' is not a valid value for lr"),
         ("lr=0.1..0.01", "range must grow"),
-        ("lr=a..b", "is no range"),
+        ("lr=a..b", "is not a range"),
     ],
 )
 def test_bad_choices_are_refused_in_one_line(text: str, message: str) -> None:
@@ -207,7 +207,7 @@ def test_a_file_as_folder_of_the_search_is_refused(
     assert metasiam_command([*arguments, "--out", str(tmp_path / out)]) == 2
     error = capsys.readouterr().err.strip()
     assert f"--out {tmp_path / out} " in error
-    assert "Give a" in error
+    assert "Choose a" in error
     assert "\n" not in error
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -222,7 +222,7 @@ def test_a_file_as_folder_of_the_search_is_refused(
         ),
         (["--try", "arch=koch,conv4", "--try", "dropout=0,0.5"], "--dropout is of koch's networks, and conv4 has none"),
         (["--try", "lr=0.1", "--strategy", "bayes"], "--strategy bayes is unknown"),
-        (["--try", "lr=0.1", "--set", "epochs"], "--set epochs says no value. Use e.g. --set epochs=5."),
+        (["--try", "lr=0.1", "--set", "epochs"], "--set epochs has no value. Use e.g. --set epochs=5."),
         (["--try", "lr=0.1", "--out", __file__], "is a file"),
     ],
 )

@@ -85,7 +85,7 @@ def read_drawing(value: Any, where: str) -> Drawing:
         return Drawing(picture=_picture_bytes(picture, where))
     strokes = value.get("strokes")
     if not isinstance(strokes, list) or not all(isinstance(stroke, list) for stroke in strokes):
-        raise MetaSiamError(f"{where} is no drawing. Send strokes of [x, y] points.")
+        raise MetaSiamError(f"{where} is not a drawing. Send strokes of [x, y] points.")
     if sum(len(stroke) for stroke in strokes) == 0:
         raise MetaSiamError(f"{where} is empty. Draw something on it.")
     if len(strokes) > MOST_STROKES or sum(len(stroke) for stroke in strokes) > MOST_POINTS:
@@ -101,7 +101,7 @@ def _point(value: Any, where: str) -> tuple[float, float]:
 
 def _picture_bytes(value: Any, where: str) -> bytes:
     if not isinstance(value, str) or not value.startswith("data:") or ";base64," not in value[:100]:
-        raise MetaSiamError(f"{where} is no picture. Open a PNG or JPEG file.")
+        raise MetaSiamError(f"{where} is not a picture. Open a PNG or JPEG file.")
     try:
         data = base64.b64decode(value.split(",", 1)[1], validate=True)
     except (binascii.Error, ValueError) as error:
@@ -186,7 +186,7 @@ def read_symbol_file(text: str) -> tuple[Symbol, ...]:
     """Check a symbol file's text.
 
     Raises:
-        MetaSiamError: if it is no symbol file, damaged, or of another version.
+        MetaSiamError: if it is not a symbol file, damaged, or of another version.
     """
     if len(text) > MOST_BYTES:
         size = len(text) / (1 << 20)
@@ -194,9 +194,9 @@ def read_symbol_file(text: str) -> tuple[Symbol, ...]:
     try:
         value = parse_json(text)
     except ValueError as error:
-        raise MetaSiamError("this is no symbol file (not JSON). Open one that was saved here.") from error
+        raise MetaSiamError("this is not a symbol file (not JSON). Open one that was saved here.") from error
     if not isinstance(value, dict) or value.get("format") != FORMAT:
-        raise MetaSiamError("this is no symbol file. Open one that was saved here.")
+        raise MetaSiamError("this is not a symbol file. Open one that was saved here.")
     if value.get("schema") != 1:
         raise MetaSiamError("this symbol file is of another version. Open it with a newer MetaSiam.")
     return read_symbols(value.get("symbols"))

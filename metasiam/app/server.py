@@ -196,7 +196,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         opened.close()
         reason = error.strerror or str(error)
         no_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
-        again = "Give --host an address of this machine" if no_host else "Try --port 0 for a free one"
+        again = "Pass --host an address of this machine" if no_host else "Try --port 0 for a free one"
         raise MetaSiamError(f"{host}:{port} cannot be used ({reason}). {again}.") from error
     except OverflowError as error:
         opened.close()

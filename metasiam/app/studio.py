@@ -54,7 +54,7 @@ class Studio:
 
     def __init__(self, embedder: nn.Module, info: EmbedderInfo, rule: PairRule) -> None:
         if info.image_size[0] != info.image_size[1]:
-            raise MetaSiamError("the drawing app needs an embedder of square images. Give other --weights.")
+            raise MetaSiamError("the drawing app needs an embedder of square images. Use other --weights.")
         self.embedder = embedder
         self.info = replace(info, threshold=rule.threshold)
         self.rule = rule

@@ -19,7 +19,7 @@ from metasiam.errors import MetaSiamError, on_command_line
 from metasiam.wording import harmless
 
 _OUT_OF_MEMORY = (
-    "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a run that was saved goes on "
+    "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a saved run continues "
     "with --resume."
 )
 
@@ -152,11 +152,11 @@ def _said(error: Exception) -> str | None:
         except OSError:
             _drop_output()
         verb = "used" if isinstance(found, PermissionError) else "written"  # a file to read, perhaps
-        return f"{where} cannot be {verb}: {reason}. {remedy}, then try again; a saved run goes on with --resume."
+        return f"{where} cannot be {verb}: {reason}. {remedy}, then try again; a saved run continues with --resume."
     if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
         begin = max(error.object.rfind(mark, 0, error.start) for mark in '"\n,') + 1
         name = error.object[begin : error.end + 40].splitlines()[0].split('"')[0]
-        return f"the name {name} has bytes that are not UTF-8, which cannot be kept. Rename it, then try again."
+        return f"the name {name} has bytes that are not UTF-8 and cannot be stored. Rename it, then try again."
     return None
 
 

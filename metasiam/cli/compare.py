@@ -34,7 +34,7 @@ _FILES = (_PLAN_FILE, _RESULT_FILE, "compare.md", "tasks.csv", "report.html")
 
 def command(
     runs: Annotated[
-        list[Path] | None, typer.Argument(help="Finished runs; or leave them out and train --methods.")
+        list[Path] | None, typer.Argument(help="Finished runs; without any, --methods are trained here.")
     ] = None,
     methods: Annotated[
         str | None,
@@ -45,20 +45,20 @@ def command(
         ),
     ] = None,
     budget_images: Annotated[
-        int | None, typer.Option("--budget-images", help="Images each method may put through the network.")
+        int | None, typer.Option("--budget-images", help="Training images for each method.")
     ] = None,
     budget_minutes: Annotated[
         float | None,
-        typer.Option("--budget-minutes", help="The same in minutes of this machine, by its measured rate."),
+        typer.Option("--budget-minutes", help="Or training time for each method, at this machine's measured speed."),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="An option of one method, e.g. reptile.meta_step=1.0 (may be repeated)."),
+        typer.Option("--set", help="Set an option of one method, e.g. reptile.meta_step=1.0 (repeatable)."),
     ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(
-            "--seeds", help="Train each method once for each seed, e.g. 0,1,2: means, with the chance of training."
+            "--seeds", help="Train each method once per seed, e.g. 0,1,2, and report means with run-to-run variance."
         ),
     ] = None,
     data: o.Data = None,
@@ -81,7 +81,7 @@ def command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the report.", show_default="runs/compare-<time>")
     ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Go on with this comparison.")] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", help="Resume this comparison.")] = None,
     overwrite: o.Overwrite = False,
     preset: o.Preset = None,
     pairs: o.Pairs = None,
@@ -93,12 +93,12 @@ def command(
     inference: o.Inference = None,
     episodes: o.Episodes = None,
 ) -> None:
-    """Compare methods honestly: same data, split, budget, tasks, adaptation images and pairs.
+    """Compare methods under equal conditions: same data, split, budget, tasks, adaptation images and pairs.
 
     Examples: [bold]metasiam compare --preset quick[/bold] · [bold]metasiam compare runs/a runs/b[/bold] ·
     [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10 --seeds 0,1,2[/bold]
 
-    Finished runs that differ in their seed alone count as trainings of one method.
+    Finished runs that differ only in their seed count as trainings of one method.
     """
     from metasiam.cli.evaluating import more_settings, settings_from
     from metasiam.cli.progress import lines
@@ -120,7 +120,7 @@ def command(
             training
             | {name: value for name, value in given.items() if name not in ("seed", "device")}
             | o.given(resume=resume, preset=preset),
-            "give finished runs, or what to train here, not both",
+            "pass finished runs or what to train here, not both",
         )
         settings = settings_from(wanted, seed, **more)
         _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
@@ -176,17 +176,17 @@ def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Pat
     folder = out if out is not None else Path("runs") / f"{preset or 'compare'}-{datetime.now():%Y%m%d-%H%M%S}"
     if folder.is_dir() and (folder / _PLAN_FILE).is_file() and not overwrite:
         raise MetaSiamError(
-            f"{folder} holds a comparison. Use --resume {shlex.quote(str(folder))} to go on with it, --overwrite to "
+            f"{folder} holds a comparison. Use --resume {shlex.quote(str(folder))} to resume it, --overwrite to "
             "start over, or another --out."
         )
     if not any((folder / name).is_file() for name in (_PLAN_FILE, _RESULT_FILE)):
         if (folder / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{folder} holds a run, not a comparison. Give another --out.")
+            raise MetaSiamError(f"{folder} holds a run, not a comparison. Choose another --out.")
         there = [name for name in (*_FILES, "figures") if (folder / name).exists()]
         if there and overwrite:
             raise MetaSiamError(
                 f"{folder} holds {', '.join(there)} but no comparison, and --overwrite replaces comparisons only. "
-                "Give another --out."
+                "Choose another --out."
             )
     elif not overwrite:
         raise MetaSiamError(f"{folder} holds a comparison. Use --overwrite to replace it, or another --out.")
@@ -212,7 +212,7 @@ def _new_plan(
     if len(set(methods)) != len(methods) or not methods:
         raise MetaSiamError("--methods names each method once, e.g. --methods triplet,reptile.")
     if budget_images is not None and budget_minutes is not None:
-        raise MetaSiamError("give --budget-images or --budget-minutes, not both.")
+        raise MetaSiamError("pass --budget-images or --budget-minutes, not both.")
     if budget_images is not None and budget_images <= 0:
         raise MetaSiamError(f"--budget-images must be above 0, not {budget_images}.")
     if budget_minutes is not None and not (budget_minutes > 0 and math.isfinite(budget_minutes)):
@@ -254,7 +254,9 @@ def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | No
         return None
     seeds = parse_counts("--seeds", text, "0,1,2")
     if len(set(seeds)) < len(seeds):
-        raise MetaSiamError(f"--seeds {text} names a seed twice: the same training again tells nothing new.")
+        raise MetaSiamError(
+            f"--seeds {text} names a seed twice. Use different seeds: the same training again adds nothing."
+        )
     if len(seeds) > 1:
         check_poolable(settings)
     return list(seeds)
@@ -266,7 +268,7 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
         check(plan, COMPARISON)
     except (OSError, ValueError) as error:
         raise MetaSiamError(
-            f"{folder} holds no comparison to go on with. Start one with --out {shlex.quote(str(folder))}."
+            f"{folder} does not contain a comparison to resume. Start one with --out {shlex.quote(str(folder))}."
         ) from error
     return plan
 

@@ -1,4 +1,4 @@
-"""``metasiam data``: what sources there are, get one, look at it."""
+"""``metasiam data``: list, download and inspect data sources."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
     from metasiam.data.pairs import PairSet
 
-app = typer.Typer(help="What sources of images there are, get one, look at it.", no_args_is_help=True)
+app = typer.Typer(help="List, download and inspect data sources.", no_args_is_help=True)
 
 _TOP, _BOTTOM = 20, 10  # domains listed at either end when there are many
 _TILE = 32  # smallest side of a picture in the grid, in pixels
@@ -37,7 +37,7 @@ def _console() -> Console:
 
 @app.command("list", cls=o.Command)
 def list_sources(data_dir: o.DataDir = None) -> None:
-    """Show what --data takes, and which data are here already.
+    """List what --data accepts, and which data sets are on this machine.
 
     Example: [bold]metasiam data list[/bold]
     """
@@ -57,7 +57,7 @@ def list_sources(data_dir: o.DataDir = None) -> None:
             table.add_row(name, source.about, "yes" if source.is_present(folder) else "no")
     console = _console()
     console.print(table)
-    console.print(f"downloads live in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"downloads are kept in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command("fetch", cls=o.Command)
@@ -65,7 +65,7 @@ def fetch_source(
     name: Annotated[str, typer.Argument(help="cifar100, mnist, omniglot or lfw.", show_default=False)],
     data_dir: o.DataDir = None,
 ) -> None:
-    """Download a source, unless it is here already.
+    """Download a data set, unless it is on this machine already.
 
     Example: [bold]metasiam data fetch cifar100[/bold]
     """
@@ -113,7 +113,7 @@ def show_source(
     console = _console()
     if source.partition(":")[0] in PAIR_SOURCES:
         if out is not None:
-            raise MetaSiamError(f"{source} is a list of pairs: no grid of domains can be made of it. Leave --out out.")
+            raise MetaSiamError(f"{source} is a list of pairs: it has no domains to make a grid of. Omit --out.")
         with lines(console) as progress:
             pairs, advice = _of_any_size(
                 lambda size, report: load_pairs(source, data_dir=data_dir, image_size=size, report=report),
@@ -165,7 +165,7 @@ def show_source(
     if small:
         have = "have" if len(small) > 1 else "has"
         progress.say(
-            f"note: {domains.said(small)} {have} fewer than two train or two test images, and so no pair there: too "
+            f"note: {domains.said(small)} {have} fewer than two train or two test images, and so no pair: too "
             "few to evaluate on. Without train/ and test/, four images of each are enough."
         )
     if chosen is not None:
@@ -208,8 +208,8 @@ def _of_any_size(
         sizes = sizes_of(differing.paths, report)
     size = suited(sizes)
     return load(size, once), (
-        f"pictures of {in_words(sizes)}; shown with the middle square of each at {size}x{size}: "
-        f"give --image-size {size} to train on them so"
+        f"pictures of {in_words(sizes)}; shown here as the middle square of each at {size}x{size}: "
+        f"pass --image-size {size} to train on them like this"
     )
 
 

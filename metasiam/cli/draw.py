@@ -13,19 +13,19 @@ from metasiam.cli.terminal import terminal
 def command(
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Run folder or weights file.", show_default="a small one that comes along"),
+        typer.Option("--weights", help="Run folder or weights file.", show_default="a small one that is included"),
     ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="For weights that do not say it.")] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on; others than this let others in.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 7860,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    arch: Annotated[str | None, typer.Option("--arch", help="Architecture, for weights that do not say it.")] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen on; any other address than this lets other machines in.")
+    ] = ("127.0.0.1"),
+    port: Annotated[int, typer.Option("--port", help="Port; 0 picks a free one.")] = 7860,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
     device: o.Device = "auto",
 ) -> None:
     """Draw two symbols and see whether they are the same; or invent some, and have new drawings recognised.
 
-    Everything stays on this machine: nothing is loaded from or sent to anywhere else. Ctrl-C ends it.
+    Everything stays on this machine: nothing is downloaded or sent anywhere. Ctrl-C ends it.
 
     Example: [bold]metasiam draw --weights runs/mnist[/bold]
     """

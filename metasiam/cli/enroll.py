@@ -1,4 +1,4 @@
-"""``metasiam enroll``: give names to a few of one's own pictures."""
+"""``metasiam enroll``: name things from a few pictures of each."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
 def command(
     paths: Annotated[
         list[Path] | None,
-        typer.Argument(help="DIR with DIR/<name>/*.jpg in it, or with --name the pictures.", show_default=False),
+        typer.Argument(help="A folder with DIR/<name>/*.jpg in it; or, with --name, the pictures.", show_default=False),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of all these pictures.")] = None,
     gallery: o.GalleryFile = o.DEFAULT_GALLERY,
     weights: o.Weights = None,
     arch: o.Arch = None,
     remove: Annotated[
-        list[str] | None, typer.Option("--remove", help="Take this name, or this picture, out (repeatable).")
+        list[str] | None, typer.Option("--remove", help="Remove this name or this picture (repeatable).")
     ] = None,
     forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Take pictures out whose files are no longer there.")
+        bool, typer.Option("--forget-missing", help="Remove pictures whose files are gone.")
     ] = False,
     background: Annotated[
         str | None,
@@ -46,19 +46,23 @@ def command(
     ] = None,
     mirror: Annotated[
         bool | None,
-        typer.Option("--mirror/--no-mirror", help="Average with the mirrored picture.", show_default="as trained"),
+        typer.Option(
+            "--mirror/--no-mirror",
+            help="Average each embedding with that of the mirrored picture.",
+            show_default="as trained",
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the background's draws in calibrating.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Random seed of the calibration.")] = 0,
     device: o.Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write the changed gallery here and leave --gallery as it is.", show_default=False),
+        typer.Option("--out", help="Write the changed gallery here instead of changing --gallery.", show_default=False),
     ] = None,
 ) -> None:
-    """Name domains from a few pictures each, into a gallery file. Without pictures, show what is in it.
+    """Name things from a few pictures of each, in a gallery file. Without pictures, show what is in it.
 
-    One picture a name is enough; a name given again gets more, a copy of one does not count. A picture that moved to
-    another name's folder moves in the gallery too. Thresholds are calibrated anew each time.
+    One picture per name is enough. Enrolling a name again adds pictures; copies do not count. A picture that moved to
+    another name's folder moves in the gallery too. Thresholds are recalibrated each time.
     Of DIR/train/<name>/ and DIR/test/<name>/, only the pictures of train/ are enrolled.
 
     Example: [bold]metasiam enroll photos/ --weights runs/mine --gallery pets.safetensors[/bold]
@@ -73,15 +77,15 @@ def command(
 
     if out is not None and out.exists():
         there = shlex.quote(str(out))
-        raise MetaSiamError(f"{out} exists already. Give another --out, or --gallery {there} to add to it.")
+        raise MetaSiamError(f"{out} exists already. Choose another --out, or --gallery {there} to add to it.")
     if not paths and not remove and not forget_missing:
         if out is not None:
             raise MetaSiamError(
-                f"--out {out} takes a changed gallery, and nothing is to change. Give pictures, or --remove."
+                f"--out {out} is for a changed gallery, and nothing changes here. Pass pictures, or --remove."
             )
         if not gallery.exists():
             raise MetaSiamError(
-                f"{gallery} does not exist yet. Give a folder with DIR/<name>/*.jpg, and --weights RUN."
+                f"{gallery} does not exist yet. Pass a folder with DIR/<name>/*.jpg, and --weights RUN."
             )
         shown = load_gallery(gallery)
         _show(shown, gallery)
@@ -91,9 +95,7 @@ def command(
         new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
         opened = load_gallery(gallery) if new is None else None
         if opened is not None and (background is not None or mirror is not None):
-            raise MetaSiamError(
-                f"--background and --mirror belong to a new gallery; {gallery} has its own. Leave them out."
-            )
+            raise MetaSiamError(f"--background and --mirror belong to a new gallery; {gallery} has its own. Omit them.")
         check_writable(out or gallery)  # before pictures are embedded for nothing
         before = opened
         for gone in remove or ():
@@ -110,7 +112,7 @@ def command(
         result = calibrated(opened, seed=seed)
         result.save(out or gallery)
     if before is not None and (moved := thresholds_moved(before, result)):
-        o.say(f"thresholds are learned from all names: {counted(moved, 'name')} of before got another")
+        o.say(f"thresholds are learned from all names together: {counted(moved, 'earlier name')} got a new one")
     _show(result, out or gallery)
     _note(missing_note(result))
     if unreadable:
@@ -137,9 +139,9 @@ def _without_missing(opened: Gallery | None, path: Path) -> Gallery:
     from metasiam.gallery.upkeep import without_missing
 
     if opened is None:
-        raise MetaSiamError(f"{path} does not exist, so nothing can be forgotten. Leave --forget-missing out.")
+        raise MetaSiamError(f"{path} does not exist, so it has no pictures to forget. Omit --forget-missing.")
     left, count = without_missing(opened)
-    o.note(f"{counted(count, 'missing picture')} taken out" if count else "no picture is missing")
+    o.note(f"{counted(count, 'missing picture')} removed" if count else "no picture is missing")
     _tell_gone(opened, left)
     return left
 
@@ -147,7 +149,7 @@ def _without_missing(opened: Gallery | None, path: Path) -> Gallery:
 def _tell_gone(before: Gallery, after: Gallery) -> None:
     for name in before.names:
         if plain(name) not in map(plain, after.names):
-            o.note(f"'{name}' has no picture left and is gone")
+            o.note(f"'{name}' has no picture left and was removed")
 
 
 class _Start:
@@ -214,7 +216,7 @@ def _add(
     for name, pictures in named.items():
         own = [place[path] for path in pictures if path in place]
         if not own:
-            o.say(f"metasiam: '{name}' has no picture that can be used: left out")
+            o.say(f"metasiam: '{name}' has no usable picture: left out")
         names += [name] * len(own)
         rows += own
     # Resolved: the same name in two folders is two pictures, and two names of one file are one.
@@ -255,12 +257,12 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
     known: dict[str, set[Path]] = {}
     for path in paths:
         if not path.is_dir():
-            raise MetaSiamError(f"{path} is not a folder. Give DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
+            raise MetaSiamError(f"{path} is not a folder. Pass DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
         tree = arrange(path)
         if tree.parts and "train" not in tree.parts:
             part = next(folders[0] for folders in tree.parts.values())
             raise MetaSiamError(
-                f"{path} has {part}/ but no train/. Give {shlex.quote(str(path / part))} to enroll that."
+                f"{path} has {part}/ but no train/. Pass {shlex.quote(str(path / part))} to enroll that."
             )
         pictures = sorted(tree.pictures + tree.foreign)
         chosen = [p for p in pictures if p.part != "test" and tree.split.get(p.domain, "train") == "train"]
@@ -274,7 +276,7 @@ def _folders(paths: list[Path]) -> dict[str, list[Path]]:
                 f"how well they are recognised: metasiam identify {shlex.quote(str(path / rest[0]))}"
             )
         for unseen in dict.fromkeys(picture.domain for picture in chosen if not plain_name(picture.domain)):
-            o.say(f"metasiam: the folder {unseen!r} has no name that can be shown: left out. Rename it.")
+            o.say(f"metasiam: the folder {unseen!r} has a name that cannot be displayed: left out. Rename it.")
         for picture in chosen:
             file, name = Path(picture.path), plain_name(picture.domain)
             if not name:
@@ -307,7 +309,7 @@ def _show(gallery: Gallery, path: Path) -> None:
     assert acted is not None
     table = Table()
     table.add_column("name")
-    for header in ("pictures", "threshold", "named rightly"):
+    for header in ("pictures", "threshold", "recognised"):
         table.add_column(header, justify="right")
     rows = zip(gallery.counts().items(), gallery.rules.thresholds, acted.named, acted.of, strict=True)
     for (name, count), threshold, right, tried in rows:
@@ -325,4 +327,4 @@ def _own_weight(gallery: Gallery) -> str:
     others, strength = len(gallery.names) - 1, gallery.rules.strength
     if others < 1 or gallery.background is None:
         return ""
-    return f"; how alike your own names are counts {100 * others / (others + strength):.0f} %"
+    return f"; the similarity of your own names counts {100 * others / (others + strength):.0f} %"

@@ -23,7 +23,7 @@ _FILES = ("evaluation.json", "tasks.csv", "report.html")
 
 def command(
     weights: Annotated[Path, typer.Argument(help="Run folder, .safetensors, or a PyTorch state dict (.pt).")],
-    arch: Annotated[str | None, typer.Option("--arch", help="Embedder, for weights that do not say it.")] = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="Architecture, for weights that do not say it.")] = None,
     distance: Annotated[
         str | None,
         typer.Option("--distance", help="cosine or squared_euclidean.", show_default="as trained, else cosine"),
@@ -65,10 +65,9 @@ def command(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation there.")] = False,
 ) -> None:
-    """Per-task table, calibrated thresholds and few-shot episodes of an embedder.
+    """Test an embedder on classes it never saw: per-class table, calibrated thresholds, few-shot episodes.
 
-    Images are prepared as the weights say their training pictures were: cut, and brought to their size. Where weights
-    do not say, images keep their own size.
+    Images are cropped and resized as the training images were, if the weights say how; otherwise they keep their size.
 
     Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
     """
@@ -114,7 +113,7 @@ def command(
             shown.say(f"note: {text}")
         domains, parts = options.load(shown, shown_to)
         if shown_to is not None and domains.preparation is not None and info.preparation.changes:
-            shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is shown to it so")
+            shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is prepared alike")
         if is_run:
             its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)
             folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
@@ -123,9 +122,9 @@ def command(
         assert folder is not None
         _check_images(weights, info, taken, domains)
         if domains.channels < info.channels:
-            shown.say(f"note: {weights} knows colour: grey pictures are shown to it in {info.channels} equal channels")
+            shown.say(f"note: {weights} takes colour images: grey ones are repeated in {info.channels} channels")
         elif domains.channels > info.channels:
-            shown.say(f"note: {weights} knows grey alone: pictures in colour are shown to it in grey")
+            shown.say(f"note: {weights} takes grey images only: colour images are converted to grey")
         if domains.image_size != info.image_size:  # of weights that do not say the size
             embedder, info = load_embedder(
                 weights, arch=arch, note=lambda text: None, image_size=domains.image_size, **overrides
@@ -157,7 +156,7 @@ def _are_its_own(run: Run, domains: DomainSet, *, chosen: bool) -> bool:
     if not chosen and "split" in run.config:
         raise MetaSiamError(
             f"{domains.source} holds other images ({len(domains.images):,}) than {run.path} was trained on "
-            f"({stored['images']:,}). Restore them, or give --data to measure it on these or others."
+            f"({stored['images']:,}). Restore them, or pass --data to measure it on these images or others."
         )
     return False
 
@@ -179,7 +178,7 @@ def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -
     )
     check_writable(folder)
     if not (is_run and folder.resolve() == weights.resolve()) and (folder / CONFIG_FILE).is_file():
-        raise MetaSiamError(f"{folder} holds a run of its own. Give another --out.")
+        raise MetaSiamError(f"{folder} holds a run of its own. Choose another --out.")
     names = (*_FILES, "figures/loss.svg") if (folder / METRICS_FILE).is_file() else _FILES
     there = [name for name in names if (folder / name).exists()]
     if there and not overwrite:
@@ -201,4 +200,4 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
     try:
         return tuple(float(word) for word in text.split(","))
     except ValueError as error:
-        raise MetaSiamError(f"{option} {text} is no list of numbers. Use e.g. 0.49,0.48,0.45.") from error
+        raise MetaSiamError(f"{option} {text} is not a list of numbers. Use e.g. 0.49,0.48,0.45.") from error

@@ -41,7 +41,7 @@ def parse_shots(text: str) -> tuple[Shots, ...]:
         elif word.isdecimal():
             shots.append(int(word))
         else:
-            raise MetaSiamError(f"--adapt-shots {text}: '{word}' is no count of images. Use e.g. 0,1,5,20,all.")
+            raise MetaSiamError(f"--adapt-shots {text}: '{word}' is not a number of images. Use e.g. 0,1,5,20,all.")
     return tuple(dict.fromkeys(shots))
 
 
@@ -53,7 +53,7 @@ def parse_counts(option: str, text: str, example: str = "0,5,10,30") -> tuple[in
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() for word in words):
-        raise MetaSiamError(f"{option} {text} is no list of whole numbers. Use e.g. {example}.")
+        raise MetaSiamError(f"{option} {text} is not a list of whole numbers. Use e.g. {example}.")
     return tuple(int(word) for word in words)
 
 
@@ -74,7 +74,7 @@ def more_settings(protocol: str | None, inference: str | None, episodes: str | N
     if episodes is not None:
         kinds = [word.strip().split("x") for word in episodes.split(",")]
         if not all(len(kind) == 2 and all(part.isdecimal() for part in kind) for kind in kinds):
-            raise MetaSiamError(f"--episodes {episodes} is no list of WAYSxSHOTS. Use e.g. 5x1,5x5,20x1.")
+            raise MetaSiamError(f"--episodes {episodes} is not a list of WAYSxSHOTS. Use e.g. 5x1,5x5,20x1.")
         more["episode_kinds"] = tuple((int(ways), int(shots)) for ways, shots in kinds)
     return more
 

@@ -30,15 +30,16 @@ def command(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
     gallery: o.GalleryFile = o.DEFAULT_GALLERY,
     weights: o.Weights = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each picture, a line each.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values with a header.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and picture.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
     device: o.Device = "auto",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write the answers here too: .csv or .jsonl.", show_default=False)
+        Path | None,
+        typer.Option("--out", help="Also write the answers to this file: .csv or .jsonl.", show_default=False),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
 ) -> None:
-    """Recognise pictures: a name of the gallery or unknown, with its probability and the runner-up.
+    """Recognise pictures: a name from the gallery or unknown, with its probability and the runner-up.
 
     Probabilities of all names and of unknown add up to one. Before a picture is seen, unknown has 50 %, and the names
     share the rest evenly.
@@ -54,7 +55,7 @@ def command(
     from metasiam.runs import write_text
 
     if as_json and as_csv:
-        raise MetaSiamError("--json and --csv exclude each other. Give one of them.")
+        raise MetaSiamError("--json and --csv exclude each other. Use one of them.")
     if out is not None:
         _check_out(out, overwrite=overwrite)
     opened = load_gallery(gallery)
@@ -97,7 +98,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     if out.exists() and not overwrite:
         raise MetaSiamError(f"{out} exists. Use --overwrite to replace it, or another --out.")
     if not out.parent.is_dir():
-        raise MetaSiamError(f"{out.parent} is not a folder. Create it, or give another --out.")
+        raise MetaSiamError(f"{out.parent} is not a folder. Create it, or choose another --out.")
 
 
 def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> str:

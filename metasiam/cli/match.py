@@ -1,4 +1,4 @@
-"""``metasiam match``: do two pictures show the same?"""
+"""``metasiam match``: do two pictures show the same thing?"""
 
 from __future__ import annotations
 
@@ -19,11 +19,15 @@ def command(
     second: Annotated[Path, typer.Argument(help="Another picture.", show_default=False)],
     gallery: Annotated[
         Path | None,
-        typer.Option("--gallery", help="Its embedder and calibration.", show_default="gallery.safetensors, if there"),
+        typer.Option(
+            "--gallery",
+            help="Gallery whose embedder and calibration are used.",
+            show_default="gallery.safetensors, if it exists",
+        ),
     ] = None,
     weights: o.Weights = None,
     arch: o.Arch = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Answer as a JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
     device: o.Device = "auto",
 ) -> None:
     """Compare two pictures: same or different, similarity, threshold and probability.
@@ -45,16 +49,14 @@ def command(
     mirror = opened.mirror if opened is not None else key.info.mirrored
     for path in (first, second):
         if path.is_dir() or not path.exists():
-            raise MetaSiamError(f"{path} is not a file. Give two pictures.")
+            raise MetaSiamError(f"{path} is not a file. Pass two pictures.")
     found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror)
     for text in found.notes:
         o.note(text)
     if found.blank:
-        raise MetaSiamError(f"{found.blank[0]} has {BLANK}. Give another picture.")
+        raise MetaSiamError(f"{found.blank[0]} has {BLANK}. Use another picture.")
     if len(found.paths) < 2:
-        raise MetaSiamError(
-            f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Give another picture."
-        )
+        raise MetaSiamError(f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Use another picture.")
     rules = pair_rules(key.info, opened)
     verdict = compare(found.embeddings[0], found.embeddings[1], rules, key.info.distance)
     if as_json:
@@ -78,5 +80,5 @@ def command(
 
 def _fixed(info: object) -> str:
     if getattr(info, "threshold", None) is not None:
-        return "the threshold is the one stored with the weights, learned for no domain in particular: see --gallery"
+        return "the threshold is the one stored with the weights, not calibrated for these pictures: see --gallery"
     return "the threshold is fixed, not calibrated: see --gallery"

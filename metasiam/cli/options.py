@@ -66,10 +66,11 @@ DataDir = Annotated[
     _option("--data-dir", text="Where downloads live.", panel=_DATA, default="$METASIAM_DATA or the user cache"),
 ]
 ImageSize = Annotated[
-    int | None, _option("--image-size", text="Middle square of each image, at this many pixels.", panel=_DATA)
+    int | None,
+    _option("--image-size", text="Crop images to their middle square and resize it to N pixels.", panel=_DATA),
 ]
 SkipUnreadable = Annotated[
-    bool, typer.Option("--skip-unreadable", help="Leave unreadable images out.", rich_help_panel=_DATA)
+    bool, typer.Option("--skip-unreadable", help="Skip images that cannot be read.", rich_help_panel=_DATA)
 ]
 HeldOut = Annotated[
     int | None,
@@ -79,7 +80,7 @@ SplitName = Annotated[
     str | None,
     _option(
         "--split",
-        text="cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to choose on.",
+        text="cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to tune.",
         panel=_DATA,
     ),
 ]
@@ -87,7 +88,7 @@ Validation = Annotated[
     int | None,
     _option(
         "--validation",
-        text="Keep back N seen-side domains for choosing thresholds and adaptation.",
+        text="Hold out N seen domains to choose thresholds and adaptation on.",
         panel=_DATA,
         default=0,
     ),
@@ -114,17 +115,22 @@ Loss = Annotated[
 ]
 Margin = Annotated[
     float | None,
-    _option("--margin", text="The loss's margin.", panel=_TRAIN, default="0.3 cosine, 1.0 squared Euclidean"),
+    _option("--margin", text="Margin of the loss.", panel=_TRAIN, default="0.3 cosine, 1.0 squared Euclidean"),
 ]
 Temperature = Annotated[
     float | None,
-    _option("--temperature", text="Of softmax and supcon.", panel=_TRAIN, default=TrainingConfig.temperature),
+    _option(
+        "--temperature",
+        text="Temperature of the softmax and supcon losses.",
+        panel=_TRAIN,
+        default=TrainingConfig.temperature,
+    ),
 ]
 LearningRate = Annotated[
     float | None, _option("--lr", text="Learning rate (inner, for Reptile).", panel=_TRAIN, default=TrainingConfig.lr)
 ]
 BatchSize = Annotated[
-    int | None, _option("--batch-size", text="Triplets in a batch.", panel=_TRAIN, default=TrainingConfig.batch_size)
+    int | None, _option("--batch-size", text="Triplets per batch.", panel=_TRAIN, default=TrainingConfig.batch_size)
 ]
 Flip = Annotated[
     bool | None,
@@ -168,7 +174,7 @@ InnerEpochs = Annotated[
     int | None,
     _option(
         "--inner-epochs",
-        text="Gradient steps on a task in an iteration.",
+        text="Gradient steps per task.",
         panel=_META,
         default=ReptileConfig.inner_epochs,
     ),
@@ -190,7 +196,7 @@ MetaBatch = Annotated[
     int | None,
     _option(
         "--meta-batch",
-        text="Tasks averaged in an iteration (per process).",
+        text="Tasks averaged per iteration (per process).",
         panel=_META,
         default=ReptileConfig.meta_batch,
     ),
@@ -211,11 +217,11 @@ MetaMomentum = Annotated[
     ),
 ]
 TaskShots = Annotated[
-    int | None, _option("--task-shots", text="A task sees only K images a domain.", panel=_META, default="all")
+    int | None, _option("--task-shots", text="Images of a domain that a task sees.", panel=_META, default="all")
 ]
 Ways = Annotated[
     int | None,
-    _option("--ways", text="Domains in a task; 0: half of the seen.", panel=_META, default=ReptileConfig.ways),
+    _option("--ways", text="Domains per task; 0: half of the seen ones.", panel=_META, default=ReptileConfig.ways),
 ]
 InnerOptimizer = Annotated[
     str | None, _option("--inner-optimizer", text="adam or sgd.", panel=_META, default=ReptileConfig.inner_optimizer)
@@ -223,14 +229,14 @@ InnerOptimizer = Annotated[
 Beta1 = Annotated[
     float | None,
     _option(
-        "--beta1", text="Adam's β1 (Reptile's inventors: 0), SGD's momentum.", panel=_META, default="0.9; 0 with sgd"
+        "--beta1", text="Adam's β1 (0 in the Reptile paper), or SGD's momentum.", panel=_META, default="0.9; 0 with sgd"
     ),
 ]
 OptimizerState = Annotated[
     str | None,
     _option(
         "--optimizer-state",
-        text="keep across tasks, or reset for each.",
+        text="keep across tasks, or reset for each task.",
         panel=_META,
         default=ReptileConfig.optimizer_state,
     ),
@@ -239,22 +245,24 @@ BatchNorm = Annotated[
     str | None,
     _option(
         "--batch-norm",
-        text="Running statistics: interpolate, task (dropped after each) or frozen.",
+        text="Running statistics: interpolate, task (discarded after each task) or frozen.",
         panel=_META,
         default=ReptileConfig.batch_norm,
     ),
 ]
 
 # Run
-Seed = Annotated[int | None, _option("--seed", text="Everything random follows from it.", panel=_RUN, default=0)]
+Seed = Annotated[int | None, _option("--seed", text="Random seed.", panel=_RUN, default=0)]
 Device = Annotated[str | None, _option("--device", text="auto, cpu, cuda or mps.", panel=_RUN, default="auto")]
 Precision = Annotated[str | None, _option("--precision", text="auto, fp32 or bf16.", panel=_RUN, default="auto")]
 Compile = Annotated[
     str | None,
-    _option("--compile", text="Compile the step: auto (if it pays back), on or off.", panel=_RUN, default="auto"),
+    _option(
+        "--compile", text="Compile the training step: auto (if it saves time), on or off.", panel=_RUN, default="auto"
+    ),
 ]
 Out = Annotated[Path | None, _option("--out", text="Run folder.", panel=_RUN, default="runs/<method>-<time>")]
-Resume = Annotated[Path | None, _option("--resume", text="Go on with this run, exactly.", panel=_RUN)]
+Resume = Annotated[Path | None, _option("--resume", text="Resume this run (bit-exact).", panel=_RUN)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the run in --out.", rich_help_panel=_RUN)]
 CheckpointEvery = Annotated[
     float, typer.Option("--checkpoint-every", help="Seconds between checkpoints.", rich_help_panel=_RUN)
@@ -270,7 +278,7 @@ Preset = Annotated[
 
 # Evaluation
 Pairs = Annotated[
-    int | None, _option("--pairs", text="Test pairs a task, half of them same.", panel=_MEASURE, default=2000)
+    int | None, _option("--pairs", text="Test pairs per task, half of them same.", panel=_MEASURE, default=2000)
 ]
 AdaptShots = Annotated[
     str | None,
@@ -307,13 +315,14 @@ SweepProtocol = Annotated[
     _option("--protocol", text="balanced, reference, or both.", panel=_MEASURE, default="balanced,reference"),
 ]
 Mirror = Annotated[
-    bool, typer.Option("--mirror", help="Average each embedding with the mirrored image's.", rich_help_panel=_MEASURE)
+    bool,
+    typer.Option("--mirror", help="Average each embedding with that of the mirrored image.", rich_help_panel=_MEASURE),
 ]
 Inference = Annotated[
     str | None,
     typer.Option(
         "--inference",
-        help="More from the same weights: mirror, shifts, tukey, centre, lda, normalise, logistic; by comma.",
+        help="Refine embeddings without training: mirror,shifts,tukey,centre,lda,normalise,logistic.",
         rich_help_panel=_MEASURE,
     ),
 ]
@@ -321,7 +330,7 @@ Episodes = Annotated[
     str | None,
     typer.Option(
         "--episodes",
-        help="Kinds of episodes, WAYSxSHOTS, e.g. 5x1,20x1.",
+        help="Kinds of few-shot episodes, WAYSxSHOTS, e.g. 5x1,20x1.",
         rich_help_panel=_MEASURE,
         show_default="5x1,5x5",
     ),
@@ -341,4 +350,4 @@ def refuse(options: Iterable[str], reason: str) -> None:
     """
     names = [f"--{name.replace('_', '-')}" for name in options]
     if names:
-        raise MetaSiamError(f"{reason}. Leave {', '.join(names)} out.")
+        raise MetaSiamError(f"{reason}. Omit {', '.join(names)}.")

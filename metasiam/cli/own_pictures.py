@@ -23,7 +23,7 @@ Weights = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="For weights that do not say it; resnet18-imagenet needs no --weights."),
+    typer.Option("--arch", help="Architecture, for weights that do not say it; resnet18-imagenet needs no --weights."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 
@@ -63,8 +63,8 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
             raise MetaSiamError(_all_blank(result, len(paths)))
         path, reason = result.unreadable[0]
         if len(paths) == 1:
-            raise MetaSiamError(f"{path} cannot be read ({reason}). Give another picture.")
-        raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Give others.")
+            raise MetaSiamError(f"{path} cannot be read ({reason}). Use another picture.")
+        raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Pass others.")
     for path, reason in result.unreadable[:_NAMED]:
         say(f"metasiam: {path} cannot be read ({reason}): left out")
     if len(result.unreadable) > 1:
@@ -80,10 +80,10 @@ def _all_blank(result: Embedded, count: int) -> str:
     from metasiam.gallery.pictures import BLANK
 
     if count == 1:
-        return f"{result.blank[0]} has {BLANK}. Give another picture."
+        return f"{result.blank[0]} has {BLANK}. Use another picture."
     unread = f" and {len(result.unreadable):,} cannot be read" if result.unreadable else ""
     which = f"{len(result.blank):,} of the {count:,} pictures have" if unread else f"all {count:,} pictures have"
-    return f"{which} nothing on them (one colour){unread}, e.g. {result.blank[0]}. Give others."
+    return f"{which} nothing on them (one colour){unread}, e.g. {result.blank[0]}. Pass others."
 
 
 def say(text: str) -> None:

@@ -85,7 +85,7 @@ class PairOptions:
 
         stored = dict(config["data"]["options"] or {})
         if not stored:
-            raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded.")
+            raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded..")
         check_stored(stored, {field.name for field in fields(PairOptions)})
         if stored.get("data_dir") is not None:
             stored["data_dir"] = Path(stored["data_dir"])
@@ -114,7 +114,7 @@ def run_siamese(
     preset_data, preset_method = preset_options(preset)
     if resume is not None:
         if data != PairOptions() or preset is not None:
-            raise MetaSiamError("--resume takes the data and options of the run. Leave --data and --preset out.")
+            raise MetaSiamError("--resume takes the data and options of the run. Omit --data and --preset.")
         ten_fold = holds_folds(resume)
         if ten_fold:
             plan = read_plan(resume)
@@ -165,7 +165,7 @@ def _check_out(out: Path | None, *, ten_fold: bool, overwrite: bool) -> None:
         check_folds_out(out, overwrite=overwrite)
         return
     if holds_folds(out):
-        raise MetaSiamError(f"{out} holds the trainings of {_TEN_FOLDS}, not a single run. Give another --out.")
+        raise MetaSiamError(f"{out} holds the trainings of {_TEN_FOLDS}, not a single run. Choose another --out.")
     check_out(out, overwrite=overwrite)
     check_overwrite(out)
 
@@ -177,8 +177,8 @@ def _note_shared(pairs: PairSet, shown: Lines) -> None:
     shared = also_in_test(pairs, "train", "validation")
     if shared is not None:
         shown.say(
-            f"note: {shared} in the test pairs stand in training or validation pairs too: the test accuracy is not "
-            f"that for {whom(pairs)} never seen"
+            f"note: {shared} in the test pairs are in training or validation pairs too, so the test accuracy is "
+            f"not that for unseen {whom(pairs)}"
         )
 
 
@@ -220,7 +220,7 @@ def announcement(config: dict[str, Any]) -> str:
         if own["pairs"]
     )
     how = (
-        f"head solved {options['folds']} times and once on all"
+        f"head fitted {options['folds']} times for cross-validation and once on all pairs"
         if options["solver"] == "svm"
         else f"{options['epochs']} epochs of {options['optimizer']} at {options['lr']:g}"
     )

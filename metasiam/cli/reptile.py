@@ -51,7 +51,7 @@ def command(
     adapt_steps: o.AdaptSteps = None,
     curve_steps: o.CurveSteps = None,
 ) -> None:
-    """Meta-train an embedder with Reptile, then test it on domains it has never seen.
+    """Meta-train an embedder with Reptile, then test it on classes it has never seen.
 
     Example: [bold]metasiam reptile --data cifar100 --iterations 10000 --inner-epochs 30[/bold]
 

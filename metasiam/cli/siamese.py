@@ -24,15 +24,17 @@ def command(
     ] = None,
     data_dir: o.DataDir = None,
     crop: Annotated[
-        int | None, _option("--crop", "Cut this many pixels square out of each image's middle.", _DATA, "all")
+        int | None, _option("--crop", "First crop images to their middle square of N pixels.", _DATA, "all")
     ] = None,
     image_size: Annotated[
-        int | None, _option("--image-size", "Then the middle square, at this many pixels.", _DATA, "105 for koch")
+        int | None, _option("--image-size", "Then resize the middle square to N pixels.", _DATA, "105 for koch")
     ] = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.", rich_help_panel=_DATA)] = False,
     validation: Annotated[
         float | None,
-        _option("--validation", "Share of the training pairs kept for choosing; nobody is in both.", _DATA),
+        _option(
+            "--validation", "Share of the training pairs held out for validation; no person is in both parts.", _DATA
+        ),
     ] = None,
     arch: Annotated[
         str | None,
@@ -40,53 +42,62 @@ def command(
     ] = None,
     head: Annotated[str | None, _option("--head", "l1, features, cosine or euclidean.", _MODEL)] = None,
     difference_weight: Annotated[
-        float | None, _option("--difference-weight", "Of |a − b| beside a · b (head features).", _MODEL)
+        float | None, _option("--difference-weight", "Weight of |a − b| next to a · b (head features).", _MODEL)
     ] = None,
-    dropout: Annotated[float | None, _option("--dropout", "Of the embedding (koch).", _MODEL)] = None,
-    initial: Annotated[str | None, _option("--initial", "First weights: torch or paper.", _MODEL)] = None,
+    dropout: Annotated[float | None, _option("--dropout", "Dropout on the embedding (koch).", _MODEL)] = None,
+    initial: Annotated[str | None, _option("--initial", "Initial weights: torch or paper.", _MODEL)] = None,
     init: o.Init = None,
     freeze: Annotated[
         bool | None,
-        typer.Option("--freeze/--no-freeze", help="Train the head alone.", rich_help_panel=_MODEL, show_default=False),
+        typer.Option("--freeze/--no-freeze", help="Train only the head.", rich_help_panel=_MODEL, show_default=False),
     ] = None,
     mirror: Annotated[
         bool | None,
         typer.Option(
             "--mirror/--no-mirror",
-            help="Average embeddings with the mirrored image's.",
+            help="Average embeddings with those of mirrored images.",
             rich_help_panel=_MODEL,
             show_default=False,
         ),
     ] = None,
-    solver: Annotated[str | None, _option("--solver", "Of the head: gradient, or svm.", _TRAIN)] = None,
-    penalty: Annotated[float | None, _option("--penalty", "C of --solver svm.", _TRAIN)] = None,
-    folds: Annotated[int | None, _option("--folds", "Cross-validation of --solver svm.", _TRAIN)] = None,
+    solver: Annotated[str | None, _option("--solver", "How the head is fitted: gradient or svm.", _TRAIN)] = None,
+    penalty: Annotated[float | None, _option("--penalty", "SVM regularisation constant C.", _TRAIN)] = None,
+    folds: Annotated[int | None, _option("--folds", "Cross-validation folds of --solver svm.", _TRAIN)] = None,
     loss: Annotated[str | None, _option("--loss", "bce or contrastive.", _TRAIN)] = None,
-    margin: Annotated[float | None, _option("--margin", "Of the contrastive loss.", _TRAIN, 1.0)] = None,
+    margin: Annotated[float | None, _option("--margin", "Margin of the contrastive loss.", _TRAIN, 1.0)] = None,
     epochs: Annotated[int | None, _option("--epochs", "Passes over the training pairs.", _TRAIN)] = None,
-    batch_size: Annotated[int | None, _option("--batch-size", "Pairs in a batch.", _TRAIN)] = None,
+    batch_size: Annotated[int | None, _option("--batch-size", "Pairs per batch.", _TRAIN)] = None,
     lr: Annotated[float | None, _option("--lr", "Learning rate.", _TRAIN)] = None,
     optimizer: Annotated[str | None, _option("--optimizer", "adam or sgd.", _TRAIN)] = None,
-    momentum: Annotated[float | None, _option("--momentum", "Of sgd.", _TRAIN)] = None,
+    momentum: Annotated[float | None, _option("--momentum", "SGD momentum.", _TRAIN)] = None,
     weight_decay: Annotated[float | None, _option("--weight-decay", "L2 penalty.", _TRAIN)] = None,
     layer_l2: Annotated[
         str | None, _option("--layer-l2", "L2 penalty of each layer in turn, e.g. 2e-4,2e-4,1e-3.", _TRAIN)
     ] = None,
     schedule: Annotated[
-        str | None, _option("--schedule", "Per epoch: none, step, multistep, exponential or cosine.", _TRAIN)
+        str | None,
+        _option("--schedule", "Learning rate per epoch: none, step, multistep, exponential or cosine.", _TRAIN),
     ] = None,
-    step_size: Annotated[int | None, _option("--step-size", "Epochs between steps.", _TRAIN)] = None,
-    milestones: Annotated[str | None, _option("--milestones", "Epochs of multistep.", _TRAIN)] = None,
-    gamma: Annotated[float | None, _option("--gamma", "Factor of a step, or of exponential's epoch.", _TRAIN)] = None,
+    step_size: Annotated[int | None, _option("--step-size", "Epochs between steps of --schedule step.", _TRAIN)] = None,
+    milestones: Annotated[str | None, _option("--milestones", "Epochs of --schedule multistep.", _TRAIN)] = None,
+    gamma: Annotated[
+        float | None,
+        _option("--gamma", "Learning-rate factor per step (step, multistep) or epoch (exponential).", _TRAIN),
+    ] = None,
     patience: Annotated[
         int | None, _option("--patience", "Stop after N epochs without improvement; keep the best.", _TRAIN, "never")
     ] = None,
-    min_delta: Annotated[float | None, _option("--min-delta", "What counts as improvement.", _TRAIN)] = None,
-    stop_on: Annotated[str | None, _option("--stop-on", "Validation loss or balanced accuracy.", _TRAIN)] = None,
+    min_delta: Annotated[
+        float | None, _option("--min-delta", "Smallest change that counts as an improvement.", _TRAIN)
+    ] = None,
+    stop_on: Annotated[
+        str | None, _option("--stop-on", "What --patience watches on validation pairs: loss or accuracy.", _TRAIN)
+    ] = None,
     flip: o.Flip = None,
     shift: o.Shift = None,
     affine: Annotated[
-        float | None, _option("--affine", "Rotation, shear, scale, translation; 1 as in the paper.", _TRAIN)
+        float | None,
+        _option("--affine", "Strength of random rotation, shear, scale and translation; 1 as in the paper.", _TRAIN),
     ] = None,
     seed: o.Seed = None,
     device: o.Device = None,
@@ -100,7 +111,7 @@ def command(
         _option("--preset", "quick, best, published, or published-tf, -step, -sgd, -exponential.", _RUN),
     ] = None,
 ) -> None:
-    """Train on labelled pairs (same or different?), choose on people kept back, and test once.
+    """Train on labelled pairs (same or different?), tune on held-out people, and evaluate once on the test pairs.
 
     Example: [bold]metasiam siamese --preset best --data lfw[/bold]
     """

@@ -27,11 +27,9 @@ _RESULT_FILES = ("sweep.md", "sweep.svg", "results.json")
 def command(
     methods: Annotated[str, typer.Option("--methods", help="Methods to train on every split.")] = "triplet",
     splits: Annotated[
-        str, typer.Option("--splits", help="Percent of the domains that are seen.")
+        str, typer.Option("--splits", help="Percentages of the domains to train on.")
     ] = "10,20,30,40,50,60,70,80,90,100",
-    budget_images: Annotated[
-        int | None, typer.Option("--budget-images", help="Images each training may put through the network.")
-    ] = None,
+    budget_images: Annotated[int | None, typer.Option("--budget-images", help="Training images for each run.")] = None,
     data: o.Data = None,
     data_dir: o.DataDir = None,
     image_size: o.ImageSize = None,
@@ -46,18 +44,18 @@ def command(
     precision: o.Precision = None,
     compile: o.Compile = None,
     out: Annotated[
-        Path, typer.Option("--out", help="Folder of the sweep; one that holds it already is gone on with.")
+        Path, typer.Option("--out", help="Folder of the sweep; an unfinished sweep in it is continued.")
     ] = Path("runs/sweep"),
     overwrite: o.Overwrite = False,
     preset: o.Preset = None,
     pairs: o.Pairs = None,
     protocol: o.SweepProtocol = None,
 ) -> None:
-    """Train on ever more seen domains and test on the rest, beside the published sweep and the constant answer.
+    """Train on a growing share of the domains and test on the rest, next to published results and a constant answer.
 
     Example: [bold]metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000[/bold]
 
-    Stopped or killed, the same command goes on: finished runs are taken, the one under way is resumed.
+    Run the same command again after a stop: finished runs are kept, the unfinished one is resumed.
     """
     from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
     from metasiam.cli.progress import lines
@@ -75,7 +73,7 @@ def command(
     console = terminal()
     names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     if not names:
-        raise MetaSiamError("--methods names no method. Use e.g. --methods triplet,reptile.")
+        raise MetaSiamError("--methods does not name a method. Use e.g. --methods triplet,reptile.")
     given = o.given(
         arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, seed=seed, device=device,
         precision=precision, compile=compile,
@@ -129,12 +127,12 @@ def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
     file = out / _PLAN_FILE
     if not file.is_file():
         if (out / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{out} holds a run, not a sweep. Give another --out.")
+            raise MetaSiamError(f"{out} holds a run, not a sweep. Choose another --out.")
         there = [name for name in _RESULT_FILES if (out / name).exists()]
         if there and overwrite:
             raise MetaSiamError(
                 f"{out} holds {', '.join(there)} but no sweep, and --overwrite replaces sweeps only. "
-                "Give another --out."
+                "Choose another --out."
             )
     if overwrite or not file.is_file():
         check_out(out, overwrite=overwrite)

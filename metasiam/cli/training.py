@@ -40,9 +40,11 @@ def check_stored(stored: Mapping[str, Any], known: Iterable[str]) -> None:
     try:
         check(stored, DATA_OPTIONS)
         if unknown := sorted(set(stored) - set(known)):
-            raise ValueError(f"{unknown[0]} is no option of data")
+            raise ValueError(f"{unknown[0]} is not a data option")
     except ValueError as error:
-        raise MetaSiamError(f"how the data was loaded is damaged in the run: {error}. Give --data anew.") from error
+        raise MetaSiamError(
+            f"the run does not say properly how its data was loaded: {error}. Pass --data again."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -103,11 +105,11 @@ class DataOptions:
         stored = dict(run.config["data"]["options"] or {})
         if "split" not in run.config:
             raise MetaSiamError(
-                f"{run.path} was trained on pairs ({run.method}) and has no split. Give --data and --held-out."
+                f"{run.path} was trained on pairs ({run.method}) and has no split. Pass --data and --held-out."
             )
         if not stored:
             raise MetaSiamError(
-                f"{run.path} was trained from Python and does not say how its data was loaded. Give --data and "
+                f"{run.path} was trained from Python and does not say how its data was loaded. Pass --data and "
                 "--held-out (or --split)."
             )
         return DataOptions.from_stored(stored)
@@ -169,7 +171,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
         options, data = preset_method | given, data.with_defaults(preset_data)
         if "epochs" in given:  # a preset's iterations give way
             if "iterations" in given:
-                raise MetaSiamError("--epochs and --iterations both say how long. Give one of them.")
+                raise MetaSiamError("--epochs and --iterations both set the length. Use one of them.")
             options["iterations"] = None
         check_start(run.preset, method, options)
         init = config_from(config_class(method), options).init  # said now, not when the data are loaded
@@ -281,7 +283,7 @@ def train_or_take(
 
     check_place(method, options, path, domains, split, overwrite=overwrite)
     if (path / "embedder.safetensors").is_file() and not overwrite:
-        shown.say(f"{path} is finished: taken as it is")
+        shown.say(f"{path} is finished: used as it is")
         return open_run(path)
     begun = (path / "checkpoint.pt").is_file() and not overwrite
     talk = Talk(method, shown)
@@ -354,5 +356,5 @@ class Talk:
         better = "metasiam triplet --preset best" if self.method == "reptile" else "--preset best"
         self.shown.say(
             f"on this CPU the whole run takes about {in_words(left)}; in an hour it would do "
-            f"--iterations {max(int(3600 / per_iteration), 1)}, or try {better}. Ctrl-C saves, --resume goes on."
+            f"--iterations {max(int(3600 / per_iteration), 1)}, or try {better}. Ctrl-C saves, --resume continues."
         )

@@ -41,7 +41,7 @@ def command(
     adapt_steps: o.AdaptSteps = None,
     curve_steps: o.CurveSteps = None,
 ) -> None:
-    """Train an embedder on triplets (anchor, positive, antidomain negative), then test it on unseen domains.
+    """Train an embedder the classic way, on triplets or class labels, then test it on classes it has never seen.
 
     Example: [bold]metasiam triplet --data cifar100 --epochs 150[/bold]
     """

@@ -21,25 +21,34 @@ if TYPE_CHECKING:
 def command(
     tries: Annotated[
         list[str] | None,
-        typer.Option("--try", help="Option and values: lr=0.0001,0.001 or lr=0.0001..0.01.", show_default=False),
+        typer.Option(
+            "--try",
+            help="Option and values to try: lr=0.0001,0.001 or lr=0.0001..0.01 (repeatable).",
+            show_default=False,
+        ),
     ] = None,
     strategy: Annotated[str, typer.Option("--strategy", help="grid, random or tpe (Optuna).")] = "grid",
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Trials of random and tpe.")] = 20,
+    trials: Annotated[int, typer.Option("--trials", min=1, help="Number of trials (random and tpe).")] = 20,
     fix: Annotated[
-        list[str] | None, typer.Option("--set", help="Option and value for every trial: epochs=5.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", help="Option and value for all trials: epochs=5 (repeatable).", show_default=False),
     ] = None,
     data: Annotated[str, typer.Option("--data", help="lfw or pairs:FILE.csv.")] = "lfw",
     data_dir: o.DataDir = None,
-    crop: Annotated[int | None, typer.Option("--crop", help="Cut N pixels square out of the middle.")] = None,
+    crop: Annotated[
+        int | None, typer.Option("--crop", help="First crop images to their middle square of N pixels.")
+    ] = None,
     image_size: o.ImageSize = None,
     grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.")] = False,
-    preset: Annotated[str | None, typer.Option("--preset", help="Of metasiam siamese, to start from.")] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of the search; the trainings' own is --set seed=…")] = 0,
+    preset: Annotated[str | None, typer.Option("--preset", help="Preset of metasiam siamese to start from.")] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Random seed of the search; --set seed=… is that of the trainings.")
+    ] = 0,
     device: o.Device = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")] = Path("runs/tune"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the search in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the search in --out.")] = False,
 ) -> None:
-    """Try options, each on the same validation pairs; one table and figures over the options. Test pairs stay unseen.
+    """Search training options on the validation pairs; report one table and figures. Test pairs are never used.
 
     Example: [bold]metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10[/bold]
     """
@@ -62,7 +71,7 @@ def command(
     fixed = {}
     for text in fix or ():
         if not text.partition("=")[2].strip():
-            raise MetaSiamError(f"--set {text} says no value. Use e.g. --set epochs=5.")
+            raise MetaSiamError(f"--set {text} has no value. Use e.g. --set epochs=5.")
         choice = parse_choice(text)
         if len(choice.values) != 1:
             raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")

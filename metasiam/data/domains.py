@@ -214,11 +214,12 @@ class DomainSet:
         if len(place) != len(pixels):
             raise MetaSiamError(
                 f"{source} has {counted(len(pixels), 'image')} and {counted(len(place), 'label')}. "
-                "Give one label an image."
+                "Pass one label per image."
             )
         if names is not None and len(names) != len(kinds):
             raise MetaSiamError(
-                f"{source} has {counted(len(kinds), 'label')} and {counted(len(names), 'name')}. Give one name a label."
+                f"{source} has {counted(len(kinds), 'label')} and {counted(len(names), 'name')}. Pass one name per "
+                "label."
             )
         rows = torch.from_numpy(place.reshape(-1).astype(np.int64))
         chosen = _test_share(rows, test, source) if is_test is None else torch.as_tensor(np.asarray(is_test, bool))
@@ -409,7 +410,7 @@ class Split:
         if wrong := [domain for domain in together if not isinstance(domain, int) or domain < 0]:
             raise ValueError(f"a split holds indices of domains from 0 on, not {wrong[0]!r}")
         if len(set(together)) != len(together):
-            raise ValueError("a domain stands in two parts of the split")
+            raise ValueError("a domain is in two parts of the split")
 
     def as_dict(self) -> dict[str, object]:
         """Return the split as JSON-ready values."""
@@ -514,7 +515,7 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
 def _more_validation(split: Split, count: int, whose: str) -> Split:
     """Move ``count`` of the seen domains to the validation ones."""
     if count < 0:
-        raise MetaSiamError(f"--validation {count} is below 0. Use 0 to keep no seen domains back.")
+        raise MetaSiamError(f"--validation {count} is below 0. Use 0 for no validation domains.")
     if len(split.seen) - count < 2:
         with_it = f" with --validation {count}" if count else ""
         raise MetaSiamError(f"{whose}{with_it} leaves fewer than 2 domains to train on, of {len(split.seen)}.")

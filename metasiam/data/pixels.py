@@ -109,7 +109,7 @@ def _as_bytes(pixels: Tensor, name: str) -> Tensor:
     low, high = (float(pixels.min()), float(pixels.max())) if pixels.numel() else (0.0, 0.0)
     if not pixels.is_floating_point() or not (low >= 0 and high <= 1):
         raise MetaSiamError(
-            f"{name} has values from {low:.3g} to {high:.3g}. Give uint8 images, or floats from 0 to 1 (without "
+            f"{name} has values from {low:.3g} to {high:.3g}. Pass uint8 images, or floats from 0 to 1 (without "
             "Normalize)."
         )
     return (pixels * 255).round().to(torch.uint8)

@@ -30,7 +30,7 @@ def compare_evaluations(
     Differences are a − b in the units of ``evaluation.json`` (percentage points; the AUC a fraction), over the
     held-out tasks; of episodes over the held-out domains' accuracies in them, since methods that are to be told apart
     meet other domains than these. Of a single held-out task images are resampled. Of several trainings of a method
-    means are compared, and the interval holds the chance of training. Rows of answers of single trainings also carry
+    means are compared, and the interval includes run-to-run variance. Rows of answers of single trainings also carry
     ``mcnemar_p_value``, which speaks of these very pairs and not of new domains.
 
     Args:

@@ -115,7 +115,7 @@ def _draw_tasks(domains: DomainSet, split: Split, settings: ProtocolSettings) ->
             have, it = ("have", "them") if len(single) > 1 else ("has", "it")
             raise MetaSiamError(
                 f"{domains.said(single)} {have} a single test image and so no pair. Remove {it}, or add images: a "
-                "domain of a folder without train/ and test/ needs four or more, two of which are kept for the test."
+                "domain of a folder without train/ and test/ needs four or more, two of which are used for the test."
             )
         for domain in own.domains.tolist():
             anchors = own.only([domain])

@@ -139,8 +139,8 @@ class _Evaluator:
         embedded = embed_all(embedder, self.info, self.domains, indices, mirror=self.settings.mirror)
         if not bool(embedded.rows.isfinite().all()):
             raise MetaSiamError(
-                f"this {self.info.arch} makes embeddings that are not finite: its training diverged. Train again with "
-                "a lower --lr, or give other weights."
+                f"this {self.info.arch} makes NaN or infinite embeddings (training diverged). Retrain with "
+                "a lower --lr, or use other weights."
             )
         return embedded
 

@@ -114,10 +114,10 @@ class ProtocolSettings:
             raise MetaSiamError(f"adapt_part {self.adapt_part!r} is unknown. Use one of: {parts}.")
         for shots in self.shots:
             if shots != "all" and not _is_count(shots, least=0):
-                raise MetaSiamError(f"--adapt-shots {shots!r} is no count of images. Use counts from 0, or all.")
+                raise MetaSiamError(f"--adapt-shots {shots!r} is not a number of images. Use counts from 0, or all.")
         for steps in self.curve_steps:
             if not _is_count(steps, least=0):
-                raise MetaSiamError(f"--curve-steps {steps!r} is no number of steps. Use e.g. 0,5,10,30.")
+                raise MetaSiamError(f"--curve-steps {steps!r} is not a number of steps. Use e.g. 0,5,10,30.")
         if not self.regimes and not self.episodes:  # with episodes, those alone are measured
             raise MetaSiamError("regimes names none, and there are no episodes. Use closed, antidomain or both.")
         if unknown := [regime for regime in self.regimes if regime not in get_args(Regime)]:

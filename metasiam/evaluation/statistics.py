@@ -99,7 +99,7 @@ def _half_widths(values: Tensor, studentised: Tensor, level: float) -> tuple[flo
 
 
 def over_trainings(mean: Mean, trainings: Tensor) -> Mean:
-    """Return a mean over several trainings with an interval that holds the chance of training too.
+    """Return a mean over several trainings with an interval that includes run-to-run variance too.
 
     Args:
         mean: with an interval over what the trainings have in common, from their averaged answers.

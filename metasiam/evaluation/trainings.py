@@ -18,7 +18,7 @@ from metasiam.evaluation.statistics import over_trainings
 def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evaluation:
     """Return the mean of several trainings' evaluations; the evaluation itself where there is one.
 
-    Every interval holds the chance of training beside that of tasks, images or episodes. Of ``protocol`` is kept what
+    Every interval includes run-to-run variance beside that of tasks, images or episodes. Of ``protocol`` is kept what
     all trainings share, since each chooses thresholds and adaptation for itself; ``differs_between_trainings`` names
     the rest.
 
@@ -27,7 +27,7 @@ def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evalu
         settings: of the evaluations.
 
     Raises:
-        MetaSiamError: if they were not made from the same draws, or by the seeds' own protocol, which has no intervals
+        MetaSiamError: if they were not made from the same draws, or by the reference protocol, which has no intervals
             over trainings.
     """
     if len(evaluations) == 1:
@@ -70,11 +70,11 @@ def check_poolable(settings: ProtocolSettings) -> None:
     """Raise unless evaluations with these settings can be averaged over trainings.
 
     Raises:
-        MetaSiamError: if the seeds' own protocol is asked for.
+        MetaSiamError: if the reference protocol is asked for.
     """
     if "reference" in settings.protocols:
         raise MetaSiamError(
-            "--protocol reference measures one training at a time. Leave it out, or compare one run of each method."
+            "--protocol reference measures one training at a time. Omit it or compare one run of each method."
         )
 
 

@@ -101,7 +101,7 @@ def load_background(
         options |= {"image_size": info.image_size, "preparation": info.preparation, "grey": info.channels == 1}
     domains = load_domains(choice.data, report=report, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
-        raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Give --background.")
+        raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Pass --background.")
     wanted = {plain(name).casefold() for name in without}
     usable = range(len(domains.names)) if choice.domains is None else choice.domains
     same = [domain for domain in usable if plain(domains.names[domain]).casefold() in wanted]
@@ -126,7 +126,7 @@ def embed_background(
     if len(usable) < 4:
         raise MetaSiamError(
             f"{domains.source} has {counted(len(usable), 'domain')} for the background and 4 are needed. "
-            "Give another --background."
+            "Choose another --background."
         )
     usable = [usable[i * len(usable) // min(len(usable), DOMAINS)] for i in range(min(len(usable), DOMAINS))]
     index = torch.cat([_some_of(domains, domain) for domain in usable])

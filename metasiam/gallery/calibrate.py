@@ -35,7 +35,7 @@ _FARTHEST = (0.1, 1.5)  # factors of the lead that are expected before a name ha
 #: What a fixed threshold is taken for: the middle of a lead of so many spreads, as of the published weights.
 _FIXED_LEAD = 1.5
 _MOST_SCORES = 1 << 22  # in a table on which names' levels are measured
-#: The seeds' fixed threshold, and FaceNet's margin: what is left where nothing can be learned from.
+#: The published system's fixed threshold, and FaceNet's margin: used if there is nothing to learn one from.
 _FIXED = {"cosine": 0.2, "squared_euclidean": -1.0}
 #: Log-odds for one unit of similarity where nothing can be learned from: of the published weights, rounded.
 _SLOPE = {"cosine": 5.0, "squared_euclidean": 1.0}
@@ -283,8 +283,8 @@ def _learned_on(count: int, info: EmbedderInfo, background: Background | None) -
     if count > 1:
         small = f" (the background, {background.source}, is too small to learn on)" if background is not None else ""
         return f"the names' own pictures{small}"
-    why = "no names are enrolled" if count == 0 else "one name alone has no others to be told from"
+    why = "no names are enrolled" if count == 0 else "with one name there are no others to tell it from"
     if background is not None:
-        return f"pairs of pictures of {background.source} alone: {why}, and it is too small to act recognition out on"
+        return f"pairs of pictures of {background.source} alone: {why}, and it is too small to simulate recognition on"
     origin = "the one stored with the embedder" if info.threshold is not None else "a fixed one"
     return f"nothing, it is {origin}: {why}, and there is no background"

@@ -66,9 +66,9 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         else:
-            raise MetaSiamError(f"{path} does not exist. Give picture files, or folders of them.")
+            raise MetaSiamError(f"{path} does not exist. Pass picture files, or folders of them.")
     if not found:
-        raise MetaSiamError(f"{', '.join(map(str, paths))} has no pictures in it. Give files, or folders of them.")
+        raise MetaSiamError(f"{', '.join(map(str, paths))} has no pictures in it. Pass files, or folders of them.")
     return list(dict.fromkeys(found))
 
 

@@ -131,8 +131,7 @@ def _open_again(
     """Load a gallery's embedder from where it was, or from where it is said to be now."""
     if arch is not None and arch != key.info.arch:
         raise MetaSiamError(
-            f"the gallery was made with a {key.info.arch}, not with {arch}. Leave --arch out, or enroll into a new "
-            "gallery."
+            f"the gallery was made with a {key.info.arch}, not with {arch}. Omit --arch, or enroll into a new gallery."
         )
     place = weights if weights is not None else key.path or None
     if weights is None and key.path and not Path(key.path).exists():
@@ -153,7 +152,7 @@ def _open_again(
     if place is None or _place(place) == key.path:
         raise MetaSiamError(
             f"the weights in {place or key.info.arch} are not those that the gallery was made with: they were trained "
-            "or changed since. Give a copy of the old ones with --weights, or enroll again into a new gallery."
+            "or changed since. Pass a copy of the old ones with --weights, or enroll again into a new gallery."
         )
     if key.path and not Path(key.path).exists():
         raise MetaSiamError(

@@ -57,9 +57,9 @@ class Rehearsal:
         if self.tried:
             whose = "your" if self.tried == self.pictures else "those"
             unknown = self.tried - self.right - self.wrong
-            words = f"acted out: of {whose} {counted(self.tried, 'picture')}"
+            words = f"simulated: of {whose} {counted(self.tried, 'picture')}"
             words += "" if self.tried == self.pictures else " that are not their name's only one"
-            words += f", each left out in turn, {self.right} would be named rightly, {self.wrong} wrongly"
+            words += f", each left out in turn, {self.right} would be recognised, {self.wrong} misnamed"
             words += f", {unknown} called unknown"
             if self.confused:
                 pairs = (f"{first} and {second} ({times})" for first, second, times in self.confused)
@@ -67,7 +67,7 @@ class Rehearsal:
             lines.append(words)
         if self.strangers:
             lines.append(
-                f"acted out: of {counted(self.strangers, 'picture')}, each asked as if its name were not enrolled, "
+                f"simulated: of {counted(self.strangers, 'picture')}, each asked as if its name were not enrolled, "
                 f"{self.refused} would be called unknown"
             )
         if (trouble := self.trouble()) is not None:
@@ -84,7 +84,7 @@ class Rehearsal:
             why = f"its best guess is right for {self.likeliest} of {self.tried} pictures"
         else:
             hardly = self.recognised < self.pictures / 2
-            why = f"of {counted(self.pictures, 'picture')} as enrolled it would name {self.recognised} rightly"
+            why = f"of {counted(self.pictures, 'picture')} as enrolled it would recognise {self.recognised}"
         if not hardly:
             return None
         return (

@@ -221,7 +221,7 @@ def check_writable(path: Path) -> None:
         MetaSiamError: naming the file and the reason.
     """
     if path.is_dir():
-        raise MetaSiamError(f"{path} is a folder, not a gallery file. Give --gallery FILE, e.g. gallery.safetensors.")
+        raise MetaSiamError(f"{path} is a folder, not a gallery file. Pass --gallery FILE, e.g. gallery.safetensors.")
     try:
         check_can_write(path.absolute().parent)
     except OSError as error:
@@ -258,7 +258,7 @@ def load_gallery(path: str | Path) -> Gallery:
     """
     path = Path(path)
     if path.exists() and not path.is_file():
-        raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Give e.g. --gallery gallery.safetensors.")
+        raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Pass e.g. --gallery gallery.safetensors.")
     if not path.is_file():
         raise MetaSiamError(
             f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {shlex.quote(str(path))}"
@@ -274,7 +274,7 @@ def load_gallery(path: str | Path) -> Gallery:
             raise MetaSiamError(f"{path} cannot be read: {reason}. {remedy}.") from error
         raise MetaSiamError(f"{path} is not a whole gallery file ({error}). Enroll again into a new one.") from error
     if header is None:
-        raise MetaSiamError(f"{path} is no gallery. Give a file that metasiam enroll made.")
+        raise MetaSiamError(f"{path} is not a gallery file. Pass one created by metasiam enroll.")
     try:
         about = parse_json(header)
         check(about, record({"schema": whole()}))

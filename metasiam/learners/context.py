@@ -124,8 +124,8 @@ class TrainingContext:
         missing = missing_for_compiling(self.device)
         if missing is not None:
             self.note(
-                f"goes on without compiling, which needs {missing}: the weights will be as good, but not the same bits "
-                "as on the machine where the run began"
+                f"continues without compiling, which needs {missing}: the weights will be as good, but not "
+                "bit-identical to those of the machine where the run began"
             )
         return missing is not None
 
@@ -188,7 +188,7 @@ def prepare(
     if config.init is not None:
         stored = read_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
         if domains.channels > stored.channels:
-            note(f"{config.init} knows grey alone: pictures in colour are shown to it in grey")
+            note(f"{config.init} takes grey images only: colour images are converted to grey")
         domains = domains.with_channels(stored.channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]

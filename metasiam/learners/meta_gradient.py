@@ -48,7 +48,7 @@ class MetaGradient(OptimizedLearner[FomamlConfig]):
             raise MetaSiamError(f"{config.method} trains in one process. Start a single one.")
         for option, value in (("--precision", config.precision), ("--compile", config.compile)):
             if value in ("bf16", "on"):
-                raise MetaSiamError(f"{config.method} has no {option} {value}. Leave it out.")
+                raise MetaSiamError(f"{config.method} has no {option} {value}. Omit it.")
         super().__init__(config, context, config.iterations)
         self.add_gradients = add_gradients
         self.draw_episode = episode_drawer(config, context)

@@ -66,7 +66,7 @@ class SolvedHead:
                 raise MetaSiamError(
                     f"without fold {fold + 1} of {config.folds} the training pairs of {pairs.source} are all "
                     f"{'same' if bool(same[self.fold != fold].any()) else 'different'}, as pairs that share an image "
-                    "or a person stay together. Give more pairs of other images, or use --solver gradient."
+                    "or a person stay together. Add pairs of other images, or use --solver gradient."
                 )
         output = model.head.output
         assert isinstance(output, nn.Linear)

@@ -158,7 +158,7 @@ def read_embedder(
     if arch is not None and catalogue.is_place(arch) and str(stored.get("arch")).startswith(catalogue.OWN):
         stored["arch"] = arch  # handed over from Python in training, named now
     if arch is not None and stored.get("arch", arch) != arch:
-        raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Leave --arch out.")
+        raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Omit --arch.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
         stored["channels"] = int(first.shape[1])
     _check_overrides(overrides)
@@ -174,7 +174,7 @@ def read_embedder(
     state = _fitted(_own_module(embedder), state, path, info, note)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
-            f"the weights of {path} are not finite: their training diverged. Give others, or train again with a lower "
+            f"{path} contains NaN or infinite weights (training diverged). Use other weights, or retrain with a lower "
             "--lr."
         )
     _check_normalisation(info, path)
@@ -193,8 +193,8 @@ def _built(
     if build is None:
         if info.arch.startswith(catalogue.OWN):
             raise UnknownArchitectureError(
-                f"{path} holds weights of somebody's own module, {info.arch.removeprefix(catalogue.OWN)}. Load it from "
-                "Python: load_embedder takes build=… and evaluate takes arch=…, the module or what makes it."
+                f"{path} holds weights of a custom module, {info.arch.removeprefix(catalogue.OWN)}. Load it from "
+                "Python: load_embedder takes build=… and evaluate takes arch=…, the module or a function that makes it."
             )
         named = architecture(info.arch)
         with torch.device("meta"):  # takes no memory: what does not fit the file's tensors is never built
@@ -238,7 +238,7 @@ def _fitted(
     """Load what an embedder has of a file's tensors and return it; what is left of a training is left out."""
     found = _check_fit(embedder, state, path, info)
     if found.heads:
-        note(f"{path} has a head behind the embedder ({listed(found.heads)}): left out")
+        note(f"{path} has a head after the embedder ({listed(found.heads)}): left out")
     embedder.load_state_dict(found.state, strict=False)  # strictly but for counters
     return found.state
 
@@ -246,7 +246,7 @@ def _fitted(
 def _check_fit(embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo) -> Match:
     found = match(state, embedder.state_dict())
     if not found.fits:
-        advice = _advice(state, info) or "Give the --arch that it was trained with."
+        advice = _advice(state, info) or "Pass the --arch that it was trained with."
         raise OtherArchitectureError(f"{path} is not a {info.arch}: {found.difference()}. {advice}")
     return found
 
@@ -258,7 +258,7 @@ def _check_overrides(overrides: Mapping[str, Any]) -> None:
     try:
         check(overrides, EMBEDDER)
     except ValueError as error:
-        raise MetaSiamError(f"{error}. Give another value, or leave it out.") from error
+        raise MetaSiamError(f"{error}. Use another value or omit it.") from error
 
 
 def _advice(state: dict[str, Tensor], info: EmbedderInfo) -> str:
@@ -272,12 +272,12 @@ def _weights_file(path: Path) -> Path:
     if path.is_dir():
         if not (path / EMBEDDER_FILE).is_file():
             raise MetaSiamError(
-                f"{path} holds no {EMBEDDER_FILE}. Give a finished run's folder (metasiam reptile or triplet), "
-                "finish this one with --resume, or give a weights file."
+                f"{path} does not contain {EMBEDDER_FILE}. Pass the folder of a finished run (metasiam reptile or "
+                "triplet) or a weights file, or finish this run with --resume."
             )
         path = path / EMBEDDER_FILE
     if not path.is_file():
-        raise MetaSiamError(f"{path} {why_no_file(path)}. Give a run folder or a weights file.")
+        raise MetaSiamError(f"{path} {why_no_file(path)}. Pass a run folder or a weights file.")
     return path
 
 
@@ -302,7 +302,7 @@ def _check_normalisation(info: EmbedderInfo, path: Path) -> None:
         if len(values) != info.channels:
             raise MetaSiamError(
                 f"{path} takes images of {counted(info.channels, 'channel')}, but its {name} is for {len(values)}. "
-                f"Give --{name} one number for each channel, separated by commas."
+                f"Pass --{name} one number for each channel, separated by commas."
             )
         if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
             wanted = "finite numbers" if name == "mean" else "positive numbers"
@@ -318,7 +318,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             stored = info_fields(about)
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise MetaSiamError(f"{path} is not a whole safetensors file ({error}). Give another weights file.") from error
+        raise MetaSiamError(f"{path} is not a whole safetensors file ({error}). Use another weights file.") from error
     return state, stored
 
 
@@ -327,10 +327,10 @@ def _read_state_dict(path: Path) -> dict[str, Tensor]:
         loaded = load_plain(path)
     except (UnsafeOrDamaged, OSError) as error:
         raise MetaSiamError(
-            f"{path} is no readable weights file ({error}). Give a .safetensors file, or one saved by "
+            f"{path} is not a readable weights file ({error}). Pass a .safetensors file, or one saved by "
             "torch.save(model.state_dict(), …)."
         ) from error
     loaded = unwrapped(loaded)
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()) or not loaded:
-        raise MetaSiamError(f"{path} holds no state dict of tensors. Save torch.save(model.state_dict(), …).")
+        raise MetaSiamError(f"{path} does not contain a state dict of tensors. Save torch.save(model.state_dict(), …).")
     return {str(key): value for key, value in loaded.items()}

@@ -63,7 +63,7 @@ class Embedder(nn.Module):
         if distance not in ("cosine", "squared_euclidean"):
             raise MetaSiamError(f"distance {distance!r} is unknown. Use cosine or squared_euclidean.")
         if (mean is None) != (std is None):
-            raise MetaSiamError("mean and std belong together. Give both, or neither.")
+            raise MetaSiamError("mean and std belong together. Pass both or neither.")
         self.module = module
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else image_size
         self.mean = None if mean is None else tuple(map(float, mean))

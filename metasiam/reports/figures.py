@@ -235,7 +235,7 @@ def sweep(points: Sequence[SweepPoint]) -> Figure:
         textcoords="offset points", fontsize=8.5, color=INK,
     )  # fmt: skip
     above.set_title("Balanced: half of the pairs are same")
-    below.set_title("The seeds’ figure: one pair in N is same")
+    below.set_title("The published figure: one pair in N is same")
     below.set_xlabel("seen domains")
     for axes in (above, below):
         axes.set_ylabel("% right")

@@ -78,7 +78,7 @@ def document(title: str, body: Sequence[str]) -> str:
         title=html.escape(title),
         style=_own("page.css"),
         body="\n".join(part for part in body if part),
-        footer="Made by MetaSiam. This file holds all it shows; it loads nothing from elsewhere.",
+        footer="Made by MetaSiam. This page is self-contained and works offline.",
     )
 
 
@@ -87,7 +87,7 @@ def pictures_section(extras: Extras, most: str = "") -> str:
     if not extras.pictures:
         return ""
     words = f"The pairs that each method was surest about{most}. "
-    words += "What it gets wrong says most about what it looks at."
+    words += "Its mistakes say most about what it looks at."
     return section("Right and wrong answers", picture_groups(extras.pictures), words)
 
 
@@ -193,11 +193,11 @@ def figures_section(methods: Mapping[str, Json], extras: Extras) -> str:
         found.append(("tasks", task_bars(methods, regime=regime, shots=shots, order=order), caption))
     for kind in ("closed", "antidomain"):
         if len({key[1] for key in conditions(methods.values()) if key[0] == kind}) > 1:
-            caption = f"What seeing images of a held-out class is worth; pairs {regime_words(kind)}."
+            caption = f"Accuracy after seeing images of each held-out class; pairs {regime_words(kind)}."
             found.append((f"shots-{kind}", accuracy_over_shots(methods, regime=kind, order=order), caption))
     adaptation = extras.adaptation or adaptation_curves(methods)
     if adaptation:
-        caption = "Triplet accuracy as the model adapts: it can fall, where few images are learned by heart."
+        caption = "Triplet accuracy as the model adapts: it can fall when few images are memorised."
         found.append(("steps", accuracy_over_steps(adaptation, order=order), caption))
     if extras.roc:
         caption = "Further up and to the left is better."

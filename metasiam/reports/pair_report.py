@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from metasiam.pair_session import PairTraining
 
 _BINS = 60
-_PARTS = "Training pairs taught, validation pairs chose the threshold, and test pairs were answered once."
+_PARTS = "Trained on the training pairs; threshold chosen on the validation pairs; test pairs answered once."
 #: Pairs shown of each kind: same and different, answered rightly and wrongly.
 _PICTURES = 4
 

@@ -88,7 +88,7 @@ def reference_table(methods: Mapping[str, Json]) -> Table:
         "constant answer. Adapted: 30 steps on all images of each held-out class, 50 pairs a class. "
         "Published: CIFAR-100, ResNet-56; classic for the first rows, Reptile for the adapted ones."
     )
-    return Table("By the seeds' own protocol (reference), in %", columns, rows, note=note if rows else "")
+    return Table("By the published systems' own protocol (reference), in %", columns, rows, note=note if rows else "")
 
 
 def _cells(found: Mapping[str, Json], *path: str) -> dict[str, str]:
@@ -140,8 +140,8 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
     columns = (Column("split"), Column("method", "left"), *(Column(title) for title in titles))
     note = (
         "Split: seen and held-out domains. Held-out triplet and pairs: balanced protocol, not adapted, half of the "
-        f"pairs same ({SPREAD}). The others: the seeds' own protocol; few-shot, where one pair in N is same, is "
-        " the mean ± standard deviation over draws of support images, and always answering “different” scores "
+        f"pairs same ({SPREAD}). The others: the published systems' own protocol; few-shot (one pair in N same) is "
+        "the mean ± standard deviation over draws of support images, and always answering “different” scores "
         "the constant answer there. Published: CIFAR-100, ResNet-56, 150 epochs (triplet) or 10,000 iterations of 30 "
         "(reptile)."
     )

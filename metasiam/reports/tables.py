@@ -169,7 +169,7 @@ def summary_table(evaluation: Json) -> Table:
         rows.append(("seen" if part == "seen" else regime, shots, *cells))
     columns = (Column("domains", "left"), Column("images"), *(Column(title) for title in short.values()))
     note = regimes_note(row[0] for row in rows)
-    note += " Oracle: the best threshold in hindsight, an upper bound and not a result."
+    note += " Oracle: the best threshold in hindsight, an upper bound, not a result."
     note += f" {_one_answer_note(evaluation)}" if one_answer else ""
     title = f"Accuracy in % ({SPREAD}), by images known of each domain"
     return Table(title, columns, tuple(rows), note=note if rows else "")

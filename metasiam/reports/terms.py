@@ -77,15 +77,15 @@ _TERMS: tuple[tuple[str, str], ...] = (
     (
         "Images known, adaptation",
         "How many labelled pictures of each held-out class the model was given before its test. Its threshold is "
-        "fitted to them, and it adapts to them where that surely helps other classes. With 0, it has to make do with "
-        "what it learned from other classes. Test pictures are never among them.",
+        "fitted to them, and it adapts to them if that reliably helps other classes. With 0, it uses only what "
+        "it learned from other classes. Test pictures are never among them.",
     ),
     (
         "Thresholds",
         "The model answers “same” when the similarity is above a threshold. Fixed: a number set beforehand. "
         "Global: chosen for each number of images, on validation classes or, without any, on seen ones. "
         "Calibrated (per task): fitted to each held-out class from the images known. Oracle: the best possible one in "
-        "hindsight; nobody could have known it, so it is an upper bound and no result.",
+        "hindsight; nobody could have known it, so it is an upper bound, not a result.",
     ),
     (
         "Closed and antidomain",

@@ -12,7 +12,7 @@ _SHOWN = {"triplet": "triplet_accuracy", "pairs": "pair_accuracy_per_task"}
 
 
 def trainings_words(compare: Json) -> str:
-    """Say in a sentence how often each method was trained, and whether the intervals hold the chance of training.
+    """Say in a sentence how often each method was trained, and whether the intervals include run-to-run variance.
 
     Empty where nothing is compared. Where it is not known how many images the methods were trained with, they are
     taken for weights of unknown making.
@@ -29,8 +29,8 @@ def trainings_words(compare: Json) -> str:
                 "too."
             )
         return (
-            "Each method was trained once: another seed would shift these numbers too, and the intervals do not hold "
-            "that (--seeds 0,1,2 measures it)."
+            "Each method was trained once: another seed would shift these numbers too, and the intervals do not "
+            "include that (--seeds 0,1,2 measures it)."
         )
     seeds = {name: ", ".join(clean(one.get("seed")) for one in listed) for name, listed in several.items()}
     if len(several) == len(methods) and len(set(seeds.values())) == 1:
@@ -40,8 +40,8 @@ def trainings_words(compare: Json) -> str:
         parts = [f"{clean(name, 40)} {counted(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
         parts += [f"{clean(name, 40)} once" for name in methods if name not in several]
         who = f"Trainings: {', '.join(parts)}"
-    once = " (of what was trained once it is not known)" if len(several) < len(methods) else ""
-    return f"{who}; numbers are means over trainings, and the intervals hold the chance of training{once}."
+    once = " (unknown for methods trained once)" if len(several) < len(methods) else ""
+    return f"{who}; numbers are means over trainings, and the intervals include run-to-run variance{once}."
 
 
 def trainings_table(compare: Json) -> Table:

@@ -13,12 +13,12 @@ from metasiam.reports.rendering import Column, Table, to_csv, to_markdown
 from metasiam.reports.style import FAINT, SERIES, in_house_style, new_figure, save_figure
 from metasiam.runs import write_text
 
-#: The seeds' three figures; other options that numbers were tried for get one too.
+#: The three options that the published study varied; other options that numbers were tried for get one too.
 SEED_FIGURES = {"lr": "learning rate", "epochs": "epochs", "batch_size": "batch size"}
 
 
 def trials_table(rows: Sequence[Json]) -> Table:
-    """Return one row a trial, the best first: options, validation accuracy and AUC, and how long it took."""
+    """Return one row a trial, best first: options, validation accuracy and AUC, and how long it took."""
     names = list(dict.fromkeys(name for row in rows for name in row["options"]))
     ranked = sorted(rows, key=lambda row: (-row["score"], row["trial"]))
     columns = [Column("trial"), *(Column(name.replace("_", " ")) for name in names)]
@@ -36,10 +36,10 @@ def trials_table(rows: Sequence[Json]) -> Table:
     )
     note = (
         "On validation pairs, at the best threshold there, same and different pairs counting alike (a constant answer "
-        "scores 50); the test pairs were not looked at."
+        "scores 50); the test pairs were not used."
     )
     strong = frozenset({(0, len(names) + 1)}) if body else frozenset()
-    return Table("Trials, the best first", tuple(columns), body, note=note, strong=strong)
+    return Table("Trials, best first", tuple(columns), body, note=note, strong=strong)
 
 
 def _shown(value: Any) -> str:
@@ -67,7 +67,7 @@ def accuracy_over(rows: Sequence[Json], name: str) -> Figure:
 
 
 def numeric_options(rows: Sequence[Json]) -> list[str]:
-    """Return the options that several numbers were tried for, the seeds' three first."""
+    """Return the options that several numbers were tried for, those three first."""
     tried: dict[str, set[float]] = {}
     for row in rows:
         for name, value in row["options"].items():

@@ -153,7 +153,7 @@ def _of_pairs(row: Verdict, evaluation: Json, data: object) -> Answer:
     if "threshold_chosen_on" in protocol:
         terms += f"The threshold was chosen on {clean(protocol['threshold_chosen_on'])}."
     shared = protocol.get("test_trained_on")
-    note = f" {clean(shared)} in the test pairs stand in training pairs too." if shared else ""
+    note = f" {clean(shared)} in the test pairs are in training pairs too." if shared else ""
     return Answer(sentence, _bounds(value), (terms + note).strip())
 
 
@@ -163,7 +163,7 @@ def _bounds(value: Interval) -> str:
 
 
 def _by_the_seeds(compare: Json) -> Answer:
-    """Return the answer where only the seeds' own protocol was measured, with the constant answer beside it."""
+    """Return the answer if only the reference protocol was measured, next to that of a constant answer."""
     parts, constant = [], None
     for method, evaluation in (compare.get("methods") or {}).items():
         few_shot = (evaluation.get("reference_protocol") or {}).get("few_shot") or {}
@@ -174,7 +174,7 @@ def _by_the_seeds(compare: Json) -> Answer:
     if not parts:
         return Answer("Nothing was measured on held-out classes.")
     beside = f"; always answering “different” scores {number(constant)} %" if constant is not None else ""
-    return Answer(f"By the seeds' own few-shot figure, {', '.join(parts)}{beside}.")
+    return Answer(f"By the published systems' own few-shot figure, {', '.join(parts)}{beside}.")
 
 
 def _classes(evaluation: Json, regime: str, shots: str, data: object) -> str:
@@ -199,7 +199,7 @@ def _terms(regime: str, shots: str, name: str) -> str:
         if name == "pair_accuracy_fixed"
         else "was chosen on other classes"
     )
-    return f"Half of the pairs show one class twice, half show it beside {other}. The threshold {threshold}."
+    return f"Half of the pairs show one class twice, half show it next to {other}. The threshold {threshold}."
 
 
 def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
@@ -235,7 +235,7 @@ def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[st
     lost = bool(row.guessing) and all(row.guessing.values())
     sentence = f"{listed}: {guess[:1].lower()}{guess[1:]}" if lost else f"{listed}: {NO_CLEAR_WINNER}. {guess}".strip()
     if len(present) > 2 or gap is None or gap.low is None or gap.high is None:
-        return sentence, f"No method is better than all others beyond chance.{_others(row)}"
+        return sentence, f"No method is significantly better than all others.{_others(row)}"
     return sentence, (
         f"95 % interval of the difference between {clean(row.first, 40)} and {clean(row.second, 40)}, pair by pair: "
         f"{signed(gap.low)} to {signed(gap.high)} points, which includes zero."

@@ -57,7 +57,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     except (UnsafeOrDamaged, OSError) as error:
         raise MetaSiamError(f"{path} cannot be read ({error}). Start again with --overwrite.") from error
     if not isinstance(state, dict) or state.get("schema") != _SCHEMA or "learner" not in state:
-        raise MetaSiamError(f"{path} is not a checkpoint of this metasiam. Give a run folder made by it.")
+        raise MetaSiamError(f"{path} is not a checkpoint of this metasiam. Pass a run folder made by it.")
     try:
         check(state, CHECKPOINT)
     except ValueError as error:

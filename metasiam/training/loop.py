@@ -157,7 +157,7 @@ class TrainingLoop:
         if self.saved_at is None:
             return "start again with --overwrite: nothing was trained yet"
         there = shlex.quote(str(self.run.path))
-        return f"go on with --resume {there}: its checkpoint of iteration {self.saved_at} is kept"
+        return f"continue with --resume {there}: its checkpoint of iteration {self.saved_at} is kept"
 
     def _go(self) -> bool:
         with _stop_on_signals(patient=self.processes.count > 1) as stop, _Logger(self) as logger:
@@ -175,7 +175,7 @@ class TrainingLoop:
                     self._save()
                     what = f"Iteration {self.iteration}" if self.processes.writes else "The newest checkpoint"
                     raise ProcessLost(
-                        f"{lost} {what} is saved in {self.run.path}; go on with --resume "
+                        f"{lost} {what} is saved in {self.run.path}; continue with --resume "
                         f"{shlex.quote(str(self.run.path))}."
                     ) from lost
                 self.iteration += 1

@@ -45,7 +45,7 @@ def load(request: Request) -> DomainSet:
     root = Path(request.path).expanduser()
     if not request.path or not os.path.isdir(root):  # Path.is_dir raises below a folder that may not be entered
         raise MetaSiamError(
-            f"{root} is not a folder that can be read. Give --data folder:PATH with PATH/<domain>/<image> in it."
+            f"{root} is not a folder that can be read. Pass --data folder:PATH with PATH/<domain>/<image> in it."
         )
     tree = arrange(root)
     if tree.parts and not {"train", "test"} <= set(tree.parts):

@@ -40,7 +40,7 @@ def load(request: Request) -> DomainSet:
     if parts[0][0].shape[1:] != parts[1][0].shape[1:]:
         raise MetaSiamError(
             f"{path}: train_images are {list(parts[0][0].shape[1:])} and test_images {list(parts[1][0].shape[1:])}. "
-            "Give both one size."
+            "Bring both to one size."
         )
     images = np.concatenate([part[0] for part in parts])
     given, labels = np.unique(np.concatenate([part[1] for part in parts]), return_inverse=True)

@@ -52,7 +52,7 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
     check_consistent(source, lines, people)
     files = sorted(people)
     if not files:
-        raise MetaSiamError(f"{source} has no pairs. Give lines of path_a,path_b,same below the header.")
+        raise MetaSiamError(f"{source} has no pairs. Add lines of path_a,path_b,same below the header.")
     images, preparation = load_images(source, files, request)
     place = {file: index for index, file in enumerate(files)}
     return PairSet(
@@ -72,7 +72,7 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
 def _lines(file: Path) -> Iterable[NamedPair]:
     if not file.is_file():
         raise MetaSiamError(
-            f"{file} {why_no_file(file)}. Give --data pairs:FILE.csv with the columns path_a,path_b,same."
+            f"{file} {why_no_file(file)}. Pass --data pairs:FILE.csv with the columns path_a,path_b,same."
         )
     try:
         text = read_text(file, "utf-8-sig")

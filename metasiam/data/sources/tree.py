@@ -96,7 +96,7 @@ class Tree:
         count, where = counted(len(self.validation), "picture"), joined(self.parts["validation"])
         return [
             f"left out: {count} of {where}: move into {self.parts['train'][0]}/ to use them (for validation, "
-            "--validation N keeps whole domains back)"
+            "--validation N holds out whole domains)"
         ]
 
 
