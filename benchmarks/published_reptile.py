@@ -204,8 +204,8 @@ def figure_of(points: list[dict[str, Any]]) -> Figure:
     ends = []
     for place, (label, steps) in enumerate((("as it is", 0), ("adapted", STEPS[-1]))):
         found = [_found(point, steps)["triplets"] for point in points]
-        bounds = [[mean["ci95"][side] for mean in found] for side in (0, 1)]
-        curve = Curve(label, [p["iteration"] for p in points], [mean["mean"] for mean in found], *bounds)
+        low, high = ([mean["ci95"][side] for mean in found] for side in (0, 1))
+        curve = Curve(label, [p["iteration"] for p in points], [mean["mean"] for mean in found], low, high)
         ends += draw_curves(axes, [curve], series_style(place).colour, look=series_style(place), named=True)
     axes.axhline(PUBLISHED_TRIPLETS, color=FAINT, linewidth=0.9, linestyle=(0, (2, 2)))
     where = (0, PUBLISHED_TRIPLETS)

@@ -92,7 +92,7 @@ def curves(weights: Path, domains: DomainSet, draws: Draws, shots: Shots, rate: 
     """Return by domain, number of steps (``STEPS``) and metric (``METRICS``) the share of right answers."""
     embedder, info = load_embedder(weights)
     plan = AdaptationPlan(rate=rate, batch=BATCH[kind_of(shots)])
-    found = []
+    found: list[list[list[float]]] = []
     for domain, own in draws.shots[str(shots)].items():
         task = next(task for task in draws.tasks if task.domain == domain)
         generator = generator_for("cpu", 0, "adaptation", domain, str(shots))
