@@ -296,7 +296,7 @@ def test_evaluate_takes_inference_steps_and_kinds_of_episodes(arguments, capsys)
     assert found["protocol"]["episode_kinds"] == [[3, 2], [2, 1]]
     capsys.readouterr()
     assert "--inference pca is unknown" in complaint(capsys, [*measure, "--inference", "pca", "--out", "f"])
-    assert "no list of WAYSxSHOTS" in complaint(capsys, [*measure, "--episodes", "five", "--out", "f"])
+    assert "not a list of WAYSxSHOTS" in complaint(capsys, [*measure, "--episodes", "five", "--out", "f"])
     assert not Path("f").exists()
 
 
@@ -309,7 +309,7 @@ def test_evaluate_normalises_grey_weights_and_refuses_numbers_that_do_not_fit(ar
     assert "Pass --mean one number for each" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--mean", "0.5"])
     assert "--std must be positive" in complaint(capsys, ["evaluate", "colour.pt", *measure, "--std", "0,0,0"])
     assert run(["evaluate", "colour.pt", *measure[:-1], "shown-in-colour"]) == 0
-    assert "grey pictures are shown to it in 3 equal channels" in " ".join(capsys.readouterr().out.split())
+    assert "grey ones are repeated in 3 channels" in " ".join(capsys.readouterr().out.split())
     assert run(["evaluate", "grey.pt", *measure]) == 0
     assert Path("e/evaluation.json").is_file()
 

@@ -12,8 +12,8 @@ from metasiam.reports.page import comparison_page
 from metasiam.reports.trainings import trainings_table, trainings_words
 
 ONCE = (
-    "Each method was trained once: another seed would shift these numbers too, and the intervals do not hold that "
-    "(--seeds 0,1,2 measures it)."
+    "Each method was trained once: another seed would shift these numbers too, and the intervals do not include "
+    "that (--seeds 0,1,2 measures it)."
 )
 
 
