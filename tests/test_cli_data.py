@@ -106,8 +106,8 @@ def test_pictures_of_several_sizes_are_shown_with_the_size_to_train_at(mixed: Pa
     output = succeeded(run(*words, "--out", grid, "--columns", 5))
     lines = [line for line in output.splitlines() if line.startswith("pictures of")]
     assert lines == [
-        "pictures of 2 sizes: 6 of 36x48, 4 of 48x36 pixels (width x height); shown here as the middle square of each at "
-        "32x32: pass --image-size 32 to train on them like this"
+        "pictures of 2 sizes: 6 of 36x48, 4 of 48x36 pixels (width x height); shown here as the middle square of each "
+        "at 32x32: pass --image-size 32 to train on them like this"
     ]
     assert output.count("heic") == 2  # one note, which names the format and the file
     rows = [line.split() for line in output.splitlines()]

@@ -125,7 +125,7 @@ def test_episodes_are_found_under_both_of_their_names() -> None:
 def test_the_comparison_table_marks_winners_and_nothing_else() -> None:
     table = comparison_table(comparison({"reptile": 81.5, "triplet": 80.0}))
     titles = [column.title for column in table.columns]
-    assert titles == ["measured", "images", "reptile", "triplet", "reptile − triplet (95 %)", "winner"]
+    assert titles == ["measured", "images", "reptile", "classic", "reptile − classic (95 %)", "winner"]
     for place, row in enumerate(table.rows):
         won = row[-1] == "reptile"
         assert ((place, 2) in table.strong) == won
@@ -156,14 +156,14 @@ def test_the_answer_says_who_is_better_where_that_is_clear() -> None:
     answer = headline(comparison({"reptile": 81.5, "triplet": 80.0}))
     assert answer.sentence == (
         "On ten unseen CIFAR-100 classes, reptile is right about same/different in 76.5 % of pairs after seeing "
-        "5 images of each, 1.5 points more than triplet (75.0 %; guessing: 50 %)."
+        "5 images of each, 1.5 points more than classic (75.0 %; guessing: 50 %)."
     )
     several = headline(comparison({"a": 78.0, "b": 82.0, "c": 80.0}))
     assert several.sentence.endswith(", 2.0 points more than c (75.0 %; a: 73.0 %; guessing: 50 %).")
     assert "b is right about same/different in 77.0 %" in several.sentence
     assert "+0.5 to +2.5" in answer.certainty
     lost = headline(comparison({"reptile": 80.0, "triplet": 81.5}))
-    assert "triplet is right about same/different in 76.5 %" in lost.sentence
+    assert "classic is right about same/different in 76.5 %" in lost.sentence
     assert "+0.5 to +2.5" in lost.certainty
 
 
@@ -195,7 +195,7 @@ def test_data_and_budgets_are_worded() -> None:
     assert budget_words(None) == ""
     unequal = {"images_by_method": {"triplet": 100, "reptile": 2000}}
     assert budget_words(unequal) == (
-        "The methods were not trained equally long: triplet with 100, reptile with 2,000 training images."
+        "The methods were not trained equally long: classic with 100, reptile with 2,000 training images."
     )
 
 
@@ -297,7 +297,7 @@ def test_no_name_becomes_markup() -> None:
 def test_markdown_says_the_same_as_the_page() -> None:
     data = comparison({"reptile": 81.5, "triplet": 80.0})
     text = comparison_markdown(data, settings={"reptile": {"lr": 0.001}})
-    assert "# Comparison: reptile, triplet" in text
+    assert "# Comparison: reptile, classic" in text
     assert headline(data).sentence in text
     assert "| **reptile** |" in text
     assert "no clear winner" in text
@@ -392,8 +392,8 @@ def test_a_run_measured_only_as_the_seeds_did_is_answered_with_the_constant_besi
 def test_a_sweep_stands_beside_the_published_figures() -> None:
     table = sweep_table(sweep_points(("reptile", "triplet")))
     rows = {(row[0], row[1]): row[2:] for row in table.rows}
-    assert rows["90-10", "triplet"][2:] == ("88.1 (88.3)", "80.7 (81.0)", "81.0 ± 4.4 (83.1)", "90.0")
-    assert rows["10-90", "triplet"][-2:] == ("54.3 ± 4.4 (45.3)", "98.9")
+    assert rows["90-10", "classic"][2:] == ("88.1 (88.3)", "80.7 (81.0)", "81.0 ± 4.4 (83.1)", "90.0")
+    assert rows["10-90", "classic"][-2:] == ("54.3 ± 4.4 (45.3)", "98.9")
     assert rows["90-10", "reptile"][2] == "88.1 (73.4)"
     assert rows["10-90", "reptile"][2] == "88.1"
     assert "always answering “different”" in sweep_markdown(sweep_points())

@@ -42,7 +42,7 @@ def test_words_say_how_often_each_method_was_trained() -> None:
     )
     reptile_only = comparison() | {"trainings": {"reptile": TWICE["trainings"]["reptile"]}}
     assert trainings_words(reptile_only) == (
-        "Trainings: reptile two times (seeds 0, 1), triplet once; numbers are means over trainings, and the intervals "
+        "Trainings: reptile two times (seeds 0, 1), classic once; numbers are means over trainings, and the intervals "
         "include run-to-run variance (unknown for methods trained once)."
     )
 
@@ -58,7 +58,7 @@ def test_the_table_has_a_row_for_each_training_and_the_standard_deviation() -> N
         ("reptile", "1", "83.0", "76.0", "84.0", "77.0"),
         ("reptile", "sd", "±2.1", "±2.1", "±2.1", "±2.1"),
     )
-    assert [row[:2] for row in table.rows[3:]] == [("triplet", "0"), ("triplet", "1"), ("triplet", "sd")]
+    assert [row[:2] for row in table.rows[3:]] == [("classic", "0"), ("classic", "1"), ("classic", "sd")]
 
 
 def test_page_and_markdown_show_them_where_there_are_any() -> None:

@@ -44,6 +44,7 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     """Print each method's per-task table side by side, the comparison, and what was written."""
     from metasiam.cli.evaluating import print_answer, print_written
     from metasiam.reports.comparison import comparison_table, pairs_table
+    from metasiam.reports.numbers import method_name
     from metasiam.reports.reference import reference_table
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tables import method_task_table, task_table
@@ -52,7 +53,7 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
     methods = comparison.data["methods"]
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
         for name, evaluation in methods.items():
-            console.print(Text(f"\n{name}", style="bold"))
+            console.print(Text(f"\n{method_name(name)}", style="bold"))
             print_table(console, task_table(evaluation))
         if len(methods) > 1:
             print_table(console, method_task_table(methods))

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from metasiam.reports.numbers import METRICS, Interval, Json, clean, episode, metric, metrics_of, split_sizes
+from metasiam.reports.numbers import (
+    METRICS,
+    Interval,
+    Json,
+    episode,
+    method_name,
+    metric,
+    metrics_of,
+    split_sizes,
+)
 from metasiam.wording import together
 
 #: What guessing scores, in the units of the JSON. What is missing here says nothing of itself: a probability that is
@@ -52,7 +61,7 @@ def _reaches(value: Interval, score: float, *, lower: bool) -> bool:
 
 def guessing_words(guessing: Mapping[str, bool]) -> str:
     """Say in a sentence which of some methods cannot be told from guessing; empty where all can."""
-    names = [clean(name, 40) for name, guesses in guessing.items() if guesses]
+    names = [method_name(name) for name, guesses in guessing.items() if guesses]
     if not names:
         return ""
     if len(names) == len(guessing) > 1:

@@ -24,6 +24,7 @@ from metasiam.reports.numbers import (
     episodes_of,
     interval,
     is_one_answer,
+    method_name,
     metric,
     metrics_of,
     number,
@@ -181,12 +182,12 @@ def comparison_table(compare: Json, names: Sequence[str] = MAIN, regimes: Sequen
     methods = list(compare.get("methods") or {})
     rows = [row for row in verdicts(compare, names, regimes) if not _says_nothing(row)]
     two = len(methods) == 2
-    gap_title = f"{clean(methods[0], 20)} − {clean(methods[1], 20)} (95 %)" if two else "better (95 %)"
+    gap_title = f"{method_name(methods[0], 20)} − {method_name(methods[1], 20)} (95 %)" if two else "better (95 %)"
     many = len(methods) > 1
     columns = (
         Column("measured", "left"),
         Column("images"),
-        *(Column(clean(method, 24)) for method in methods),
+        *(Column(method_name(method, 24)) for method in methods),
         *((Column(gap_title), Column("winner", "left")) if many else ()),
     )
     body: list[Row] = []
@@ -247,7 +248,7 @@ def pairs_table(compare: Json, regime: str, shots: str) -> Table:
                 if _is_better(gap, False) or _is_better(gap, True)
             }
             cells = (_difference_words(gap, name) for gap, name in zip(found, shown, strict=True))
-            body.append((f"{clean(a, 20)} − {clean(b, 20)}", *cells))
+            body.append((f"{method_name(a, 20)} − {method_name(b, 20)}", *cells))
     columns = (Column("difference", "left"), *(Column(titles[name]) for name in shown))
     title = f"Every two methods, {regime}, {shots_words(shots)}: differences in points, 95 % intervals"
     note = "Bold: the interval excludes zero." if body else ""
@@ -273,7 +274,7 @@ def beaten_words(row: Verdict, *, brief: bool = False) -> str:
         winners.setdefault(losers, []).append(winner)
     parts = []
     for losers, names in winners.items():
-        left, right = ([clean(name, 24) for name in group] for group in (names, losers))
+        left, right = ([method_name(name, 24) for name in group] for group in (names, losers))
         verb = "is" if len(left) == 1 else "are"
         parts.append(
             f"{', '.join(left)} > {', '.join(right)}"

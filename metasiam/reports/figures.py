@@ -18,6 +18,7 @@ from metasiam.reports.numbers import (
     Interval,
     Json,
     interval,
+    method_name,
     metric,
     metric_words,
     metrics_of,
@@ -127,7 +128,9 @@ def accuracy_over_shots(
         for x, value in points:
             if value.low is not None and value.high is not None:
                 axes.plot([x, x], [value.low, value.high], color=look.colour, linewidth=1.2)
-        ends.append((points[-1][0], points[-1][1].mean, f"{short(method)} {points[-1][1].mean:.1f}", look.colour))
+        ends.append(
+            (points[-1][0], points[-1][1].mean, f"{method_name(method, 26)} {points[-1][1].mean:.1f}", look.colour)
+        )
     axes.set_xticks(range(len(keys)), keys)
     axes.set_xlim(-0.3, max(len(keys) - 0.7, 0.3))
     axes.set_xlabel("images known of each held-out domain (upright lines: 95 % intervals)")
@@ -189,7 +192,7 @@ def accuracy_over_steps(curves: Sequence[Curve], *, order: Sequence[str] = ()) -
     for axes, name in zip(panels, names, strict=False):
         own = [curve for curve in curves if curve.method == name]
         ends = draw_curves(axes, own, styles[name].colour, shades=True)
-        axes.set_title(short(name))
+        axes.set_title(method_name(name, 26))
         axes.set_ylabel("% right")
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
         upright_grid_off(axes)

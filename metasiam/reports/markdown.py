@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from metasiam.reports.comparison import comparison_table, pairs_table
 from metasiam.reports.inputs import SweepPoint
-from metasiam.reports.numbers import Json, clean, episodes_of, task_rows
+from metasiam.reports.numbers import Json, episodes_of, method_name, task_rows
 from metasiam.reports.reference import reference_table, sweep_table
 from metasiam.reports.rendering import Table, markdown_text, to_markdown
 from metasiam.reports.settings import settings_table
@@ -37,7 +37,7 @@ def comparison_markdown(compare: Json, *, settings: dict[str, Json] | None = Non
         tables.append(reference_table(methods))
     data = next((own.get("data") for own in (settings or {}).values() if own.get("data")), None)
     words = [str(headline(compare, data)), budget_words(compare.get("budget")), trainings_words(compare)]
-    title = "Comparison: " + ", ".join(clean(name, 40) for name in methods)
+    title = "Comparison: " + ", ".join(method_name(name) for name in methods)
     return _document(title, words, tables, methods, settings or {})
 
 

@@ -253,6 +253,17 @@ def clean(text: object, limit: int = 2000) -> str:
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
+def method_name(name: object, limit: int = 40) -> str:
+    """Return what people read for a method or run: ``triplet`` is called classic, apart from triplet accuracy.
+
+    Args:
+        name: as in ``compare.json``.
+        limit: the most letters.
+    """
+    text = clean(name, limit)
+    return "classic" if text == "triplet" else text
+
+
 def counted(count: int, noun: str) -> str:
     """Return ``one task``, ``ten classes``, ``50 classes``: small numbers as words, with a plain plural."""
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")

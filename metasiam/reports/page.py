@@ -19,7 +19,16 @@ from matplotlib.figure import Figure
 from metasiam.reports.comparison import SHORT, comparison_table, pairs_table
 from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, adaptation_curves, task_bars
 from metasiam.reports.inputs import Extras
-from metasiam.reports.numbers import REGIMES, Json, clean, conditions, episodes_of, regime_words, shots_words, task_rows
+from metasiam.reports.numbers import (
+    REGIMES,
+    Json,
+    conditions,
+    episodes_of,
+    method_name,
+    regime_words,
+    shots_words,
+    task_rows,
+)
 from metasiam.reports.pictures import picture_groups
 from metasiam.reports.reference import reference_table
 from metasiam.reports.rendering import to_html
@@ -62,7 +71,7 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     methods: Mapping[str, Json] = compare.get("methods") or {}
     settings = settings or {}
     data = next((own["data"] for own in settings.values() if own.get("data")), None)
-    names = ", ".join(clean(name, 60) for name in methods)
+    names = ", ".join(method_name(name, 60) for name in methods)
     title = f"Comparison of {names}" if len(methods) > 1 else f"Evaluation of {names or 'nothing'}"
     body = [header(title, compare, data), _tables(compare), figures_section(methods, extras)]
     body.append(pictures_section(extras, ", at most two of one class"))
@@ -168,7 +177,7 @@ def _all_numbers(compare: Json) -> str:
     for name, evaluation in methods.items():
         table = summary_table(evaluation)
         if table.rows:
-            heading = f"<h3>{html.escape(clean(name, 60))}</h3>" if len(methods) > 1 else ""
+            heading = f"<h3>{html.escape(method_name(name, 60))}</h3>" if len(methods) > 1 else ""
             parts.append(heading + to_html(table))
     if episodes_of(methods.values()):
         parts.append(to_html(episode_table(methods)))

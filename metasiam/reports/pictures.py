@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metasiam.reports.inputs import PictureExample
-from metasiam.reports.numbers import clean
+from metasiam.reports.numbers import clean, method_name
 
 #: An answer is sure from this probability on.
 SURE = 0.9
@@ -37,7 +37,7 @@ def picture_groups(examples: Sequence[PictureExample], *, most: int = 8) -> str:
             if group:
                 group = [example for example in group if confidence(example) >= SURE] or group
                 cards = "".join(_card(example) for example in group[:most])
-                heading = f"<h3>{html.escape(clean(method, 60))}: {_how_sure(group[0], words)}</h3>"
+                heading = f"<h3>{html.escape(method_name(method, 60))}: {_how_sure(group[0], words)}</h3>"
                 parts.append(f'{heading}<ul class="pairs {"right" if right else "wrong"}">{cards}</ul>')
     return "".join(parts)
 

@@ -11,8 +11,8 @@ from metasiam.reports.numbers import (
     MISSING,
     SPREAD,
     Json,
-    clean,
     interval,
+    method_name,
     metrics_of,
     number,
     plus_minus,
@@ -77,7 +77,7 @@ def reference_table(methods: Mapping[str, Json]) -> Table:
     )
     columns = (
         Column("measured", "left"),
-        *(Column(clean(name, 24)) for name in found),
+        *(Column(method_name(name, 24)) for name in found),
         Column("constant answer"),
         Column("published"),
     )
@@ -129,7 +129,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
         rows.append(
             (
                 f"{point.seen}-{point.held_out}",
-                clean(point.method, 40),
+                method_name(point.method),
                 *(plus_minus(sweep_reading(point.evaluation, name)) for name in ("triplet", "pairs")),
                 _beside(number(sweep_reading(point.evaluation, "seen_triplet")), published and published.seen_triplet),
                 _beside(number(sweep_reading(point.evaluation, "seen_pairs")), published and published.seen_pairs),
@@ -146,7 +146,7 @@ def sweep_table(points: Sequence[SweepPoint]) -> Table:
         "(reptile)."
     )
     if guessed := [
-        f"{clean(point.method, 40)} {point.seen}-{point.held_out}" for point in points if _guesses(point.evaluation)
+        f"{method_name(point.method)} {point.seen}-{point.held_out}" for point in points if _guesses(point.evaluation)
     ]:
         note += f" Held-out pairs that cannot be told from guessing (50): {', '.join(guessed)}."
     title = "Accuracy in % over class splits (in brackets: published)"

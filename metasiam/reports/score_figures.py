@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from metasiam.reports.inputs import RocCurve, ScoreHistogram
+from metasiam.reports.numbers import method_name
 from metasiam.reports.style import (
     DIFFERENT,
     FAINT,
@@ -19,7 +20,6 @@ from metasiam.reports.style import (
     in_legend,
     method_styles,
     new_figure,
-    short,
     upright_grid_off,
 )
 
@@ -100,7 +100,7 @@ def _histogram(axes: Axes, histogram: ScoreHistogram) -> None:
             fontsize=8.5,
             color=INK,
         )
-    title = f"How similar pairs look to {short(histogram.method)}"
+    title = f"How similar pairs look to {method_name(histogram.method, 26)}"
     axes.set_title("\n".join(part for part in (title, histogram.condition) if part), pad=20)
     handles, labels = axes.get_legend_handles_labels()
     axes.legend(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from metasiam.reports.numbers import Json, clean, task_rows
+from metasiam.reports.numbers import Json, clean, method_name, task_rows
 from metasiam.reports.rendering import Column, Row, Table
 
 #: Longest setting that is written out; more is cut (a run's ``config.json`` has it whole).
@@ -38,7 +38,7 @@ def settings_table(methods: Mapping[str, Json], settings: Mapping[str, Json]) ->
         else:
             rows.append((key, *(values.get(name, "not set") for name in names)))
             strong.add((place, 0))
-    columns = (Column("setting", "left"), *(Column(clean(name, 40), "left") for name in names))
+    columns = (Column("setting", "left"), *(Column(method_name(name), "left") for name in names))
     note = "Settings that differ between methods stand out." if len(names) > 1 and rows else ""
     return Table("Settings to repeat this", columns, tuple(rows), note=note, strong=frozenset(strong))
 

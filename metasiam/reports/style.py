@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.reports.inputs import Curve
-from metasiam.reports.numbers import clean
+from metasiam.reports.numbers import clean, method_name
 
 INK = "#1b2430"
 FAINT = "#5d6878"
@@ -160,8 +160,8 @@ def short(name: object, limit: int = 26) -> str:
 
 
 def in_legend(name: object) -> str:
-    """Return a short name that matplotlib does not take for hidden (as it does names that begin with ``_``)."""
-    text = short(name)
+    """Return a method's short name that matplotlib does not hide (as it does names that begin with ``_``)."""
+    text = method_name(name, 26)
     return f"\u2009{text}" if text.startswith("_") else text
 
 
@@ -195,7 +195,7 @@ def draw_curves(
         )  # fmt: skip
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.12, linewidth=0)
-        text = " ".join(part for part in (short(curve.method) if named else "", short(curve.label)) if part)
+        text = " ".join(part for part in (method_name(curve.method, 26) if named else "", short(curve.label)) if part)
         ends.append((curve.x[-1], curve.accuracy[-1], f"{text} {curve.accuracy[-1]:.1f}".strip(), colour))
     return ends
 

@@ -19,6 +19,7 @@ from metasiam.reports.numbers import (
     episodes_of,
     interval,
     is_one_answer,
+    method_name,
     metric,
     metrics_of,
     number,
@@ -181,7 +182,7 @@ def episode_table(evaluations: Mapping[str, Json]) -> Table:
         (clean(name), *(plus_minus(episode(evaluation, name)) for evaluation in evaluations.values()))
         for name in episodes_of(evaluations.values())
     )
-    columns = (Column("episodes", "left"), *(Column(clean(name)) for name in evaluations))
+    columns = (Column("episodes", "left"), *(Column(method_name(name)) for name in evaluations))
     fewer = _fewer_queries(next(iter(evaluations.values()), {})) if rows else ""
     return Table("Few-shot episodes on held-out domains: accuracy in %", columns, rows, note=fewer)
 
@@ -204,7 +205,7 @@ def method_task_table(methods: Mapping[str, Json], regime: str | None = None, sh
     names = {task: row.get("name", MISSING) for rows in rows_of.values() for task, row in rows.items()}
     kinds = {"triplets": "triplet_accuracy", "pairs": "pair_accuracy_calibrated"}
     columns = [Column("task"), Column("domain", "left")]
-    columns += [Column(f"{kind} ({clean(method, 24)})") for kind in kinds for method in methods]
+    columns += [Column(f"{kind} ({method_name(method, 24)})") for kind in kinds for method in methods]
     body = tuple(
         (
             task,

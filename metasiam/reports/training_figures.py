@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from metasiam.reports.inputs import Curve
-from metasiam.reports.numbers import Json, interval
+from metasiam.reports.numbers import Json, interval, method_name
 from metasiam.reports.style import (
     counted_short,
     draw_curves,
@@ -19,7 +19,6 @@ from metasiam.reports.style import (
     label_ends,
     method_styles,
     new_figure,
-    short,
     upright_grid_off,
 )
 
@@ -52,7 +51,7 @@ def loss_curve(histories: Mapping[str, Sequence[Json]], *, order: Sequence[str] 
             axes.plot(x, loss, color=look.colour, linewidth=0.8, alpha=0.28)
         marker = look.marker if len(loss) == 1 else None  # a line of one point shows nothing
         axes.plot(x, smooth, color=look.colour, linestyle=look.dashes, marker=marker)
-        ends.append((x[-1], smooth[-1], f"{short(name)} {smooth[-1]:.3g}", look.colour))
+        ends.append((x[-1], smooth[-1], f"{method_name(name, 26)} {smooth[-1]:.3g}", look.colour))
     axes.set_title("Training loss")
     axes.set_xlabel("training images" if along == "images" else "steps")
     axes.set_ylim(bottom=0 if all(y >= 0 for _, y, _, _ in ends) else None)

@@ -5,7 +5,17 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 
-from metasiam.reports.numbers import Json, clean, conditions, counted, metric, metrics_of, number, shots_words
+from metasiam.reports.numbers import (
+    Json,
+    clean,
+    conditions,
+    counted,
+    method_name,
+    metric,
+    metrics_of,
+    number,
+    shots_words,
+)
 from metasiam.reports.rendering import Column, Row, Table
 
 _SHOWN = {"triplet": "triplet_accuracy", "pairs": "pair_accuracy_per_task"}
@@ -37,8 +47,8 @@ def trainings_words(compare: Json) -> str:
         count = len(next(iter(several.values())))
         who = f"Every method was trained {counted(count, 'time')} (seeds {next(iter(seeds.values()))})"
     else:
-        parts = [f"{clean(name, 40)} {counted(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
-        parts += [f"{clean(name, 40)} once" for name in methods if name not in several]
+        parts = [f"{method_name(name)} {counted(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
+        parts += [f"{method_name(name)} once" for name in methods if name not in several]
         who = f"Trainings: {', '.join(parts)}"
     once = " (unknown for methods trained once)" if len(several) < len(methods) else ""
     return f"{who}; numbers are means over trainings, and the intervals include run-to-run variance{once}."
@@ -62,12 +72,12 @@ def trainings_table(compare: Json) -> Table:
             [metric(metrics_of(one["evaluation"], regime, shots), name) for name, shots in cells] for one in listed
         ]
         for one, row in zip(listed, values, strict=True):
-            rows.append((clean(method, 40), clean(one.get("seed")), *(number(value) for value in row)))
+            rows.append((method_name(method), clean(one.get("seed")), *(number(value) for value in row)))
         spread = [
             statistics.stdev([value.mean for value in column if value is not None])
             for column in zip(*values, strict=True)
         ]
-        rows.append((clean(method, 40), "sd", *(f"±{number(value)}" for value in spread)))
+        rows.append((method_name(method), "sd", *(f"±{number(value)}" for value in spread)))
     columns = (Column("method", "left"), Column("seed"), *(Column(title) for title in titles))
     title = f"Each training: accuracy in % on held-out domains, {regime}, calibrated threshold"
     note = "sd: standard deviation over trainings, each measured on the same tasks and pairs."

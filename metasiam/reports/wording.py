@@ -17,6 +17,7 @@ from metasiam.reports.numbers import (
     conditions,
     counted,
     interval,
+    method_name,
     metric,
     metrics_of,
     number,
@@ -94,7 +95,7 @@ def headline(compare: Json, data: object = None) -> Answer:
     terms = _terms(regime, shots, name)
     if len(present) == 1:
         ((method, value),) = present.items()
-        told = f"{where}{clean(method, 40)} is right about same/different in {number(value)} % of pairs {after}"
+        told = f"{where}{method_name(method)} is right about same/different in {number(value)} % of pairs {after}"
         guess = _AT_CHANCE if row.guessing[method] else "; guessing would be right in 50 %"
         return Answer(f"{told}{guess}.", _bounds(value), terms)
     sentence, certainty = (_won if row.winner is not None else _open)(row, present, after)
@@ -141,8 +142,8 @@ def _of_pairs(row: Verdict, evaluation: Json, data: object) -> Answer:
     amount = f"{counts['pairs']:,} " if counts.get("pairs") else ""
     guess = _AT_CHANCE if row.guessing[method] else "; always giving the same answer would be right in 50 %"
     sentence = (
-        f"On {amount}test pairs of {data_name(data or protocol.get('data') or '')}, {clean(method, 40)} is right about "
-        f"same/different in {number(value)} %{guess}."
+        f"On {amount}test pairs of {data_name(data or protocol.get('data') or '')}, {method_name(method)} is right "
+        f"about same/different in {number(value)} %{guess}."
     )
     terms = ""
     if counts.get("same") != counts.get("different"):
@@ -169,7 +170,7 @@ def _by_the_seeds(compare: Json) -> Answer:
         few_shot = (evaluation.get("reference_protocol") or {}).get("few_shot") or {}
         score = interval(few_shot) if isinstance(few_shot, Mapping) else None
         if score is not None:
-            parts.append(f"{clean(method, 40)} scores {number(score)} %")
+            parts.append(f"{method_name(method)} scores {number(score)} %")
             constant = interval(few_shot.get("constant_answer"))
     if not parts:
         return Answer("Nothing was measured on held-out classes.")
@@ -207,12 +208,12 @@ def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str
     rivals = sorted((method for method in present if method != winner), key=lambda method: -present[method].mean)
     rival = rivals[0]
     beside = [f"{number(present[rival])} %"]
-    beside += [f"{clean(method, 40)}: {number(present[method])} %" for method in rivals[1:]]
+    beside += [f"{method_name(method)}: {number(present[method])} %" for method in rivals[1:]]
     beside.append(_GUESSING)
     gap = row.difference
     sentence = (
-        f"{clean(winner, 40)} is right about same/different in {number(present[winner])} % of pairs {after}, "
-        f"{number(present[winner].mean - present[rival].mean)} points more than {clean(rival, 40)} "
+        f"{method_name(winner)} is right about same/different in {number(present[winner])} % of pairs {after}, "
+        f"{number(present[winner].mean - present[rival].mean)} points more than {method_name(rival)} "
         f"({'; '.join(beside)})."
     )
     if guess := guessing_words(row.guessing):
@@ -225,7 +226,7 @@ def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str
 
 
 def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
-    parts = [f"{clean(method, 40)} in {number(value)} %" for method, value in present.items()]
+    parts = [f"{method_name(method)} in {number(value)} %" for method, value in present.items()]
     parts[0] = parts[0].replace(" in ", " is right about same/different in ", 1)
     listed = f"{', '.join(parts[:-1])} and {parts[-1]} of pairs {after} ({_GUESSING})"
     gap = row.difference
@@ -237,8 +238,8 @@ def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[st
     if len(present) > 2 or gap is None or gap.low is None or gap.high is None:
         return sentence, f"No method is significantly better than all others.{_others(row)}"
     return sentence, (
-        f"95 % interval of the difference between {clean(row.first, 40)} and {clean(row.second, 40)}, pair by pair: "
-        f"{signed(gap.low)} to {signed(gap.high)} points, which includes zero."
+        f"95 % interval of the difference between {method_name(row.first)} and {method_name(row.second)}, pair by "
+        f"pair: {signed(gap.low)} to {signed(gap.high)} points, which includes zero."
     )
 
 
@@ -254,7 +255,7 @@ def budget_words(budget: Mapping[str, Any] | None) -> str:
     if not budget:
         return ""
     if isinstance(by_method := budget.get("images_by_method"), Mapping):
-        shares = ", ".join(f"{clean(method, 40)} with {images:,}" for method, images in by_method.items())
+        shares = ", ".join(f"{method_name(method)} with {images:,}" for method, images in by_method.items())
         return f"The methods were not trained equally long: {shares} training images."
     parts = []
     for key, value in budget.items():
