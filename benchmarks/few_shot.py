@@ -106,7 +106,7 @@ def trained(name: str, recipe: Recipe, data: ms.DomainSet, split: ms.Split, opti
             raise SystemExit(f"{out} was trained with other {', '.join(changed)}. Remove it, or choose another --out.")
         return run
     wanted = options if "iterations" in options else options_for_budget(recipe.method, options, recipe.images)
-    return ms.train(recipe.method, data, split, out=out, overwrite=True, note=print, **wanted)
+    return ms.train(recipe.method, data, split, out=out, overwrite=True, **wanted)
 
 
 def episodes(

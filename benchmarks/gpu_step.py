@@ -27,11 +27,22 @@ from metasiam.config import ReptileConfig
 from metasiam.data.domains import DomainSet
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.learners.reptile import Reptile
+from metasiam.progress import Listener
 from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
 
 #: Name → compiled, as a graph. Graphs need a GPU. In the order of their risks.
 KINDS = {"eager": (False, False), "graph": (False, True), "compiled graph": (True, True), "compiled": (True, False)}
+
+
+class _Notes(Listener):
+    """Keeps what keeps a step from being what was asked for."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
 
 
 def learner(domains: DomainSet, arguments: Any, arch: str, compiled: bool, graphed: bool) -> Reptile:
@@ -46,14 +57,14 @@ def learner(domains: DomainSet, arguments: Any, arch: str, compiled: bool, graph
         compile="on" if compiled else "off",
         seed=arguments.seed,
     )
-    notes: list[str] = []
+    notes = _Notes()
     resolved = {"compiled": compiled} if graphed else None  # decided: no other step is built to time it
-    context = prepare(config, domains, benchmark_split(domains), resolved=resolved, note=notes.append)
+    context = prepare(config, domains, benchmark_split(domains), resolved=resolved, listener=notes)
     if not graphed:
         context.step = lambda optimizer, *_, **__: without_graph(context, optimizer, compiled)  # type: ignore
     reptile = Reptile(config, context, Processes())
     if graphed != isinstance(reptile._step, GraphedStep):
-        raise RuntimeError("; ".join(notes) or f"the step is a {type(reptile._step).__name__}")
+        raise RuntimeError("; ".join(notes.texts) or f"the step is a {type(reptile._step).__name__}")
     return reptile
 
 

@@ -43,7 +43,7 @@ def build(arguments: Any, folder: Path) -> tuple[Any, Any]:
     )
     context = prepare(config, domains, benchmark_split(domains))
     reptile = Reptile(config, context, Processes())
-    loop = TrainingLoop(reptile, Run(folder, {}), Processes())
+    loop = TrainingLoop(reptile, Run(folder, {"options": {"method": "reptile"}}), Processes())
     logger = _Logger(loop)
     count = 0
 

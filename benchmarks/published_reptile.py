@@ -75,7 +75,7 @@ def weights_at(folder: Path, iteration: int) -> Path:
 def train(domains: DomainSet, split: Split, config: ReptileConfig, kept: Iterable[int], folder: Path) -> None:
     """Train as ``metasiam reptile`` does, and keep the embedder at some iterations."""
     tune_allocator()
-    context = prepare(config, domains, split, note=print)
+    context = prepare(config, domains, split)
     learner = Reptile(config, context, Processes())
     wanted = sorted({0, *kept, config.iterations})
     folder.mkdir(parents=True, exist_ok=True)

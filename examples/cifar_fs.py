@@ -41,7 +41,6 @@ def main() -> None:
         iterations=arguments.iterations,
         out=arguments.out,
         overwrite=True,
-        note=print,
         **(options if arguments.method == "baseline" else {}),
     )
     choosing = ms.split_domains(domains, split="cifar-fs:validation")

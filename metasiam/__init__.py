@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.models.own import Embedder
     from metasiam.pair_session import train_pairs
+    from metasiam.progress import Listener, Progress
     from metasiam.runs import Run, open_run
     from metasiam.session import TrainingStopped, evaluate, train
     from metasiam.sweeping import sweep
@@ -38,9 +39,11 @@ _HOMES = {
     "EmbedderInfo": "metasiam.models.files",
     "Evaluation": "metasiam.evaluation.result",
     "Gallery": "metasiam.gallery",
+    "Listener": "metasiam.progress",
     "MetaSiamError": "metasiam.errors",
     "PairSet": "metasiam.data.pairs",
     "Pool": "metasiam.data.domains",
+    "Progress": "metasiam.progress",
     "Preparation": "metasiam.data.preparation",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
     "ProtocolSettings": "metasiam.evaluation.settings",
@@ -75,11 +78,13 @@ __all__ = [
     "EmbedderInfo",
     "Evaluation",
     "Gallery",
+    "Listener",
     "MetaSiamError",
     "PairSet",
     "Pool",
     "Preparation",
     "ProbabilityCalibrator",
+    "Progress",
     "ProtocolSettings",
     "Run",
     "Split",

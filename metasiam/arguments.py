@@ -52,7 +52,7 @@ _KINDS = {
     "Size": _Kind(_only((tuple, list)), "height and width"),
     "Preparation": _Kind(_is_a("Preparation"), "a Preparation"),
     "Callable": _Kind(callable, "a function"),
-    "Report": _Kind(callable, "a function"),
+    "Listener": _Kind(_is_a("Listener"), "a Listener"),
     "Tensor": _Kind(_is_a("Tensor"), "a torch.Tensor"),
     "torch.Generator": _Kind(_is_a("Generator"), "a torch.Generator"),
     "nn.Module": _Kind(_is_a("Module"), "a torch.nn.Module"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.measurable import embedder_of
 from metasiam.option_values import shown
-from metasiam.progress import Report, quiet
+from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
 from metasiam.runs import Run
 from metasiam.trained_on import check_comparable
 from metasiam.training.machine import choose_device
@@ -47,6 +47,7 @@ class Comparison:
 
 
 @checked
+@heard
 def compare(
     runs: Mapping[str, Run | nn.Module | Sequence[Run | nn.Module]],
     domains: DomainSet,
@@ -56,7 +57,7 @@ def compare(
     draws: Draws | None = None,
     budget: Mapping[str, Any] | None = None,
     device: str = "auto",
-    report: Report = quiet,
+    listener: Listener | None = SHOWN_OR_WARNED,
 ) -> Comparison:
     """Evaluate trained runs on identical draws and compare them pair by pair.
 
@@ -71,7 +72,7 @@ def compare(
         draws: from ``draw_protocol`` with the same three, where they were made before.
         budget: what each method was allowed, for the report.
         device: where to compute.
-        report: called as ``report(what, done, total)``.
+        listener: told how far it is; by default a terminal or a notebook shows it; None is silent.
 
     Raises:
         MetaSiamError: if the runs do not belong together.
@@ -93,14 +94,10 @@ def compare(
     for name, listed in trainings.items():
         for number, run in enumerate(listed, 1):
             who = name if len(listed) == 1 else f"{name}, training {number} of {len(listed)}"
-
-            def say(what: str, done: int, total: int, who: str = who) -> None:
-                report(f"{who}: {what}", done, total)
-
             embedder, info = embedder_of(run, domains, split)
-            found = evaluate(
-                embedder.to(choose_device(device)), info, domains, split, settings, draws=draws, report=say
-            )
+            told = Part(listener or SILENT, who)
+            embedder = embedder.to(choose_device(device))
+            found = evaluate(embedder, info, domains, split, settings, draws=draws, listener=told)
             each.setdefault(name, []).append(found)
     evaluations = {name: pool(listed, settings) for name, listed in each.items()}
     data: dict[str, Any] = {
@@ -170,11 +167,11 @@ def images_in(
     options: Mapping[str, Any],
     domains: DomainSet,
     split: Split,
-    note: Callable[[str], None] = lambda text: None,
+    listener: Listener = SILENT,
 ) -> int:
     """Return how many images a method's embedder gets through in so many minutes here, measured, compiling apart."""
     config = config_from(config_class(method), options)
-    context = prepare(config, domains, split, note=note)
+    context = prepare(config, domains, split, listener=listener)
     from metasiam.training.optimizers import adam
 
     context.embedder.train()

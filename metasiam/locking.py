@@ -6,7 +6,7 @@ import hashlib
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from metasiam.atomic import remove_partials
 from metasiam.errors import MetaSiamError
+from metasiam.progress import SILENT, Listener
 
 RUN_LOCK = ".lock"
 #: What the library raises where the file system has no locks.
@@ -59,12 +60,12 @@ def check_free(run: Path) -> None:
 
 
 @contextmanager
-def file_held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+def file_held(path: Path, listener: Listener = SILENT) -> Iterator[None]:
     """Let one process of this machine at a time change a file; the next waits.
 
     Args:
         path: the file, which need not exist yet.
-        waiting: called once if somebody else is at it.
+        listener: told once if somebody else is at it.
     """
     # A lock beside the file would be left there. Those in the temporary folder come and go, each coming and going
     # under a lock that stays: else a process could hold one that was taken away, and another make and hold it anew.
@@ -83,7 +84,7 @@ def file_held(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
                 break
             except Timeout:
                 if not told:
-                    waiting()
+                    listener.note(f"waiting for another process that changes {path}")
                 told = True
                 time.sleep(0.05)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.locking import check_free, run_held
 from metasiam.pair_session import train_pairs
-from metasiam.progress import Report, quiet
+from metasiam.progress import SHOWN, SILENT, Listener, Part, heard
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
 from metasiam.shapes import FOLD, FOLDS, check, parse_json
 from metasiam.training.checkpoint import CHECKPOINT_FILE
-from metasiam.training.loop import Progress
 
 #: The options that all folds are trained with, in the folder around them.
 PLAN_FILE = "folds-config.json"
@@ -33,14 +31,14 @@ def with_test_fold(pairs: PairSet, fold: int) -> PairSet:
     return replace(pairs, part=torch.where(test, PARTS.index("test"), PARTS.index("train")))
 
 
+@heard
 def train_folds(
     pairs: PairSet,
     *,
     out: Path,
     overwrite: bool = False,
     checkpoint_every: float = 120.0,
-    report: Callable[[str, Progress], None] = lambda what, progress: None,
-    working: Report = quiet,
+    listener: Listener | None = SHOWN,
     data_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -54,8 +52,7 @@ def train_folds(
         out: gets ``folds-config.json`` (the options), ``fold-1`` … and ``folds.json``.
         overwrite: train every fold again.
         checkpoint_every: seconds between checkpoints of one fold's training.
-        report: progress of one fold's training.
-        working: progress of other work.
+        listener: told of each fold's training; by default a terminal or a notebook shows it; None is silent.
         data_options: how the pairs were loaded, saved with each run.
         options: fields of ``SiameseConfig``.
 
@@ -81,7 +78,7 @@ def train_folds(
         check_overwrite(path)
         check_free(path)
 
-    def started(config: dict[str, Any]) -> None:
+    def begin() -> None:
         """Write the plan, and drop earlier folds, once options and pairs have proved good for a first run."""
         nonlocal anew
         if anew:
@@ -107,9 +104,7 @@ def train_folds(
                     resume=path if begun else None,
                     overwrite=anew or (path / CONFIG_FILE).is_file(),
                     checkpoint_every=checkpoint_every,
-                    report=partial(report, f"fold {fold + 1} of {count}"),
-                    working=working,
-                    started=started,
+                    listener=_Fold(listener or SILENT, f"fold {fold + 1} of {count}", begin),
                     data_options={**data_options, "fold": fold + 1} if data_options else None,
                     **({} if begun else options),
                 ).evaluation
@@ -126,6 +121,17 @@ def train_folds(
         }
         write_text(out / "folds.json", json.dumps(summary, indent=1) + "\n")
     return summary
+
+
+class _Fold(Part):
+    """Tells of one fold, and does what is due when its training starts."""
+
+    def __init__(self, to: Listener, name: str, begin: Callable[[], None]) -> None:
+        super().__init__(to, name)
+        self.begin = begin
+
+    def started(self, config: dict[str, Any]) -> None:
+        self.begin()
 
 
 def holds_folds(path: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,11 @@ from metasiam.learners.solved_head import SolvedHead
 from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.option_values import check_seconds
-from metasiam.progress import Report, quiet
+from metasiam.progress import SHOWN, SILENT, Listener, Relay, heard
 from metasiam.runs import Run, check_out, check_overwrite, create_run, open_run
 from metasiam.session import TrainingStopped
 from metasiam.training.distributed import Processes
-from metasiam.training.loop import Progress, TrainingLoop
+from metasiam.training.loop import TrainingLoop
 from metasiam.training.machine import describe_machine, generator_for, tune_allocator
 
 
@@ -53,6 +52,7 @@ class PairTraining:
 
 
 @checked
+@heard
 def train_pairs(
     pairs: PairSet,
     *,
@@ -60,9 +60,7 @@ def train_pairs(
     resume: str | Path | None = None,
     overwrite: bool = False,
     checkpoint_every: float = 120.0,
-    report: Callable[[Progress], None] = lambda progress: None,
-    working: Report = quiet,
-    started: Callable[[dict[str, Any]], None] = lambda config: None,
+    listener: Listener | None = SHOWN,
     data_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> PairTraining:
@@ -74,9 +72,8 @@ def train_pairs(
         resume: continue this run instead, exactly; its saved options hold.
         overwrite: replace a run that is in ``out``.
         checkpoint_every: seconds between checkpoints.
-        report: called about once a second with the progress of the training.
-        working: called as ``working(what, done, total)`` during other work.
-        started: called once with the run's ``config.json`` before the first iteration.
+        listener: told what starts, how far it is, and what each epoch found; by default a terminal or a notebook shows
+            it; None is silent.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
         options: fields of ``SiameseConfig``.
 
@@ -85,6 +82,7 @@ def train_pairs(
         TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
     check_seconds(checkpoint_every)
+    listener = listener or SILENT
     tune_allocator()
     earlier = open_run(resume) if resume is not None else None
     config = config_from(SiameseConfig, options) if earlier is None else _saved_config(earlier, pairs, options)
@@ -100,13 +98,13 @@ def train_pairs(
         check_out(path, overwrite=overwrite)
         check_overwrite(path)
     model = build_pair_model(
-        config, pairs, earlier.config["resolved"]["precision"] if earlier else None, report=working
+        config, pairs, earlier.config["resolved"]["precision"] if earlier else None, listener=listener
     )
     pairs = pairs.to(model.device)
-    fit_embedder(model, pairs, config, working)
-    recorder = _Recorder()
+    fit_embedder(model, pairs, config, listener)
+    recorder = _Recorder(listener)
     if config.solver == "svm":
-        learner: Siamese | SolvedHead = SolvedHead(config, pairs, model, recorder, working)
+        learner: Siamese | SolvedHead = SolvedHead(config, pairs, model, recorder)
     else:
         learner = Siamese(config, pairs, model, recorder)
     with run_held(path if earlier is None else earlier.path):
@@ -116,15 +114,15 @@ def train_pairs(
         else:
             run = earlier
             run.check_unchanged()
-        started(run.config)
-        loop = TrainingLoop(learner, run, Processes(), checkpoint_every=checkpoint_every, report=report)
+        listener.started(run.config)
+        loop = TrainingLoop(learner, run, Processes(), checkpoint_every=checkpoint_every, listener=listener)
         if earlier is not None:
             loop.resume()
         with recorder.into(run):
             if not loop.go():
                 raise TrainingStopped(run, loop.iteration)
         learner.finish()
-        return _finished(run, pairs, model, learner, config, working)
+        return _finished(run, pairs, model, learner, config, listener)
 
 
 def _completed(config: SiameseConfig) -> SiameseConfig:
@@ -140,20 +138,20 @@ def _saved_config(run: Run, pairs: PairSet, options: dict[str, Any]) -> SiameseC
     return config_from(SiameseConfig, saved)
 
 
-def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseConfig, working: Report) -> None:
+def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseConfig, listener: Listener) -> None:
     """Let an embedder that is made of statistics learn them, from the training pairs' images without any labels."""
     fit = getattr(model.embedder, "fit", None)
     if fit is None or config.init is not None:
         return
     rows = pairs.rows("train")
     used = torch.unique(torch.cat((pairs.first[rows], pairs.second[rows])))
-    working(f"fitting {config.arch}", 0, 1)
+    listener.progress(f"fitting {config.arch}", 0, 1)
 
     def images(index: torch.Tensor) -> torch.Tensor:
         return normalise(pairs.images[used[index.to(used.device)]], model.info.mean, model.info.std)
 
     fit(images, len(used), generator_for("cpu", config.seed, "fit"))
-    working(f"fitting {config.arch}", 1, 1)
+    listener.progress(f"fitting {config.arch}", 1, 1)
 
 
 def _description(
@@ -189,13 +187,13 @@ def _description(
 
 
 def _finished(
-    run: Run, pairs: PairSet, model: PairModel, learner: Siamese | SolvedHead, config: SiameseConfig, working: Report
+    run: Run, pairs: PairSet, model: PairModel, learner: Siamese | SolvedHead, config: SiameseConfig, listener: Listener
 ) -> PairTraining:
     """Answer the test pairs at the validation threshold, and write weights and numbers."""
     validation_scores, validation_same = learner.validation_scores()
     rows = pairs.rows("test")
     used, place = torch.unique(torch.cat((pairs.first[rows], pairs.second[rows])), return_inverse=True)
-    embeddings = model.embed(pairs.images[used], report=working)
+    embeddings = model.embed(pairs.images[used], listener=listener)
     first, second = place.chunk(2)
     scores = model.compare(embeddings, first, second)
     result = judge(rows, scores, pairs.same[rows], validation_scores, validation_same)
@@ -246,7 +244,7 @@ def cross_validated(pairs: PairSet, config: SiameseConfig) -> dict[str, Any]:
     pairs.need_both("train")
     model = build_pair_model(config, pairs)
     pairs = pairs.to(model.device)
-    fit_embedder(model, pairs, config, quiet)
+    fit_embedder(model, pairs, config, SILENT)
     learner = SolvedHead(config, pairs, model) if config.solver == "svm" else Siamese(config, pairs, model)
     iteration = 0
     while iteration < learner.total:  # early stopping lowers it
@@ -266,10 +264,11 @@ def cross_validated(pairs: PairSet, config: SiameseConfig) -> dict[str, Any]:
     }
 
 
-class _Recorder:
-    """Writes a learner's measurements into the run's metrics and TensorBoard files."""
+class _Recorder(Relay):
+    """Writes a learner's measurements into the run's metrics and TensorBoard files, too."""
 
-    def __init__(self) -> None:
+    def __init__(self, to: Listener) -> None:
+        super().__init__(to)
         self._run: Run | None = None
         self._writer: Any = None
 
@@ -287,7 +286,8 @@ class _Recorder:
     def __exit__(self, *exception: object) -> None:
         self._writer.close()
 
-    def __call__(self, row: dict[str, Any]) -> None:
+    def measured(self, row: dict[str, Any]) -> None:
+        super().measured(row)
         assert self._run is not None
         self._run.append_metrics(row)
         for name, value in row.items():

@@ -30,12 +30,12 @@ from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, s
 from metasiam.option_values import check_seconds
 from metasiam.own_parts import taken_apart
 from metasiam.presets import check_start, preset_options
-from metasiam.progress import Report
+from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner
-from metasiam.training.loop import Progress, TrainingLoop
+from metasiam.training.loop import TrainingLoop
 from metasiam.training.machine import choose_device, describe_machine, tune_allocator
 from metasiam.wording import counted
 
@@ -53,6 +53,7 @@ class TrainingStopped(Exception):
 
 
 @checked
+@heard
 def evaluate(
     target: Run | nn.Module | str | Path,
     domains: DomainSet,
@@ -61,7 +62,7 @@ def evaluate(
     shots: tuple[Shots, ...] = (0, "all"),
     arch: str | nn.Module | Callable[[], nn.Module] | None = None,
     device: str = "auto",
-    report: Report | None = None,
+    listener: Listener | None = SHOWN_OR_WARNED,
     **settings: Any,
 ) -> Evaluation:
     """Test a run, weights trained elsewhere, or one's own module, by the balanced protocol.
@@ -75,7 +76,7 @@ def evaluate(
         shots: numbers of labelled images of each held-out domain to adapt with, each measured apart.
         arch: the embedder's name, for weights that do not say it; one's own module or what makes it, for its weights.
         device: where to compute.
-        report: called as ``report(what, done, total)``.
+        listener: told how far it is; by default a terminal or a notebook shows it; None is silent.
         settings: further fields of ``ProtocolSettings``.
 
     Raises:
@@ -83,24 +84,24 @@ def evaluate(
             than the data's files were, or are a run's that was trained on domains of other parts of the split, or a
             domain has too few images for what was asked.
     """
-    chosen = _settings(shots, settings)
+    chosen, listener = _settings(shots, settings), listener or SILENT
     catalogue.give(arch)
     if isinstance(target, nn.Module):
         embedder, info = embedder_of(target, domains, split)
-        return evaluate_embedder(embedder.to(choose_device(device)), info, domains, split, chosen, report=report)
+        return evaluate_embedder(embedder.to(choose_device(device)), info, domains, split, chosen, listener=listener)
     weights = target.path if isinstance(target, Run) else Path(target)
     size = stored_image_size(weights)
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     if arch is None and isinstance(target, Run) and target.own is not None:
         arch = target.own.arch
     known = {"arch": arch} if arch is None or isinstance(arch, str) else {"build": arch}
-    embedder, info = load_embedder(weights, image_size=domains.image_size, **known)
+    embedder, info = load_embedder(weights, image_size=domains.image_size, listener=listener, **known)
     check_preparation(weights, info.preparation, domains)
     check_channels(weights, info.channels, domains)
     if (run := run_behind(weights)) is not None:
-        check_never_trained_on(run, domains, split)
+        check_never_trained_on(run, domains, split, listener)
     embedder = embedder.to(choose_device(device))
-    return evaluate_embedder(embedder, info, domains, split, chosen, report=report)
+    return evaluate_embedder(embedder, info, domains, split, chosen, listener=listener)
 
 
 def _settings(shots: tuple[Shots, ...], more: dict[str, Any]) -> ProtocolSettings:
@@ -156,16 +157,15 @@ class _Hooks:
     """The caller's part in a training."""
 
     checkpoint_every: float
-    report: Callable[[Progress], None]
-    note: Callable[[str], None]
-    started: Callable[[dict[str, Any]], None]
+    listener: Listener
 
     def loop(self, learner: Learner, run: Run, processes: Processes) -> TrainingLoop:
-        self.started(run.config)
-        return TrainingLoop(learner, run, processes, checkpoint_every=self.checkpoint_every, report=self.report)
+        self.listener.started(run.config)
+        return TrainingLoop(learner, run, processes, checkpoint_every=self.checkpoint_every, listener=self.listener)
 
 
 @checked
+@heard
 def train(
     method: str,
     domains: DomainSet,
@@ -176,9 +176,7 @@ def train(
     resume: str | Path | None = None,
     overwrite: bool = False,
     checkpoint_every: float = 60.0,
-    report: Callable[[Progress], None] = lambda progress: None,
-    note: Callable[[str], None] = lambda text: None,
-    started: Callable[[dict[str, Any]], None] = lambda config: None,
+    listener: Listener | None = SHOWN,
     data_options: dict[str, Any] | None = None,
     evaluation: ProtocolSettings | None = None,
     **options: Any,
@@ -195,9 +193,8 @@ def train(
             options hold, and giving different ones is an error.
         overwrite: replace a run that is in ``out``.
         checkpoint_every: seconds between checkpoints.
-        report: called about once a second with the progress.
-        note: called with things to tell the person who waits.
-        started: called once with the run's ``config.json`` before the first iteration.
+        listener: told what starts, about once a second how far it is, and what is to be known; by default a terminal
+            or a notebook shows it; None is silent.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
         evaluation: how the run will be measured, saved with it for the same reason.
         options: fields of the method's config (``metasiam.config``). ``arch`` and ``loss`` take objects too: a
@@ -210,18 +207,18 @@ def train(
     """
     check_seconds(checkpoint_every)
     tune_allocator()
-    hooks = _Hooks(checkpoint_every, report, note, started)
+    hooks = _Hooks(checkpoint_every, listener := listener or SILENT)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
     options, own = taken_apart(preset_options(preset, method)[1] | options)
     check_start(preset, method, options)
-    config = _config_for(method, domains, split, options, note)
+    config = _config_for(method, domains, split, options, listener)
     path = Path(out) if out is not None else _default_out(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:
         check_out(path, overwrite=overwrite)
         check_overwrite(path)
-    context = prepare(config, domains, split, note=note, own=own)
+    context = prepare(config, domains, split, listener=listener, own=own)
     learner = METHODS[method][1](config, context, processes)
     saved = {
         "schema": 1,
@@ -267,21 +264,21 @@ def check_trainable(method: str, domains: DomainSet, split: Split, **options: An
     Raises:
         MetaSiamError: as ``train``.
     """
-    config = _config_for(method, domains, split, options, lambda text: None)
+    config = _config_for(method, domains, split, options, SILENT)
     if config.compile == "auto" or choose_device(config.device).type == "cuda":  # else it would be timed, or compiled
         config = replace(config, compile="off")
     METHODS[method][1](config, prepare(config, domains, split), Processes())
 
 
 def _config_for(
-    method: str, domains: DomainSet, split: Split, options: dict[str, Any], note: Callable[[str], None]
+    method: str, domains: DomainSet, split: Split, options: dict[str, Any], listener: Listener
 ) -> TrainingConfig:
     """Return a method's options, with those decided that depend on the data or on the weights to start from."""
     config = config_from(config_class(method), options)
     if config.init is not None and "arch" not in options:
         config = replace(config, arch=arch_of(config.init))
     if (start := run_behind(config.init)) is not None:
-        check_never_trained_on(start, domains, split, note)
+        check_never_trained_on(start, domains, split, listener)
     if config.flip is None:
         config = replace(config, flip=domains.source.split(":")[0] not in SYMBOLS)
     return config
@@ -309,7 +306,7 @@ def _resume(
     config = config_from(config_class(method), saved)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     processes = replace(processes, planned=run.config["processes"])
-    context = prepare(config, domains, split, resolved=run.config["resolved"], note=hooks.note, own=own)
+    context = prepare(config, domains, split, resolved=run.config["resolved"], listener=hooks.listener, own=own)
     learner = METHODS[method][1](config, context, processes)
     loop = hooks.loop(learner, run, processes)
     with _held(run.path, processes):

@@ -14,7 +14,7 @@ from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
-from metasiam.progress import Report, quiet
+from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
 from metasiam.reading import read_text
 from metasiam.runs import Run
 from metasiam.shapes import EVALUATION, check, parse_json
@@ -103,6 +103,7 @@ def _parts(
 
 
 @checked
+@heard
 def sweep(
     methods: Mapping[str, dict[str, Any]],
     domains: DomainSet,
@@ -112,7 +113,7 @@ def sweep(
     settings: ProtocolSettings,
     *,
     device: str = "auto",
-    report: Report = quiet,
+    listener: Listener | None = SHOWN_OR_WARNED,
 ) -> list[SweptRun]:
     """Train and evaluate every method on every split; what is finished in ``out`` is taken as it is.
 
@@ -124,7 +125,7 @@ def sweep(
         trainer: trains one method on one split.
         settings: what to measure; a split without held-out domains measures the seen ones only.
         device: where to evaluate.
-        report: called as ``report(what, done, total)``.
+        listener: told how far it is; by default a terminal or a notebook shows it; None is silent.
 
     Raises:
         MetaSiamError: without methods or shares, or for a share that leaves fewer than two domains on a side.
@@ -138,13 +139,10 @@ def sweep(
             run = trainer(method, methods[method], path, split)
             evaluation = _stored_evaluation(run, settings, domains, split)
             if evaluation is None:
-
-                def say(what: str, done: int, total: int, name: str = path.name) -> None:
-                    report(f"{name}: {what}", done, total)
-
-                embedder, info = load_embedder(run.path)
+                told = Part(listener or SILENT, path.name)
+                embedder, info = load_embedder(run.path, listener=told)
                 embedder = embedder.to(choose_device(device))
-                evaluation = evaluate(embedder, info, domains, split, settings, report=say).data
+                evaluation = evaluate(embedder, info, domains, split, settings, listener=told).data
                 run.write_json("evaluation.json", evaluation)
             swept.append(SweptRun(method, seen, len(domains.names) - seen, run, evaluation))
     return swept

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from metasiam.config import config_from
@@ -12,6 +11,7 @@ from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.learners import config_class
 from metasiam.names import plain
+from metasiam.progress import SHOWN_OR_WARNED, Listener
 from metasiam.runs import Run, run_behind
 from metasiam.wording import counted
 
@@ -59,9 +59,7 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
             )
 
 
-def check_never_trained_on(
-    run: Run, domains: DomainSet, split: Split, note: Callable[[str], None] = warnings.warn
-) -> None:
+def check_never_trained_on(run: Run, domains: DomainSet, split: Split, listener: Listener = SHOWN_OR_WARNED) -> None:
     """Raise if a run, or one that it started from, was trained on domains that the split holds out or keeps back.
 
     Of the very images, domains are known by their place. Of other images of the same source (one was added, they are of
@@ -71,22 +69,20 @@ def check_never_trained_on(
         run: whose training is looked at.
         domains: the data to measure on, or to train on.
         split: of these domains.
-        note: called with what cannot be told for certain.
+        listener: told what cannot be known for certain.
 
     Raises:
         MetaSiamError: naming the run and how many.
     """
     stored = run.config.get("split")
     if stored is not None:
-        _check_unseen(run, stored, domains, split, note)
+        _check_unseen(run, stored, domains, split, listener)
     start = run_behind(run.config["options"].get("init"))
     if start is not None:
-        check_never_trained_on(start, domains, split, note)
+        check_never_trained_on(start, domains, split, listener)
 
 
-def _check_unseen(
-    run: Run, stored: Mapping[str, Any], domains: DomainSet, split: Split, note: Callable[[str], None]
-) -> None:
+def _check_unseen(run: Run, stored: Mapping[str, Any], domains: DomainSet, split: Split, listener: Listener) -> None:
     data = run.config["data"]
     same_source = _same_source(run, domains)
     new = {*split.held_out, *split.validation}
@@ -95,7 +91,9 @@ def _check_unseen(
     elif (names := _seen_names(data, stored, domains, same_source)) is not None:
         known = {domain for domain in new if _spelled(domains.names[domain]) in names}
     elif same_source:
-        note(f"{run.path} does not say by name what it was trained on: it may have been domains that are held out now.")
+        listener.note(
+            f"{run.path} does not say by name what it was trained on: it may have been domains that are held out now."
+        )
         return
     else:
         return
@@ -108,7 +106,7 @@ def _check_unseen(
             f"(e.g. '{example}'), so the numbers would not be of new domains. Use its --held-out, --split and "
             "--validation."
         )
-    note(
+    listener.note(
         f"{run.path} was trained on {counted(len(known), 'domain')} of {data['source']} with the names of domains held "
         f"out or used for validation here (e.g. '{example}'): if they are the same things, the numbers are not of new "
         "domains."

@@ -19,6 +19,7 @@ from metasiam.config import SiameseConfig, config_from, value_of
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.pair_session import cross_validated
+from metasiam.progress import SHOWN, SILENT, Listener, heard
 from metasiam.reading import read_text
 from metasiam.runs import check_writable, write_text
 from metasiam.shapes import TRIAL, check, parse_json
@@ -159,6 +160,7 @@ def _distribution(optuna: Any, choice: Choice) -> Any:
     return optuna.distributions.FloatDistribution(choice.low, choice.high, log=choice.logarithmic)
 
 
+@heard
 def search(
     pairs: PairSet,
     choices: Sequence[Choice],
@@ -168,7 +170,7 @@ def search(
     trials: int = 20,
     seed: int = 0,
     resume: bool = False,
-    report: Callable[[int, int, Values], None] = lambda number, total, options: None,
+    listener: Listener | None = SHOWN,
     **options: Any,
 ) -> list[dict[str, Any]]:
     """Try options and keep what each found in ``out/trials.jsonl``.
@@ -181,7 +183,7 @@ def search(
         trials: how many, for ``random`` and ``tpe``.
         seed: of the search; every training has the same seed from ``options``.
         resume: go on with the trials in ``out``.
-        report: called before every trial.
+        listener: told of every trial before it; by default a terminal or a notebook shows it; None is silent.
         options: fields of ``SiameseConfig`` that do not vary.
 
     Returns:
@@ -191,6 +193,7 @@ def search(
     Raises:
         MetaSiamError: for options that do not fit, or an earlier search in ``out`` that is another one.
     """
+    listener = listener or SILENT
     if strategy not in STRATEGIES:
         raise MetaSiamError(f"--strategy {strategy} is unknown. Use one of: {', '.join(STRATEGIES)}.")
     if not choices:
@@ -201,7 +204,7 @@ def search(
     file = _open_search(out, about | {"fingerprint": kept.fingerprint}, resume)
     rows = read_trials(file)
     for number, tried, tell in proposals(strategy, choices, trials, seed, rows):
-        report(number, total, tried)
+        listener.started({"trial": number + 1, "trials": total, "options": dict(tried)})
         found = cross_validated(kept, config_from(SiameseConfig, {**options, **tried}))
         row = {"trial": number, "options": dict(tried), "score": found["accuracy"] + 1e-3 * found["auc"], **found}
         tell(row["score"])

@@ -80,11 +80,10 @@ def real_data(shared_data: Path, kept_between_workers: Path) -> Callable[[str], 
 def cifar100(real_data: Callable[[str], Path], kept_between_workers: Path) -> DomainSet:
     """The real CIFAR-100, read from its unzipped files."""
     from metasiam.data.sources import load_domains
-    from metasiam.progress import quiet
 
     folder = real_data("cifar100")
     with FileLock(kept_between_workers / "packed.lock"):
-        return load_domains(f"folder:{folder}", data_dir=kept_between_workers, report=quiet)
+        return load_domains(f"folder:{folder}", data_dir=kept_between_workers, listener=None)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,6 @@ from metasiam.gallery.background import BackgroundChoice, load_background, of_ru
 from metasiam.locking import file_held
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
-from metasiam.progress import quiet
 
 SIZE = 16
 
@@ -417,14 +416,14 @@ def test_two_that_enroll_at_once_lose_nothing(weights, photos, tmp_path):
 def test_an_enroll_waits_for_another_and_says_so(weights, photos, tmp_path, capsys):
     gallery = tmp_path / "pets.safetensors"
     words = ["enroll", str(photos / "photos"), "--weights", str(weights), "--gallery", str(gallery)]
-    with file_held(gallery, lambda: None):
+    with file_held(gallery):
         waiting = threading.Thread(target=run, args=(words,))
         waiting.start()
         waiting.join(timeout=3)
         assert waiting.is_alive()
         assert not gallery.exists()
     waiting.join(timeout=60)
-    assert f"waiting for another enroll into {gallery}" in capsys.readouterr().err.replace("\n", "")
+    assert f"waiting for another process that changes {gallery}" in capsys.readouterr().err.replace("\n", "")
     assert gallery.exists()
 
 
@@ -433,9 +432,9 @@ def test_a_background_must_be_the_pictures_that_the_run_knows(photos, tmp_path, 
     embedder, info = load_embedder(weights)
     data = load_domains(f"folder:{photos / 'other'}", image_size=SIZE)
     choice = BackgroundChoice(f"folder:{photos / 'other'}", {"image_size": SIZE}, None, data.fingerprint)
-    assert len(load_background(choice, embedder, info, mirror=False, report=quiet).embeddings) > 0
+    assert len(load_background(choice, embedder, info, mirror=False, listener=None).embeddings) > 0
     with pytest.raises(MetaSiamError, match="holds other pictures than were trained on"):
-        load_background(replace(choice, fingerprint="0" * 64), embedder, info, mirror=False, report=quiet)
+        load_background(replace(choice, fingerprint="0" * 64), embedder, info, mirror=False, listener=None)
 
 
 def test_what_is_enrolled_is_no_background(weights, photos, tmp_path, capsys):

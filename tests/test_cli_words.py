@@ -15,10 +15,9 @@ from rich.console import Console
 
 from metasiam.cli import run
 from metasiam.cli.compare_output import next_step
-from metasiam.cli.progress import Lines
-from metasiam.cli.training import Talk
 from metasiam.learners.guessing import guessing_loss, never_learned
-from metasiam.training.loop import Progress
+from metasiam.progress import Progress
+from metasiam.progress_lines import Lines
 from metasiam.wording import counted
 
 
@@ -99,10 +98,10 @@ def test_the_loss_of_guessing_is_that_of_equal_odds() -> None:
 def test_a_training_that_never_left_guessing_says_so_at_its_end(
     loss: float, said: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    talk = Talk("triplet", Lines(Console(width=200)))
-    talk._config = config(loss="softmax")
+    shown = Lines(Console(width=200))
+    shown._config = config(loss="softmax")
     for done in (1, 10):
-        talk.report(Progress(done, 10, loss, 640, 100.0, 3.0, 0.0))
+        shown.training(Progress("triplet", done, 10, loss, 640, 100.0, 3.0, 0.0))
     assert capsys.readouterr().out.count("hardly anything was learned") == said
 
 

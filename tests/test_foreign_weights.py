@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from listeners import Heard
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -94,9 +95,9 @@ def test_the_best_known_kind_of_file_is_read(tmp_path):
     torch.save({"state_dict": state, "best_prec1": 91.78}, tmp_path / "w.th")
     with pytest.warns(UserWarning, match=r"w\.th has a head after the embedder \(linear\): left out"):
         check_same(tmp_path / "w.th", made)
-    said: list[str] = []
-    check_same(tmp_path / "w.th", made, note=said.append)
-    assert said == [f"{tmp_path / 'w.th'} has a head after the embedder (linear): left out"]
+    heard = Heard()
+    check_same(tmp_path / "w.th", made, listener=heard)
+    assert heard.notes == [f"{tmp_path / 'w.th'} has a head after the embedder (linear): left out"]
 
 
 def test_an_averaged_model_is_read(tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from listeners import Heard
 
 import metasiam
 from metasiam.config import ReptileConfig, TripletConfig, config_from
@@ -160,7 +161,7 @@ def test_a_run_stops_goes_on_and_is_evaluated_there(tiny_domains, tmp_path, monk
     whole = metasiam.train("reptile", domains, split, out=tmp_path / "whole", **options)
     assert whole.config["machine"]["device"] == "cuda"
     with pytest.raises(metasiam.TrainingStopped):
-        metasiam.train("reptile", domains, split, out=tmp_path / "part", report=stop, **options)
+        metasiam.train("reptile", domains, split, out=tmp_path / "part", listener=Heard(training=stop), **options)
     part = metasiam.train("reptile", domains, split, resume=tmp_path / "part")
     for ours, theirs in zip(*(load_embedder(run.path)[0].parameters() for run in (whole, part)), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=2e-3)

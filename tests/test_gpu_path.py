@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from listeners import Heard
 from pair_samples import write_lfw
 from pretended_gpu import CUDA, OnDevice, pretended_gpu
 from torch import Tensor, nn
@@ -116,7 +117,7 @@ def test_a_run_stops_goes_on_and_is_kept(method, options, data, tmp_path, monkey
     with pretended_gpu(monkeypatch):
         whole = metasiam.train(method, *data, out=tmp_path / "whole", **options)
         with pytest.raises(metasiam.TrainingStopped):
-            metasiam.train(method, *data, out=tmp_path / "part", report=stop, **options)
+            metasiam.train(method, *data, out=tmp_path / "part", listener=Heard(training=stop), **options)
         part = metasiam.train(method, *data, resume=tmp_path / "part")
     assert part.config["machine"]["device"] == "cuda"
     kept, again = (load_embedder(run.path)[0].state_dict() for run in (whole, part))

@@ -43,7 +43,7 @@ def test_a_console_shows_names_and_keeps_its_own_colours():
     console.print(f"{NASTY} again", markup=False, highlight=False)
     with lines(console) as shown:
         shown.say(NASTY)
-        shown.update(NASTY, 1, 2)
+        shown.progress(NASTY, 1, 2)
     text = file.getvalue()
     assert "\x1b[31m" in text  # rich's own red
     assert "\x1b[31m\x1b[2J" not in text

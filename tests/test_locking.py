@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from listeners import Heard
 from pair_samples import write_lfw
 
 import metasiam
@@ -44,7 +45,7 @@ def test_a_run_that_is_being_trained_is_not_overwritten_nor_gone_on_with(tmp_pat
                 metasiam.train("triplet", *data, **more, **({} if "resume" in more else TRIPLET))
         seen.append(contents(out) == before and bool(before))
 
-    metasiam.train("triplet", *data, out=out, started=meddle, **TRIPLET)
+    metasiam.train("triplet", *data, out=out, listener=Heard(started=meddle), **TRIPLET)
     assert seen == [True]
     check_free(out)
     metasiam.train("triplet", *data, out=out, overwrite=True, **TRIPLET)
@@ -80,13 +81,13 @@ def test_trainings_on_pairs_and_their_folds_are_kept_apart_too(tmp_path):
     pairs = load_pairs("lfw:10-folds", data_dir=write_lfw(tmp_path / "lfw"), image_size=16)
     out = tmp_path / "folds"
 
-    def meddle(what, *_):
+    def meddle(progress):
         with pytest.raises(metasiam.MetaSiamError, match=TRAINED):
             train_folds(pairs, out=out, overwrite=True, **SIAMESE)
         with pytest.raises(metasiam.MetaSiamError, match=TRAINED):
             train_folds(pairs, out=out, **SIAMESE)
 
-    train_folds(pairs, out=out, report=meddle, **SIAMESE)
+    train_folds(pairs, out=out, listener=Heard(training=meddle), **SIAMESE)
     before = contents(out)
     with run_held(out / "fold-2"):
         with pytest.raises(metasiam.MetaSiamError, match=f"fold-2 {TRAINED}"):
@@ -125,18 +126,18 @@ def temporary(tmp_path, monkeypatch):
 
 def test_locks_of_files_do_not_pile_up(tmp_path, temporary):
     for number in range(5):
-        with file_held(tmp_path / f"gallery {number}", lambda: None):
+        with file_held(tmp_path / f"gallery {number}"):
             assert len(list(temporary.iterdir())) == 2
     assert len(list(temporary.iterdir())) == 1
 
 
 def test_many_that_wait_for_a_file_get_it_one_at_a_time(tmp_path, temporary):
-    inside, most, told = 0, 0, []
+    inside, most, heard = 0, 0, Heard()
 
     def work(number):
         nonlocal inside, most
         for _ in range(5):
-            with file_held(tmp_path / "gallery", lambda: told.append(number)):
+            with file_held(tmp_path / "gallery", heard):
                 inside += 1
                 most = max(most, inside)
                 stop.wait(0.002)
@@ -149,16 +150,18 @@ def test_many_that_wait_for_a_file_get_it_one_at_a_time(tmp_path, temporary):
     for thread in threads:
         thread.join(timeout=60)
     assert most == 1
-    assert told
+    assert heard.notes
 
 
 def test_a_killed_process_lets_go_of_a_file(tmp_path, temporary):
     code = (
         "import os, pathlib, tempfile\nfrom metasiam.locking import file_held\n"
         f"tempfile.tempdir = {str(temporary)!r}\n"
-        f"with file_held(pathlib.Path({str(tmp_path / 'gallery')!r}), lambda: None):\n    os._exit(9)\n"
+        f"with file_held(pathlib.Path({str(tmp_path / 'gallery')!r})):\n    os._exit(9)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
-    with file_held(tmp_path / "gallery", lambda: pytest.fail("it waits")):
+    heard = Heard()
+    with file_held(tmp_path / "gallery", heard):
         pass
+    assert heard.notes == []
     assert len(list(temporary.iterdir())) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listeners import Heard
 from PIL import Image
 from rich.console import Console
 
@@ -41,14 +42,14 @@ def classes(tmp_path: Path) -> Path:
 
 
 def test_parts_with_different_domains_are_the_split(classes: Path, tmp_path: Path) -> None:
-    told: list[str] = []
-    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda what, done, total: told.append(what))
+    heard = Heard()
+    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, listener=heard)
     split = split_domains(domains)
     names = ["".join(domains.names[d] for d in part) for part in (split.seen, split.validation, split.held_out)]
     assert names == ["ABCD", "EF", "GHI"]
     assert (domains.counts("train").tolist(), domains.counts("test").tolist()) == ([8] * 9, [2] * 9)
-    assert len([text for text in told if "that is the split (4 seen, 2 validation, 3 held out)" in text]) == 1
-    again = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda *_: None)  # from the cache
+    assert len([text for text in heard.notes if "that is the split (4 seen, 2 validation, 3 held out)" in text]) == 1
+    again = load_domains(f"folder:{classes}", data_dir=tmp_path, listener=None)  # from the cache
     assert split_domains(again) == split
     assert again.fingerprint == domains.fingerprint
 
@@ -59,15 +60,13 @@ def test_the_test_part_does_not_hang_on_where_a_domain_lies(classes: Path, tmp_p
     for part in classes.iterdir():
         for domain in part.iterdir():
             (flat / domain.name).symlink_to(domain)
-    found, expected = (
-        load_domains(f"folder:{root}", data_dir=tmp_path, report=lambda *_: None) for root in (classes, flat)
-    )
+    found, expected = (load_domains(f"folder:{root}", data_dir=tmp_path, listener=None) for root in (classes, flat))
     assert found.fingerprint == expected.fingerprint
     assert expected.own_split is None
 
 
 def test_what_is_asked_for_wins_and_more_validation_comes_from_the_seen(classes: Path, tmp_path: Path) -> None:
-    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, report=lambda *_: None)
+    domains = load_domains(f"folder:{classes}", data_dir=tmp_path, listener=None)
     assert split_domains(domains, held_out=2).held_out == (7, 8)
     more = split_domains(domains, validation=2)
     assert (len(more.seen), len(more.validation), more.held_out) == (2, 4, (6, 7, 8))
@@ -89,7 +88,7 @@ def test_what_is_asked_for_wins_and_more_validation_comes_from_the_seen(classes:
     ],
 )
 def test_parts_that_share_domains_are_no_split(tmp_path: Path, parts: dict[str, str], own: bool) -> None:
-    domains = load_domains(f"folder:{_write(tmp_path / 'x', parts)}", data_dir=tmp_path, report=lambda *_: None)
+    domains = load_domains(f"folder:{_write(tmp_path / 'x', parts)}", data_dir=tmp_path, listener=None)
     assert (domains.own_split is not None) == own
     if own:
         split = split_domains(domains)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from listeners import Heard
 from pair_samples import write_lfw
 from torch import Tensor, nn
 
@@ -83,13 +84,13 @@ def test_no_constant_answer_is_an_accuracy_to_stop_on(tmp_path: Path, loss: str)
         batch_size=16,
     )  # fmt: skip
     model = build_pair_model(config, few)
-    rows: list[dict[str, float]] = []
-    learner = Siamese(config, few, model, rows.append)
+    heard = Heard()
+    learner = Siamese(config, few, model, heard)
     learner.optimizer = None
     model.head = Says(-9.0)
     for iteration in range(learner.batches):
         learner.iterate(iteration, lambda: False)
-    assert [rows[0][f"{part}_accuracy"] for part in ("train", "validation")] == pytest.approx([50.0, 50.0])
+    assert [heard.rows[0][f"{part}_accuracy"] for part in ("train", "validation")] == pytest.approx([50.0, 50.0])
     assert learner.stopping.best == pytest.approx(0.5)
 
 

@@ -37,7 +37,7 @@ def test_folders_of_the_system_are_nobody_s_pictures(
     for place in (root / system, root / "Ada" / system / "deeper"):
         place.mkdir(parents=True)
         (place / "SYNOPHOTO_THUMB_M.jpg").write_bytes((root / "Ada" / "0.png").read_bytes())
-    assert load_domains(f"folder:{root}", data_dir=tmp_path, report=lambda *_: None).names == ("Ada", "Eve")
+    assert load_domains(f"folder:{root}", data_dir=tmp_path, listener=None).names == ("Ada", "Eve")
     assert {name: len(files) for name, files in _folders([root]).items()} == {"Ada": 3, "Eve": 3}
     assert "left out" not in capsys.readouterr().err
     assert len(find(root / system)) == 1  # who names it means it
@@ -59,7 +59,7 @@ def test_what_is_only_called_jpg_is_named_for_what_it_is(tmp_path: Path, first: 
     root = _photos(tmp_path / "photos")
     (root / "Ada" / "x.jpg").write_bytes(first)
     with pytest.raises(MetaSiamError, match=rf"x\.jpg cannot be read \({said}"):
-        load_domains(f"folder:{root}", data_dir=tmp_path, report=lambda *_: None)
+        load_domains(f"folder:{root}", data_dir=tmp_path, listener=None)
 
 
 def _jpeg(path: Path, width: int, height: int, **options: object) -> Path:

@@ -36,7 +36,6 @@ from metasiam.gallery.pictures import embed_pictures
 from metasiam.learners.context import prepare
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
-from metasiam.progress import quiet
 
 
 class Pixels(nn.Module):
@@ -292,7 +291,7 @@ def test_evaluate_shows_weights_what_they_were_trained_on(tmp_path: Path, capsys
     for seed, path in enumerate(write_folder(tmp_path / "photos", [(64, 64)])):
         save(path, in_a_frame(seed, seed % 2))
     data, how = f"folder:{tmp_path / 'photos'}", Preparation(crop=32, crop_of=64)
-    cut = ms.load_domains(data, data_dir=tmp_path, image_size=32, preparation=how, report=quiet)
+    cut = ms.load_domains(data, data_dir=tmp_path, image_size=32, preparation=how, listener=None)
     assert len(torch.unique(cut.images.flatten(1), dim=0)) == 2, "the frames are cut off"
     weights = tmp_path / "weights.safetensors"
     save_embedder(weights, ms.build_embedder("resnet8"), EmbedderInfo("resnet8", preparation=how))
@@ -326,7 +325,7 @@ def test_a_background_is_prepared_as_the_pictures_are(tmp_path: Path) -> None:
             save(tmp_path / "photos" / str(domain) / f"{number}.png", in_a_frame(4 * domain + number, domain % 2))
     info = EmbedderInfo("resnet8", image_size=(24, 32), preparation=Preparation(crop=32, crop_of=64))
     choice = BackgroundChoice(f"folder:{tmp_path / 'photos'}", {"data_dir": tmp_path})
-    found = load_background(choice, Pixels(), info, mirror=False, report=quiet)
+    found = load_background(choice, Pixels(), info, mirror=False, listener=None)
     assert found.embeddings.shape == (16, 3 * 24 * 32)
     assert len(torch.unique(found.embeddings, dim=0)) == 2
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from listeners import Heard
 from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet, Split, split_domains
@@ -391,11 +392,11 @@ def test_accuracy_over_steps_starts_unadapted_and_ends_at_the_adapted_score(
 
 
 def test_progress_is_told(embedder: nn.Module, domains: DomainSet, split: Split) -> None:
-    told: list[tuple[str, int, int]] = []
+    heard = Heard()
     settings = replace(QUICK, shots=("all",))
-    evaluate(embedder, INFO, domains, split, settings, report=lambda *said: told.append(said))
-    assert any("adapting" in what for what, _, _ in told)
-    assert all(0 <= done <= total for _, done, total in told)
+    evaluate(embedder, INFO, domains, split, settings, listener=heard)
+    assert any("adapting" in what for what, _, _ in heard.steps)
+    assert all(0 <= done <= total for _, done, total in heard.steps)
 
 
 def test_the_table_names_every_task(evaluation: Evaluation) -> None:

@@ -22,7 +22,6 @@ from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.store import load_gallery
 from metasiam.models.files import load_embedder
-from metasiam.progress import quiet
 from metasiam.reading import open_regular, read_text, why_no_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -100,8 +99,8 @@ def test_a_pipe_among_pictures_is_an_unreadable_one(tmp_path: Path, pipe: Callab
     pipe("photos/1/4.jpg")
     with no_wait(tmp_path):
         with pytest.raises(MetaSiamError, match=r"4\.jpg cannot be read \(it is a pipe, not a file\)"):
-            load_domains(f"folder:{photos}", data_dir=tmp_path / "data", report=quiet)
-        found = load_domains(f"folder:{photos}", data_dir=tmp_path / "data", skip_unreadable=True, report=quiet)
+            load_domains(f"folder:{photos}", data_dir=tmp_path / "data", listener=None)
+        found = load_domains(f"folder:{photos}", data_dir=tmp_path / "data", skip_unreadable=True, listener=None)
     assert len(found.images) == 8
 
 
@@ -121,7 +120,7 @@ def test_a_pipe_in_place_of_a_cache_file_is_only_a_cache_that_is_not_there(
     photos, data = _pictures(tmp_path / "photos"), tmp_path / "data"
     write_list(tmp_path)
     loads = (
-        lambda: load_domains(f"folder:{photos}", data_dir=data, report=quiet).fingerprint,
+        lambda: load_domains(f"folder:{photos}", data_dir=data, listener=None).fingerprint,
         lambda: load_pairs(f"pairs:{tmp_path / 'pairs.csv'}", data_dir=data).fingerprint,
     )
     first = [load() for load in loads]

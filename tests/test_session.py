@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from listeners import Heard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -77,9 +78,13 @@ def test_a_compiled_run_goes_on_uncompiled_where_there_is_no_compiler(tmp_path, 
     config.write_text(json.dumps(stored))
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("torch.compile", lambda *_, **__: pytest.fail("it compiles"))
-    said: list[str] = []
-    train(method, *data, resume=tmp_path / "run", note=said.append)
-    assert [text for text in said if "continues without compiling, which needs a C++ compiler (g++ or clang++)" in text]
+    heard = Heard()
+    train(method, *data, resume=tmp_path / "run", listener=heard)
+    assert [
+        text
+        for text in heard.notes
+        if "continues without compiling, which needs a C++ compiler (g++ or clang++)" in text
+    ]
     assert weights(tmp_path / "run")
 
 
@@ -218,10 +223,10 @@ def test_a_grey_run_goes_on_with_pictures_in_colour(tmp_path, data):
     options = {**SETTINGS, "iterations": 2}
     by_hand = replace(domains, images=domains.with_channels(1).images)
     start = train("triplet", by_hand, split, out=tmp_path / "start", **options)
-    said: list[str] = []
-    found = train("triplet", domains, split, out=tmp_path / "a", init=str(start.path), note=said.append, **options)
+    heard = Heard()
+    found = train("triplet", domains, split, out=tmp_path / "a", init=str(start.path), listener=heard, **options)
     expected = train("triplet", by_hand, split, out=tmp_path / "b", init=str(start.path), **options)
-    assert f"{start.path} takes grey images only: colour images are converted to grey" in said
+    assert f"{start.path} takes grey images only: colour images are converted to grey" in heard.notes
     assert load_embedder(found.path)[1].channels == 1
     ours, theirs = weights(found.path), weights(expected.path)
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
@@ -256,9 +261,9 @@ def test_metrics_are_written_and_reported_also_without_tensorboard(tmp_path, dat
     from metasiam.training import loop
 
     monkeypatch.setattr(loop, "_tensorboard", lambda *_: None)
-    reported = []
-    run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=3, report=reported.append)
-    assert run.metrics()[-1]["step"] == reported[-1].iteration == 3
+    heard = Heard()
+    run = train("triplet", *data, out=tmp_path / "run", **SETTINGS, iterations=3, listener=heard)
+    assert run.metrics()[-1]["step"] == heard.trainings[-1].iteration == 3
 
 
 def test_the_same_seed_trains_the_same_weights_and_another_seed_others(tmp_path, data):

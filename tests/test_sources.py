@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from listeners import Heard
 from PIL import Image
 
 from metasiam.data.domains import DomainSet, split_domains
@@ -27,7 +28,6 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.gallery.pictures import find_pictures
-from metasiam.progress import quiet
 
 Pixels = np.ndarray
 
@@ -58,20 +58,15 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 def load(root: Path, data_dir: Path, **options: object) -> DomainSet:
-    told: dict[str, object] = {"report": quiet} | options
+    told: dict[str, object] = {"listener": None} | options
     return load_domains(f"folder:{root}", data_dir=data_dir, **told)  # type: ignore[arg-type]
 
 
 def notes(root: Path, data_dir: Path, **options: object) -> list[str]:
     """What loading says to be read."""
-    said: list[str] = []
-
-    def report(what: str, done: int, total: int) -> None:
-        if total == 0:
-            said.append(what)
-
-    load(root, data_dir, report=report, **options)
-    return said
+    heard = Heard()
+    load(root, data_dir, listener=heard, **options)
+    return heard.notes
 
 
 def same(a: DomainSet, b: DomainSet) -> bool:
@@ -484,12 +479,10 @@ def test_more_pictures_than_are_decoded_ahead_arrive_in_order(tmp_path: Path, mo
     monkeypatch.setattr(pictures_module, "_CHUNK", 2)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     paths = [save(tmp_path / f"{i:02}.png", pixels(i)) for i in range(31)]
-    steps: list[tuple[int, int]] = []
-    decoded = pictures_module.decode_pictures(
-        paths, size=None, skip_unreadable=False, report=lambda what, done, total: steps.append((done, total))
-    )
+    heard = Heard()
+    decoded = pictures_module.decode_pictures(paths, size=None, skip_unreadable=False, listener=heard)
     assert all(np.array_equal(decoded.images[i].permute(1, 2, 0).numpy(), pixels(i)) for i in range(31))
-    assert steps == [*((done, 31) for done in range(0, 31, 2)), (31, 31)]
+    assert [step[1:] for step in heard.steps] == [*((done, 31) for done in range(0, 31, 2)), (31, 31)]
 
 
 def test_a_picture_that_claims_to_be_enormous_is_refused_in_our_words(
@@ -542,9 +535,9 @@ def packed(data_dir: Path) -> list[Path]:
 
 
 def loads_without_decoding(root: Path, data_dir: Path) -> bool:
-    told: list[str] = []
-    load(root, data_dir, report=lambda what, done, total: told.append(what))
-    return "decoding images" not in told
+    heard = Heard()
+    load(root, data_dir, listener=heard)
+    return "decoding images" not in [step[0] for step in heard.steps]
 
 
 @pytest.mark.parametrize("which", [".", "cat"])
@@ -631,17 +624,17 @@ def test_a_damaged_cache_is_built_anew(photos: Path, data_dir: Path, damage: str
 def test_a_cache_that_cannot_be_written_is_no_error(photos: Path, data_dir: Path) -> None:
     data_dir.mkdir()
     (data_dir / "cache").write_text("a file in the way")
-    told: list[str] = []
-    domains = load(photos, data_dir, report=lambda what, done, total: told.append(what))
+    heard = Heard()
+    domains = load(photos, data_dir, listener=heard)
     assert len(domains.images) == 20
-    assert any("decoded images are not kept" in what for what in told)
+    assert any("decoded images are not kept" in note for note in heard.notes)
 
 
 def test_progress_is_reported_up_to_the_end(photos: Path, data_dir: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    load(photos, data_dir, report=lambda *event: told.append(event))
-    assert told[0] == ("decoding images", 0, 20)
-    assert told[-1] == ("decoding images", 20, 20)
+    heard = Heard()
+    load(photos, data_dir, listener=heard)
+    assert heard.steps[0] == ("decoding images", 0, 20)
+    assert heard.steps[-1] == ("decoding images", 20, 20)
 
 
 # --- npz -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from listeners import Heard
 from PIL import Image
 from torchvision.datasets import CIFAR100, MNIST, Omniglot
 
@@ -142,11 +143,11 @@ def test_missing_data_are_downloaded_once(
     is_present = SOURCES[name].is_present
     assert is_present is not None
     assert not is_present(data_dir)
-    told: list[tuple[str, int, int]] = []
-    assert fetch(name, data_dir, lambda *event: told.append(event)) == data_dir
+    heard = Heard()
+    assert fetch(name, data_dir, listener=heard) == data_dir
     assert is_present(data_dir)
-    assert told[-1][0].startswith("downloading")
-    assert told[-1][1] == told[-1][2] > 0
+    assert heard.steps[-1][0].startswith("downloading")
+    assert heard.steps[-1][1] == heard.steps[-1][2] > 0
     assert not list(data_dir.rglob("*.partial"))
     for path in mirror[0].glob("*.*z*"):
         path.unlink()  # from here on, nothing can be downloaded

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
+from listeners import Heard
 from torch import nn
 
 from metasiam.atomic import atomically, storage_error, trouble
@@ -215,6 +216,6 @@ def test_where_the_file_system_knows_no_locks_nobody_is_kept_out(tmp_path, monke
         raise NotImplementedError("no locks here")
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
-    said: list[str] = []
-    with run_held(tmp_path), run_held(tmp_path), file_held(tmp_path / "g", lambda: said.append("waiting")):
-        assert said == []
+    heard = Heard()
+    with run_held(tmp_path), run_held(tmp_path), file_held(tmp_path / "g", heard):
+        assert heard.notes == []

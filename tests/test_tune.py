@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from listeners import Heard
 from pair_samples import write_lfw
 
 from metasiam.cli import run as metasiam_command
@@ -120,13 +121,13 @@ def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, mo
     choices = [parse_choice("lr=0.001,0.01,0.1")]
     seen = []
 
-    def killed(number: int, total: int, options: Any) -> None:
-        seen.append(number)
-        if number == 2 and len(seen) == 3:
+    def killed(config: dict[str, Any]) -> None:
+        seen.append(config["trial"])
+        if config["trial"] == 3 and len(seen) == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(pairs, choices, out=tmp_path / "s", report=killed, **FIXED)
+        search(pairs, choices, out=tmp_path / "s", listener=Heard(started=killed), **FIXED)
     file = tmp_path / "s" / "trials.jsonl"
     with open(file, "a", encoding="utf-8") as text:
         text.write('{"trial": 2, "opti')  # half a line
@@ -134,8 +135,8 @@ def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, mo
         search(pairs, choices, out=tmp_path / "s", **FIXED)
     with pytest.raises(MetaSiamError, match="other options or pairs"):
         search(pairs, choices, out=tmp_path / "s", resume=True, seed=1, **FIXED)
-    rows = search(pairs, choices, out=tmp_path / "s", resume=True, report=killed, **FIXED)
-    assert seen == [0, 1, 2, 2]
+    rows = search(pairs, choices, out=tmp_path / "s", resume=True, listener=Heard(started=killed), **FIXED)
+    assert seen == [1, 2, 3, 3]
     assert [row["trial"] for row in rows] == [0, 1, 2] == [row["trial"] for row in read_trials(file)]
     assert best_trial(rows)["options"] == {"lr": 0.01}
     table = trials_table(rows)

@@ -28,6 +28,7 @@ from metasiam.app.drawings import (
 from metasiam.app.patience import ANSWERS, BODIES, in_time, patient_protocol
 from metasiam.app.studio import Studio
 from metasiam.errors import MetaSiamError
+from metasiam.progress import SILENT, Listener
 from metasiam.shapes import parse_json
 
 _HERE = Path(__file__).parent
@@ -204,8 +205,14 @@ def open_socket(host: str, port: int) -> socket.socket:
     return opened
 
 
-def serve(studio: Studio, opened: socket.socket, *, host: str, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve the page on a bound socket until Ctrl-C.
+def address(host: str, opened: socket.socket) -> str:
+    """Return where a browser finds the page of a bound socket."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{opened.getsockname()[1]}"
+
+
+def serve(studio: Studio, opened: socket.socket, *, host: str, listener: Listener = SILENT) -> None:
+    """Serve the page on a bound socket until Ctrl-C; the listener is told ``{"url"}`` when it answers.
 
     Raises:
         MetaSiamError: if uvicorn is not installed.
@@ -218,7 +225,7 @@ def serve(studio: Studio, opened: socket.socket, *, host: str, ready: Callable[[
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            ready()
+            listener.started({"url": address(host, opened)})
 
     with contextlib.suppress(KeyboardInterrupt):
         Server(configured(build_app(studio, host=host))).run(sockets=[opened])

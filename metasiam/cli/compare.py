@@ -163,7 +163,7 @@ def _compare_runs(
     source = data.with_run(first)
     with lines(console) as shown:
         domains, split = source.load(shown)
-        comparison = compare(runs, domains, split, settings, device=device, report=shown.update)
+        comparison = compare(runs, domains, split, settings, device=device, listener=shown)
         written = write(folder, comparison, runs, domains)
     render(console, comparison, written)
 
@@ -309,7 +309,7 @@ def _train_and_compare(
         device = next(iter(methods.values())).get("device", "auto")
         try:
             comparison = compare(
-                runs, domains, split, settings, draws=draws, budget=budget or None, device=device, report=shown.update
+                runs, domains, split, settings, draws=draws, budget=budget or None, device=device, listener=shown
             )
         except KeyboardInterrupt:
             shown.say(f"trained and saved in {folder}, not measured yet\nnext: {again}")
@@ -357,4 +357,4 @@ def _images_in(
     from metasiam.learners import config_class
 
     first = {config_from(config_class(name), options).arch: name for name, options in reversed(methods.items())}
-    return min(images_in(minutes, name, methods[name], domains, split, shown.say) for name in first.values())
+    return min(images_in(minutes, name, methods[name], domains, split, shown) for name in first.values())

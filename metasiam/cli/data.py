@@ -12,7 +12,7 @@ import typer
 from metasiam.atomic import atomically
 from metasiam.cli import options as o
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report
+from metasiam.progress import Listener, Relay
 from metasiam.wording import counted
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def fetch_source(
 
     console = _console()
     with lines(console) as progress:
-        folder = fetch(name, data_dir, progress.update)
+        folder = fetch(name, data_dir, listener=progress)
     console.print(f"{name} is in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -116,9 +116,9 @@ def show_source(
             raise MetaSiamError(f"{source} is a list of pairs: it has no domains to make a grid of. Omit --out.")
         with lines(console) as progress:
             pairs, advice = _of_any_size(
-                lambda size, report: load_pairs(source, data_dir=data_dir, image_size=size, report=report),
+                lambda size, listener: load_pairs(source, data_dir=data_dir, image_size=size, listener=listener),
                 image_size,
-                progress.update,
+                progress,
             )
         console.print(_pair_table(pairs))
         height, width = pairs.image_size
@@ -140,11 +140,11 @@ def show_source(
         return
     with lines(console) as progress:
         domains, advice = _of_any_size(
-            lambda size, report: load_domains(
-                source, data_dir=data_dir, image_size=size, skip_unreadable=skip_unreadable, report=report
+            lambda size, listener: load_domains(
+                source, data_dir=data_dir, image_size=size, skip_unreadable=skip_unreadable, listener=listener
             ),
             image_size,
-            progress.update,
+            progress,
         )
     chosen = None
     if held_out is not None or split is not None or validation is not None or domains.own_split is not None:
@@ -164,8 +164,8 @@ def show_source(
     small = ((domains.counts("train") < 2) | (domains.counts("test") < 2)).nonzero().flatten().tolist()
     if small:
         have = "have" if len(small) > 1 else "has"
-        progress.say(
-            f"note: {domains.said(small)} {have} fewer than two train or two test images, and so no pair: too "
+        progress.note(
+            f"{domains.said(small)} {have} fewer than two train or two test images, and so no pair: too "
             "few to evaluate on. Without train/ and test/, four images of each are enough."
         )
     if chosen is not None:
@@ -184,8 +184,21 @@ def show_source(
 _Loaded = TypeVar("_Loaded")
 
 
+class _Once(Relay):
+    """Says a note once, though what is told is loaded twice."""
+
+    def __init__(self, to: Listener) -> None:
+        super().__init__(to)
+        self._said: set[str] = set()
+
+    def note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            super().note(text)
+
+
 def _of_any_size(
-    load: Callable[[int | None, Report], _Loaded], image_size: int | None, report: Report
+    load: Callable[[int | None, Listener], _Loaded], image_size: int | None, listener: Listener
 ) -> tuple[_Loaded, str]:
     """Load data at the size asked for or, where pictures have several and none is, at one that suits them.
 
@@ -195,17 +208,11 @@ def _of_any_size(
     from metasiam.data.sources.pictures import SizesDiffer
     from metasiam.data.sources.sizes import in_words, sizes_of, suited
 
-    said: set[str] = set()
-
-    def once(what: str, done: int, total: int) -> None:
-        if total or what not in said:  # notes have none
-            said.add(what)
-            report(what, done, total)
-
+    once = _Once(listener)
     try:
         return load(image_size, once), ""
     except SizesDiffer as differing:
-        sizes = sizes_of(differing.paths, report)
+        sizes = sizes_of(differing.paths, listener)
     size = suited(sizes)
     return load(size, once), (
         f"pictures of {in_words(sizes)}; shown here as the middle square of each at {size}x{size}: "

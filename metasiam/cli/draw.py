@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from metasiam.cli import own_pictures as o
 from metasiam.cli.terminal import terminal
+from metasiam.progress import Listener
 
 
 def command(
@@ -29,8 +31,6 @@ def command(
 
     Example: [bold]metasiam draw --weights runs/mnist[/bold]
     """
-    import webbrowser
-
     from metasiam.app.opening import open_studio
     from metasiam.app.server import build_app, open_socket, serve
     from metasiam.cli.progress import lines
@@ -39,16 +39,22 @@ def command(
     opened = open_socket(host, port)
     try:
         with lines(console) as shown:
-            studio = open_studio(weights, arch=arch, device=device, report=shown.update, note=shown.say)
+            studio = open_studio(weights, arch=arch, device=device, listener=shown)
         build_app(studio, host=host)  # complains about a missing package before anything is promised
-        shown_host = f"[{host}]" if ":" in host else host
-        url = f"http://{shown_host}:{opened.getsockname()[1]}"
-
-        def ready() -> None:
-            console.print(f"drawing app on {url} (Ctrl-C ends it)")
-            if browser:
-                webbrowser.open(url)
-
-        serve(studio, opened, host=host, ready=ready)
+        serve(studio, opened, host=host, listener=_Opening(console, browser=browser))
     finally:
         opened.close()
+
+
+class _Opening(Listener):
+    """Says where the page is once it answers, and opens it."""
+
+    def __init__(self, console: Console, *, browser: bool) -> None:
+        self.console, self.browser = console, browser
+
+    def started(self, config: dict[str, Any]) -> None:
+        import webbrowser
+
+        self.console.print(f"drawing app on {config['url']} (Ctrl-C ends it)")
+        if self.browser:
+            webbrowser.open(config["url"])

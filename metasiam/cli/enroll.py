@@ -91,7 +91,7 @@ def command(
         _show(shown, gallery)
         _note(missing_note(shown))
         return
-    with file_held(gallery, lambda: o.say(f"waiting for another enroll into {gallery}")):  # neither loses the other's
+    with file_held(gallery, o.Notes()):  # neither loses the other's
         new = None if gallery.exists() else _Start(weights, arch, background, mirror, device)
         opened = load_gallery(gallery) if new is None else None
         if opened is not None and (background is not None or mirror is not None):
@@ -181,7 +181,7 @@ class _Start:
             return None
         try:
             with lines(terminal(stderr=True)) as shown:
-                return load_background(choice, embedder, key.info, mirror=mirror, report=shown.update, without=names)
+                return load_background(choice, embedder, key.info, mirror=mirror, listener=shown, without=names)
         except MetaSiamError as error:
             if self.background is not None:
                 raise
@@ -204,7 +204,9 @@ def _add(
 
     for name in named:
         check_name(name)
-    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None, note=o.note)
+    embedder, key = open_embedder(
+        weights, arch=arch, key=opened.embedder if opened is not None else None, listener=o.Notes()
+    )
     embedder = o.on_device(embedder, device)
     paths = [path for pictures in named.values() for path in pictures]
     found = o.embedded(embedder, key.info, paths, mirror=_mirrors(opened, new, key))

@@ -72,7 +72,7 @@ def command(
     Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
     """
     from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
-    from metasiam.cli.progress import lines
+    from metasiam.cli.progress import Lines, lines
     from metasiam.cli.training import DataOptions, RunOptions
     from metasiam.data.preparation import UNSAID
     from metasiam.evaluation.protocol import evaluate
@@ -95,8 +95,7 @@ def command(
         std=_numbers("--std", std),
         image_size=None if image_size is None else (image_size, image_size),
     )
-    notes: list[str] = []
-    embedder, info = load_embedder(weights, arch=arch, note=notes.append, **overrides)
+    embedder, info = load_embedder(weights, arch=arch, listener=Lines(console), **overrides)
     taken = stored_image_size(weights) if image_size is None else info.image_size
     given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
@@ -109,33 +108,31 @@ def command(
     if not is_run or data is None or out is not None:
         folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
     with lines(console) as shown:
-        for text in notes:
-            shown.say(f"note: {text}")
         domains, parts = options.load(shown, shown_to)
         if shown_to is not None and domains.preparation is not None and info.preparation.changes:
-            shown.say(f"note: {weights} was trained on {info.preparation.in_words()}: {options.data} is prepared alike")
+            shown.note(f"{weights} was trained on {info.preparation.in_words()}: {options.data} is prepared alike")
         if is_run:
             its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)
             folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
         if (trained := run_behind(weights)) is not None:
-            check_never_trained_on(trained, domains, parts, lambda text: shown.say(f"note: {text}"))
+            check_never_trained_on(trained, domains, parts, shown)
         assert folder is not None
         _check_images(weights, info, taken, domains)
         if domains.channels < info.channels:
-            shown.say(f"note: {weights} takes colour images: grey ones are repeated in {info.channels} channels")
+            shown.note(f"{weights} takes colour images: grey ones are repeated in {info.channels} channels")
         elif domains.channels > info.channels:
-            shown.say(f"note: {weights} takes grey images only: colour images are converted to grey")
+            shown.note(f"{weights} takes grey images only: colour images are converted to grey")
         if domains.image_size != info.image_size:  # of weights that do not say the size
             embedder, info = load_embedder(
-                weights, arch=arch, note=lambda text: None, image_size=domains.image_size, **overrides
+                weights, arch=arch, listener=None, image_size=domains.image_size, **overrides
             )
         embedder = embedder.to(choose_device(device or "auto"))
-        evaluation = evaluate(embedder, info, domains, parts, settings, report=shown.update)
+        evaluation = evaluate(embedder, info, domains, parts, settings, listener=shown)
         measured = evaluation.data.get("held_out", {}).get("episodes", {})
         for ways, shots in settings.episode_kinds if episodes is not None else ():
             if f"{ways}-way {shots}-shot" not in measured:
-                shown.say(
-                    f"note: {ways}-way {shots}-shot episodes are left out: they need {ways} held-out domains with at "
+                shown.note(
+                    f"{ways}-way {shots}-shot episodes are left out: they need {ways} held-out domains with at "
                     f"least {shots + 1} test images each"
                 )
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}

@@ -120,9 +120,9 @@ def evaluate_run(
     from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
     from metasiam.training.machine import choose_device
 
-    embedder, info = load_embedder(run.path)
+    embedder, info = load_embedder(run.path, listener=shown)
     device = choose_device(run.config["options"]["device"])
-    evaluation = evaluate(embedder.to(device), info, domains, split, settings, draws=draws, report=shown.update)
+    evaluation = evaluate(embedder.to(device), info, domains, split, settings, draws=draws, listener=shown)
     threshold = evaluation.data["protocol"].get("global_threshold")
     if threshold is not None:
         save_embedder(run.path / EMBEDDER_FILE, embedder, replace(info, threshold=float(threshold)))

@@ -63,7 +63,7 @@ def command(
         raise MetaSiamError(
             f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {shlex.quote(str(gallery))}"
         )
-    embedder, key = open_embedder(weights, key=opened.embedder, note=o.note)
+    embedder, key = open_embedder(weights, key=opened.embedder, listener=o.Notes())
     pictures = find_pictures(paths)
     embedder = o.on_device(embedder, device)
     found = o.embedded(embedder, key.info, pictures, mirror=opened.mirror, answer_blank=True)

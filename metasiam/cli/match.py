@@ -45,12 +45,14 @@ def command(
     if gallery is None and weights is None and arch is None and o.DEFAULT_GALLERY.is_file():
         gallery = o.DEFAULT_GALLERY
     opened = load_gallery(gallery) if gallery is not None else None
-    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder if opened is not None else None, note=o.note)
+    embedder, key = open_embedder(
+        weights, arch=arch, key=opened.embedder if opened is not None else None, listener=o.Notes()
+    )
     mirror = opened.mirror if opened is not None else key.info.mirrored
     for path in (first, second):
         if path.is_dir() or not path.exists():
             raise MetaSiamError(f"{path} is not a file. Pass two pictures.")
-    found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror)
+    found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror, listener=None)
     for text in found.notes:
         o.note(text)
     if found.blank:

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.progress import Listener
 
 if TYPE_CHECKING:
     from metasiam.gallery.pictures import Embedded
@@ -55,7 +56,7 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
 
     console = terminal(stderr=True)
     with lines(console) as shown:
-        result = embed_pictures(embedder, info, paths, mirror=mirror, report=shown.update)
+        result = embed_pictures(embedder, info, paths, mirror=mirror, listener=shown)
     for text in result.notes:
         note(text)
     if not result.paths and not (result.blank and answer_blank):
@@ -94,6 +95,13 @@ def say(text: str) -> None:
 def note(text: str) -> None:
     """Print what somebody should know as a line of its own on stderr."""
     say(f"note: {text}")
+
+
+class Notes(Listener):
+    """Prints notes on stderr."""
+
+    def note(self, text: str) -> None:
+        note(text)
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:

@@ -17,14 +17,12 @@ from metasiam.cli.terminal import terminal
 from metasiam.cli.training import check_stored
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
-from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet
     from metasiam.pair_session import PairTraining
     from metasiam.runs import Run
     from metasiam.session import TrainingStopped
-    from metasiam.training.loop import Progress
 
 _KOCH_SIZE = 105
 _TEN_FOLDS = "lfw:10-folds"
@@ -59,7 +57,7 @@ class PairOptions:
             image_size=self.image_size,
             crop=self.crop,
             grey=self.grey,
-            report=shown.update,
+            listener=shown,
             squeeze=self.squeeze,
         )
         return pairs if self.fold is None else with_test_fold(pairs, self.fold - 1)
@@ -134,7 +132,6 @@ def run_siamese(
             _ten_folds(pairs, options, data, out, overwrite, checkpoint_every, shown, console)
             return
         _note_shared(pairs, shown)
-        talk = _Talk(shown)
         try:
             trained = train_pairs(
                 pairs,
@@ -142,9 +139,7 @@ def run_siamese(
                 resume=resume,
                 overwrite=overwrite,
                 checkpoint_every=checkpoint_every,
-                report=talk.report,
-                working=shown.update,
-                started=talk.announce,
+                listener=shown,
                 data_options=data.saved(),
                 **options,
             )
@@ -176,8 +171,8 @@ def _note_shared(pairs: PairSet, shown: Lines) -> None:
 
     shared = also_in_test(pairs, "train", "validation")
     if shared is not None:
-        shown.say(
-            f"note: {shared} in the test pairs are in training or validation pairs too, so the test accuracy is "
+        shown.note(
+            f"{shared} in the test pairs are in training or validation pairs too, so the test accuracy is "
             f"not that for unseen {whom(pairs)}"
         )
 
@@ -189,46 +184,6 @@ def _say_stopped(shown: Lines, stopped: TrainingStopped, whole: Path) -> None:
 
 def _go_on(path: Path) -> str:
     return f"metasiam siamese --resume {shlex.quote(str(path))}"
-
-
-class _Talk:
-    """Says what a pair training is about to do, and how it goes."""
-
-    def __init__(self, shown: Lines) -> None:
-        self.shown = shown
-        self._config: dict[str, Any] = {}
-
-    def announce(self, config: dict[str, Any]) -> None:
-        self._config = config
-        self.shown.say(announcement(config))
-
-    def report(self, progress: Progress) -> None:
-        from metasiam.learners.guessing import never_learned
-
-        self.shown.training("siamese", progress)
-        if progress.iteration == progress.total and (words := never_learned(self._config, progress.loss)):
-            self.shown.say(words)
-
-
-def announcement(config: dict[str, Any]) -> str:
-    """Say what a run will do, from its ``config.json``."""
-    options, data, pairs = config["options"], config["data"], config["pairs"]
-    size = "×".join(str(side) for side in data["image_size"])
-    counts = ", ".join(
-        f"{part} {own['pairs']:,} ({own['people']:,} people)" if own["people"] else f"{part} {own['pairs']:,}"
-        for part, own in pairs.items()
-        if own["pairs"]
-    )
-    how = (
-        f"head fitted {options['folds']} times for cross-validation and once on all pairs"
-        if options["solver"] == "svm"
-        else f"{options['epochs']} epochs of {options['optimizer']} at {options['lr']:g}"
-    )
-    return (
-        f"siamese: {data['source']}, {counted(data['images'], 'image')} of {size}; pairs: {counts}\n"
-        f"{options['arch']} with {options['head']} head, {config['parameters']:,} parameters, on "
-        f"{config['machine']['device']} in {config['resolved']['precision']}; {how}"
-    )
 
 
 def show(console: Console, trained: PairTraining) -> None:
@@ -268,8 +223,7 @@ def _ten_folds(
             out=path,
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,
-            report=shown.training,
-            working=shown.update,
+            listener=shown,
             data_options=data.saved(),
             **options,
         )

@@ -94,7 +94,7 @@ def command(
     with lines(console) as shown:
         domains = load_domains(
             str(source.data), data_dir=data_dir, image_size=image_size, skip_unreadable=skip_unreadable,
-            report=shown.update,
+            listener=shown,
         )  # fmt: skip
 
         def check(method: str, chosen: dict[str, Any], path: Path, split: Split) -> None:
@@ -114,9 +114,7 @@ def command(
 
         with run_held(out):
             write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
-            swept = sweep(
-                options, domains, shares, out, trainer, settings, device=device or "auto", report=shown.update
-            )
+            swept = sweep(options, domains, shares, out, trainer, settings, device=device or "auto", listener=shown)
     _write_and_render(console, out, swept)
 
 

@@ -16,8 +16,8 @@ from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import check_seconds
 from metasiam.presets import check_start, preset_options
+from metasiam.progress import Listener, Progress, Relay
 from metasiam.shapes import DATA_OPTIONS, check
-from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from metasiam.evaluation.settings import ProtocolSettings
     from metasiam.models.files import EmbedderInfo
     from metasiam.runs import Run
-    from metasiam.training.loop import Progress
 
 #: A CPU run that needs longer than this is told what an hour would do instead.
 _LONG = 2 * 3600.0
@@ -85,7 +84,7 @@ class DataOptions:
             data_dir=self.data_dir,
             image_size=self.image_size,
             skip_unreadable=self.skip_unreadable,
-            report=shown.update,
+            listener=shown,
             preparation=how,
             grey=shown_to is not None and shown_to.channels == 1,
         )
@@ -184,7 +183,6 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
     with lines(console if speaks else terminal(quiet=True)) as shown:
         domains, split = data.load(shown)
         draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
-        talk = Talk(method, shown)
         try:
             trained = train(
                 method,
@@ -194,9 +192,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 resume=run.resume,
                 overwrite=run.overwrite,
                 checkpoint_every=run.checkpoint_every,
-                report=talk.report,
-                note=talk.note,
-                started=talk.announce,
+                listener=Talk(shown),
                 data_options=data.saved(),
                 evaluation=settings,
                 **options,
@@ -286,7 +282,6 @@ def train_or_take(
         shown.say(f"{path} is finished: used as it is")
         return open_run(path)
     begun = (path / "checkpoint.pt").is_file() and not overwrite
-    talk = Talk(method, shown)
     try:
         return train(
             method,
@@ -295,9 +290,7 @@ def train_or_take(
             out=path,
             resume=path if begun else None,
             overwrite=True,
-            report=talk.report,
-            note=talk.note,
-            started=talk.announce,
+            listener=Talk(shown),
             data_options=data.saved(),
             **({} if begun else options),
         )
@@ -312,49 +305,27 @@ def _is_first_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-class Talk:
-    """Says what a training is about to do, how it goes, and what else one could do in an hour."""
+class Talk(Relay):
+    """Says, besides, what one could do in an hour where a run takes long."""
 
-    def __init__(self, method: str, shown: Lines) -> None:
-        self.method = method
-        self.shown = shown
+    def __init__(self, to: Listener) -> None:
+        super().__init__(to)
         self._warned = False
         self._config: dict[str, Any] = {}
 
-    def note(self, text: str) -> None:
-        self.shown.say(text)
-
-    def announce(self, config: dict[str, Any]) -> None:
-        """Say what the run will do, from its ``config.json``."""
+    def started(self, config: dict[str, Any]) -> None:
         self._config = config
-        options, data, split = config["options"], config["data"], config["split"]
-        images = config["total_iterations"] * config["images_per_iteration"]
-        size = "×".join(str(side) for side in data["image_size"])
-        parts = f"{len(split['seen'])} seen, {len(split['validation'])} validation, {len(split['held_out'])} held out"
-        precision = config["resolved"]["precision"]
-        self.shown.say(
-            f"{self.method}: {data['source']}, {counted(data['images'], 'image')} of {size} in "
-            f"{counted(data['domains'], 'domain')} "
-            f"({parts})\n"
-            f"{options['arch']}, {config['parameters']:,} parameters, {options['loss']} loss, on "
-            f"{config['machine']['device']} in {precision}; {config['total_iterations']:,} iterations, "
-            f"{images:,} images in all"
-        )
-        self.shown.update(self.method, 0, config["total_iterations"], "first iteration")
+        super().started(config)
 
-    def report(self, progress: Progress) -> None:
-        from metasiam.learners.guessing import never_learned
-
-        self.shown.training(self.method, progress)
-        if progress.iteration == progress.total and (words := never_learned(self._config, progress.loss)):
-            self.shown.say(words)
+    def training(self, progress: Progress) -> None:
+        super().training(progress)
         left = progress.seconds_left
         if self._warned or left is None or left < _LONG or self._config["machine"]["device"] != "cpu":
             return
         self._warned = True
         per_iteration = left / (progress.total - progress.iteration)
-        better = "metasiam triplet --preset best" if self.method == "reptile" else "--preset best"
-        self.shown.say(
+        better = "metasiam triplet --preset best" if progress.what == "reptile" else "--preset best"
+        self.note(
             f"on this CPU the whole run takes about {in_words(left)}; in an hour it would do "
             f"--iterations {max(int(3600 / per_iteration), 1)}, or try {better}. Ctrl-C saves, --resume continues."
         )

@@ -98,9 +98,7 @@ def command(
             trials=trials,
             seed=seed,
             resume=resume,
-            report=lambda number, total, tried: shown.say(
-                f"trial {number + 1} of {total}: " + ", ".join(f"{name} {value}" for name, value in tried.items())
-            ),
+            listener=shown,
             **options,
         )
     written = write_tune_report(rows, out)

@@ -21,7 +21,7 @@ from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, note, quiet
+from metasiam.progress import SILENT, Listener
 from metasiam.reading import check_regular
 from metasiam.shapes import parse_json
 
@@ -34,7 +34,9 @@ def digest(*parts: object) -> str:
     return hashlib.blake2b(text, digest_size=16).hexdigest()
 
 
-def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str, report: Report = quiet) -> DomainSet:
+def cached(
+    path: Path, key: str, build: Callable[[], DomainSet], *, source: str, listener: Listener = SILENT
+) -> DomainSet:
     """Return the domain set packed in ``path`` when it was made from ``key``, else build and pack it.
 
     Args:
@@ -42,7 +44,7 @@ def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str,
         key: a hash of everything that the domain set depends on.
         build: makes the domain set when there is no valid cache file.
         source: the domain set's ``source``.
-        report: told when the cache cannot be written, which is not an error.
+        listener: told when the cache cannot be written, which is not an error.
     """
     packed = _read(path, key, source)
     if packed is not None:
@@ -56,7 +58,7 @@ def cached(path: Path, key: str, build: Callable[[], DomainSet], *, source: str,
         "preparation": json.dumps(None if built.preparation is None else built.preparation.as_dict()),
         "fingerprint": built.fingerprint,
     }
-    pack(path, key, tensors, about, report)
+    pack(path, key, tensors, about, listener)
     return built
 
 
@@ -76,7 +78,7 @@ def _read(path: Path, key: str, source: str) -> DomainSet | None:
 
 
 def cached_images(
-    path: Path, key: str, build: Callable[[], tuple[Tensor, Preparation]], *, report: Report = quiet
+    path: Path, key: str, build: Callable[[], tuple[Tensor, Preparation]], *, listener: Listener = SILENT
 ) -> tuple[Tensor, Preparation]:
     """Return the images packed in ``path``, uint8 [N, C, H, W], and how they were prepared, as ``cached`` does."""
     packed = _read_images(path, key)
@@ -84,7 +86,7 @@ def cached_images(
         return packed
     images, how = build()
     about = {"preparation": json.dumps(how.as_dict()), "fingerprint": fingerprint_of(images)}
-    pack(path, key, {"images": images}, about, report)
+    pack(path, key, {"images": images}, about, listener)
     return images, how
 
 
@@ -124,7 +126,7 @@ def unpack(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, str]] | N
         return None
 
 
-def pack(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, str], report: Report) -> None:
+def pack(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, str], listener: Listener) -> None:
     """Write a cache file whole or not at all; what keeps it from being written is a note."""
     texts = {**about, "key": key, "layout": str(_LAYOUT)}
     try:
@@ -134,4 +136,4 @@ def pack(path: Path, key: str, tensors: dict[str, Tensor], about: dict[str, str]
             save_file(contiguous, partial, metadata={**texts, "seal": digest(texts)})
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        note(report, f"{path.parent} cannot be written ({reason}): decoded images are not kept")
+        listener.note(f"{path.parent} cannot be written ({reason}): decoded images are not kept")

@@ -17,7 +17,7 @@ from metasiam.evaluation.resampling import as_percent
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
-from metasiam.progress import Report
+from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted
 
@@ -30,7 +30,7 @@ def accuracy_over_steps(
     plans: Mapping[str, ChosenPlan],
     settings: ProtocolSettings,
     *,
-    report: Report | None = None,
+    listener: Listener = SILENT,
 ) -> dict[str, list[dict[str, Any]]]:
     """Return held-out triplet accuracy after each of ``settings.curve_steps``, for every number of images.
 
@@ -44,7 +44,7 @@ def accuracy_over_steps(
             a tenth of the other's images to embed after every step).
         plans: rate, trained part and average, by number of images; the steps are those of the curve.
         settings: seed, steps and bootstrap samples.
-        report: progress.
+        listener: told how far it is.
 
     Returns:
         By key of ``evaluation.json`` (``"5"``, ``"all"``): ``[{"steps", "triplet_accuracy": mean}, …]``.
@@ -57,8 +57,7 @@ def accuracy_over_steps(
         plan = plans[shots].plan
         found: dict[int, list[float]] = {steps: [] for steps in steps_shown}
         for number, (domain, own) in enumerate(images.items()):
-            if report is not None:
-                report(f"accuracy over steps, {counted(shots, 'image')}", number, len(images))
+            listener.progress(f"accuracy over steps, {counted(shots, 'image')}", number, len(images))
             triplets = held_out[domain].triplets
             # The same stream as the adaptation that was scored: a curve that ends at the plan's steps ends at its
             # result. Another length draws other batches.

@@ -22,7 +22,7 @@ from metasiam.evaluation.solved import Background, learn_background
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, learn_strength
 from metasiam.models.files import EmbedderInfo
-from metasiam.progress import Report
+from metasiam.progress import Listener
 
 #: Numbers of images that the shrinkage strength of unadapted embedders is learned on.
 STRENGTH_SHOTS = (2, 5, 10, 20)
@@ -53,7 +53,7 @@ def learn_from_others(
     settings: ProtocolSettings,
     draws: Draws,
     embedded: EmbeddedImages,
-    report: Report | None,
+    listener: Listener,
 ) -> Learned:
     """Learn thresholds and plans from training images of validation and seen domains; no test image is touched.
 
@@ -66,7 +66,7 @@ def learn_from_others(
         settings: what is measured.
         draws: the images to learn from.
         embedded: their unadapted embeddings.
-        report: progress.
+        listener: told how far it is.
     """
     acted = ActedDomains(
         {domain: embedded[images] for domain, images in draws.calibration.items()},
@@ -98,7 +98,7 @@ def learn_from_others(
             solved,
             calibration,
             settings,
-            report=report,
+            listener=listener,
         )
 
     plans = {str(shots): plan(shots) for shots in settings.shots} if split.held_out else {}

@@ -26,7 +26,7 @@ from metasiam.evaluation.trials import (
 )
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
-from metasiam.progress import Report
+from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted
 
@@ -159,7 +159,7 @@ def choose_plan(
     settings: ProtocolSettings,
     *,
     candidates: Sequence[AdaptationPlan] | None = None,
-    report: Report | None = None,
+    listener: Listener = SILENT,
 ) -> ChosenPlan:
     """Choose between leaving the embedder as it is, the solved head, and gradient steps, on validation domains.
 
@@ -180,7 +180,7 @@ def choose_plan(
         settings: seed, how many validation domains to use; with ``adapt_steps`` nothing is chosen, but the global
             threshold of embedders adapted so is found.
         candidates: gradient plans, each tried at ``STEPS`` up to its own; default ``gradient_candidates(shots)``.
-        report: progress.
+        listener: told how far it is.
     """
     forced = default_plan(shots, settings).plan if settings.adapt_steps is not None else None
     gradient: Sequence[AdaptationPlan] = gradient_candidates(shots) if candidates is None else candidates
@@ -194,8 +194,7 @@ def choose_plan(
     spacing = max(len(split.validation) // settings.choice_domains, 1)
     chosen_domains = split.validation[::spacing][: settings.choice_domains]
     for number, domain in enumerate(chosen_domains):
-        if report is not None:
-            report(f"choosing how to adapt to {counted(shots, 'image')}", number, len(chosen_domains))
+        listener.progress(f"choosing how to adapt to {counted(shots, 'image')}", number, len(chosen_domains))
         parts = _validation_images(domains, domain, shots, settings.seed)
         if parts is None:
             continue

@@ -29,7 +29,7 @@ from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import MANY, Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
-from metasiam.progress import Report
+from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted
 
@@ -48,7 +48,7 @@ def evaluate(
     settings: ProtocolSettings | None = None,
     *,
     draws: Draws | None = None,
-    report: Report | None = None,
+    listener: Listener = SILENT,
 ) -> Evaluation:
     """Test an embedder by the balanced protocol (PROTOCOL: seen and held-out domains, adaptation, calibration).
 
@@ -63,7 +63,7 @@ def evaluate(
         split: seen, validation and held-out domains.
         settings: what to measure; default ``ProtocolSettings()``.
         draws: from ``draw_protocol`` with the same domains, split and settings, to share between methods.
-        report: called as ``report(what, done, total)``.
+        listener: told how far it is.
 
     Raises:
         MetaSiamError: if a domain has too few images for what was asked, or embeddings are not finite numbers.
@@ -72,11 +72,10 @@ def evaluate(
     drawn = draws if draws is not None else draw_protocol(domains, split, settings)
     domains = domains.with_channels(info.channels).to(device_of(embedder))
     if set(settings.inference) & set(WRAPPING):
-        if report is not None:
-            report("learning from seen domains", 0, 1)
+        listener.progress("learning from seen domains", 0, 1)
         seen = seen_sample(domains, split, SEEN_IMAGES, settings)
         embedder, info = wrap(embedder, info, domains, seen, settings.inference)
-    return _Evaluator(embedder, info, domains, split, settings, drawn, report).run()
+    return _Evaluator(embedder, info, domains, split, settings, drawn, listener).run()
 
 
 @dataclass
@@ -89,7 +88,7 @@ class _Evaluator:
     split: Split
     settings: ProtocolSettings
     draws: Draws
-    report: Report | None
+    listener: Listener
     base: EmbeddedImages = field(init=False)  #: embeddings by the weights as they came
     negatives: Tensor = field(init=False)  #: embeddings of ``draws.negatives`` by the weights as they came
     background: Background = field(init=False)  #: of seen training images, for solved heads
@@ -102,7 +101,7 @@ class _Evaluator:
         self._say("embedding", 0, 1)
         self.base = self._embed(self.embedder, self._unadapted_images())
         learned = learn_from_others(
-            self.embedder, self.info, self.domains, self.split, self.settings, self.draws, self.base, self.report
+            self.embedder, self.info, self.domains, self.split, self.settings, self.draws, self.base, self.listener
         )
         self.negatives, self.background = learned.acted.negatives, learned.background
         self.calibration, self.plans = learned.calibration, learned.plans
@@ -114,7 +113,7 @@ class _Evaluator:
         data = assemble(self._protocol(), [results], each, self.settings)
         if self.settings.curve_steps and self.draws.shots:
             data["held_out"]["adaptation_steps"] = accuracy_over_steps(
-                self.embedder, self.info, self.domains, self.draws, self.plans, self.settings, report=self.report
+                self.embedder, self.info, self.domains, self.draws, self.plans, self.settings, listener=self.listener
             )
         if "reference" in self.settings.protocols:
             data["reference_protocol"] = self._reference(self.base)
@@ -128,12 +127,11 @@ class _Evaluator:
             self.split,
             self.settings,
             embedded=embedded,
-            report=self.report,
+            listener=self.listener,
         )
 
     def _say(self, what: str, done: int, total: int) -> None:
-        if self.report is not None:
-            self.report(what, done, total)
+        self.listener.progress(what, done, total)
 
     def _embed(self, embedder: nn.Module, indices: list[Tensor]) -> EmbeddedImages:
         embedded = embed_all(embedder, self.info, self.domains, indices, mirror=self.settings.mirror)

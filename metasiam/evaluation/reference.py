@@ -21,7 +21,7 @@ from metasiam.evaluation.resampling import as_percent
 from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
-from metasiam.progress import Report
+from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 
 CLASSIC_THRESHOLD, META_THRESHOLD = 0.2, 0.7
@@ -36,7 +36,7 @@ def reference_protocol(
     settings: ProtocolSettings,
     *,
     embedded: EmbeddedImages | None = None,
-    report: Report | None = None,
+    listener: Listener = SILENT,
 ) -> dict[str, Any]:
     """Measure as the seeds did.
 
@@ -48,7 +48,7 @@ def reference_protocol(
         settings: seed, number of support draws, bootstrap samples; adapts as the meta seed did only if ``shots``
             has ``all``.
         embedded: this embedder's embeddings of ``reference_images``, where they were made before.
-        report: progress.
+        listener: told how far it is.
 
     Returns:
         JSON-ready values; percentages.
@@ -62,7 +62,7 @@ def reference_protocol(
     if held_out is not None:
         found["few_shot"] = _few_shot(embedded, held_out, settings)
         if "all" in settings.shots:
-            found["meta"] = _meta(embedder, info, domains, split, settings, report)
+            found["meta"] = _meta(embedder, info, domains, split, settings, listener)
     return found
 
 
@@ -138,15 +138,14 @@ def _meta(
     domains: DomainSet,
     split: Split,
     settings: ProtocolSettings,
-    report: Report | None,
+    listener: Listener,
 ) -> dict[str, Any]:
     """Return the meta seed's held-out scores: 30 steps on all images of a class, then 50 triplets and 50 pairs."""
     own, others = domains.pool(split.held_out, "train"), _pool(domains, split.seen)
     tested, negatives = _pool(domains, split.held_out), domains.pool(split.seen, "train").images.cpu()
     rows = []
     for number, domain in enumerate(split.held_out):
-        if report is not None:
-            report("reference protocol: adapting", number, len(split.held_out))
+        listener.progress("reference protocol: adapting", number, len(split.held_out))
         generator = generator_for("cpu", settings.seed, "reference", "meta", domain)
         images = own.only([domain]).images.cpu()
         adapted = adapt(embedder, info, domains, images, negatives, AdaptationPlan(), generator)

@@ -18,7 +18,7 @@ from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
 from metasiam.names import plain
-from metasiam.progress import Report, note, quiet
+from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
 from metasiam.shapes import parse_json
@@ -78,13 +78,14 @@ def _is_foreign(config: Path) -> bool:
     return not (isinstance(options, dict) and isinstance(options.get("method"), str))
 
 
+@heard
 def load_background(
     choice: BackgroundChoice,
     embedder: nn.Module,
     info: EmbedderInfo,
     *,
     mirror: bool,
-    report: Report,
+    listener: Listener | None = SHOWN_OR_WARNED,
     without: Iterable[str] = (),
 ) -> Background:
     """Load and embed up to IMAGES images of up to DOMAINS domains, evenly spread, test images first.
@@ -94,12 +95,12 @@ def load_background(
     Raises:
         MetaSiamError: if the data cannot be loaded, are others than were chosen, or have fewer than four domains.
     """
-    options = dict(choice.options)
+    options, listener = dict(choice.options), listener or SILENT
     if options.get("data_dir") is not None:
         options["data_dir"] = Path(options["data_dir"])
     if choice.fingerprint is None:  # not the run's own, which are loaded as they were for its training
         options |= {"image_size": info.image_size, "preparation": info.preparation, "grey": info.channels == 1}
-    domains = load_domains(choice.data, report=report, **options)
+    domains = load_domains(choice.data, listener=listener, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
         raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Pass --background.")
     wanted = {plain(name).casefold() for name in without}
@@ -107,9 +108,9 @@ def load_background(
     same = [domain for domain in usable if plain(domains.names[domain]).casefold() in wanted]
     if same:
         what = "is also a name to enroll" if len(same) == 1 else "are also names to enroll"
-        note(report, f"{domains.said(same)} {what}: left out of the background")
+        listener.note(f"{domains.said(same)} {what}: left out of the background")
     left = tuple(domain for domain in usable if domain not in same)
-    return embed_background(domains, left, embedder, info, mirror=mirror, report=report)
+    return embed_background(domains, left, embedder, info, mirror=mirror, listener=listener)
 
 
 def embed_background(
@@ -119,7 +120,7 @@ def embed_background(
     info: EmbedderInfo,
     *,
     mirror: bool,
-    report: Report = quiet,
+    listener: Listener = SILENT,
 ) -> Background:
     """Embed a domain set's images as a background; see ``load_background``."""
     usable = sorted(chosen) if chosen is not None else list(range(len(domains.names)))
@@ -137,7 +138,7 @@ def embed_background(
         blocks.append(embed_pixels(embedder, info, pixels, mirror=mirror))
         fractions = pixels.flatten(2).float() / 255
         statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))
-        report("embedding background", min(begin + 256, len(index)), len(index))
+        listener.progress("embedding background", min(begin + 256, len(index)), len(index))
     return Background(torch.cat(blocks), domains.labels[index], torch.cat(statistics), domains.source)
 
 

@@ -17,7 +17,7 @@ from metasiam.data.sources.pictures import Read, Unreadable, decode_picture
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.embedding import embed_batch
 from metasiam.models.files import EmbedderInfo, device_of
-from metasiam.progress import Report, quiet
+from metasiam.progress import SHOWN, SILENT, Listener, heard
 from metasiam.wording import counted
 
 _BATCH = 64  # pictures decoded and embedded at a time
@@ -72,13 +72,14 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+@heard
 def embed_pictures(
     embedder: nn.Module,
     info: EmbedderInfo,
     paths: Sequence[Path],
     *,
     mirror: bool,
-    report: Report = quiet,
+    listener: Listener | None = SHOWN,
 ) -> Embedded:
     """Decode and embed picture files; those that cannot be read or are of one colour are left out and listed.
 
@@ -89,11 +90,11 @@ def embed_pictures(
         info: preparation, image size, channels, normalisation and distance.
         paths: the files.
         mirror: average each embedding with that of the mirrored picture.
-        report: called as ``report(what, done, total)``.
+        listener: told how far it is; None is silent.
     """
     read, rows, statistics, unreadable, blank = [], [], [], [], []
     deep: list[tuple[Path, Span]] = []
-    what = "reading pictures"
+    what, told = "reading pictures", listener or SILENT
     for begin in range(0, len(paths), _BATCH):
         pixels = []
         for path in paths[begin : begin + _BATCH]:
@@ -113,7 +114,7 @@ def embed_pictures(
             rows.append(embed_pixels(embedder, info, batch, mirror=mirror))
             fractions = batch.flatten(2).float() / 255
             statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))
-        report(what, min(begin + _BATCH, len(paths)), len(paths))
+        told.progress(what, min(begin + _BATCH, len(paths)), len(paths))
     embeddings = torch.cat(rows) if rows else torch.empty(0, 0)
     numbers = torch.cat(statistics) if rows else torch.empty(0, 2 * info.channels)
     return Embedded(tuple(read), embeddings, tuple(unreadable), numbers, _depth_notes(deep, info), tuple(blank))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from metasiam.gallery.store import EmbedderKey, Gallery, fingerprint_of
 from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.own import Embedder
-from metasiam.progress import warned
+from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 
 
 @dataclass(frozen=True)
@@ -61,12 +60,13 @@ class Verdict:
     probability: float  #: of being the same, at even odds
 
 
+@heard
 def open_embedder(
     weights: str | Path | None,
     *,
     arch: str | None = None,
     key: EmbedderKey | None = None,
-    note: Callable[[str], None] = warned,
+    listener: Listener | None = SHOWN_OR_WARNED,
 ) -> tuple[nn.Module, EmbedderKey]:
     """Load an embedder, and check that it is a gallery's.
 
@@ -75,23 +75,23 @@ def open_embedder(
         arch: embedder name, for weights that do not say it; one that names weights (``resnet18-imagenet``,
             ``timm:NAME.TAG``) needs none.
         key: the gallery's embedder, if there is a gallery already.
-        note: told what of a weights file is left out.
+        listener: told what of a weights file is left out; None is silent.
 
     Raises:
         MetaSiamError: if there is no such embedder, or it is another than the gallery's.
     """
     catalogue.give(arch)
     if key is not None:
-        return _open_again(weights, arch, key, note)
-    return _open(weights, arch, note)
+        return _open_again(weights, arch, key, listener or SILENT)
+    return _open(weights, arch, listener or SILENT)
 
 
-def _open(weights: str | Path | None, arch: str | None, note: Callable[[str], None]) -> tuple[nn.Module, EmbedderKey]:
+def _open(weights: str | Path | None, arch: str | None, listener: Listener) -> tuple[nn.Module, EmbedderKey]:
     """Load an embedder; ``arch`` may be a gallery's word."""
     if weights is None:
         embedder, info = _named(arch)
     else:
-        embedder, info = read_embedder(weights, arch=arch, note=note)
+        embedder, info = read_embedder(weights, arch=arch, listener=listener)
     return embedder, EmbedderKey(_place(weights), fingerprint_of(embedder), info)
 
 
@@ -126,7 +126,7 @@ def _place(weights: str | Path | None) -> str:
 
 
 def _open_again(
-    weights: str | Path | None, arch: str | None, key: EmbedderKey, note: Callable[[str], None]
+    weights: str | Path | None, arch: str | None, key: EmbedderKey, listener: Listener
 ) -> tuple[nn.Module, EmbedderKey]:
     """Load a gallery's embedder from where it was, or from where it is said to be now."""
     if arch is not None and arch != key.info.arch:
@@ -141,9 +141,9 @@ def _open_again(
         )
     try:
         try:
-            embedder, found = _open(place, None if place is not None else key.info.arch, note)
+            embedder, found = _open(place, None if place is not None else key.info.arch, listener)
         except UnknownArchitectureError:
-            embedder, found = _open(place, key.info.arch, note)
+            embedder, found = _open(place, key.info.arch, listener)
         same = found.fingerprint == key.fingerprint
     except OtherArchitectureError:
         same = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.own import Embedder
 from metasiam.own_parts import OwnParts
+from metasiam.progress import SILENT, Listener
 from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 from metasiam.training.norms import set_running_statistics
@@ -52,7 +52,7 @@ class TrainingContext:
         device: where training runs.
         precision: autocast type.
         compiled: whether steps are compiled; None: to be decided by ``decide``.
-        note: says one thing to the person who waits.
+        listener: told what the person who waits should know.
     """
 
     config: TrainingConfig
@@ -65,7 +65,7 @@ class TrainingContext:
     device: torch.device
     precision: torch.dtype
     compiled: bool | None
-    note: Callable[[str], None]
+    listener: Listener
 
     @property
     def augmentation(self) -> Augmentation:
@@ -107,14 +107,14 @@ class TrainingContext:
             try:
                 return GraphedStep(step, index, parameters) if graphs else step
             except RuntimeError as error:
-                self.note(f"no CUDA graph: {str(error).partition(chr(10))[0]}")
+                self.listener.note(f"no CUDA graph: {str(error).partition(chr(10))[0]}")
                 return step
 
         if self.compiled is None:
             timed = graphed(self._training_step(optimizer))
             decision = decide_compile(self.config.compile, timed, index, parameters, steps)
             self.compiled = processes.any(decision.compiled)
-            self.note(_in_words(decision))
+            self.listener.note(_in_words(decision))
         elif self.compiled and self.config.compile != "off":
             self.compiled = not processes.any(self._cannot_compile())
         return graphed(self._training_step(optimizer, compiled=self.compiled, average_gradients=shared))
@@ -123,7 +123,7 @@ class TrainingContext:
         """Tell, and note, whether an earlier start compiled what cannot be compiled here."""
         missing = missing_for_compiling(self.device)
         if missing is not None:
-            self.note(
+            self.listener.note(
                 f"continues without compiling, which needs {missing}: the weights will be as good, but not "
                 "bit-identical to those of the machine where the run began"
             )
@@ -166,7 +166,7 @@ def prepare(
     split: Split,
     *,
     resolved: dict[str, Any] | None = None,
-    note: Callable[[str], None] = lambda text: None,
+    listener: Listener = SILENT,
     own: OwnParts = NOTHING_OWN,
 ) -> TrainingContext:
     """Build embedder and objective, and bring the data to the device.
@@ -177,7 +177,7 @@ def prepare(
         split: which domains are trained on.
         resolved: what an earlier start of the same run decided (``TrainingContext`` fields ``precision`` and
             ``compiled``), so that a resumed run computes the same bits.
-        note: says one thing to the person who waits.
+        listener: told what the person who waits should know.
         own: the objects behind options that name somebody's own module or loss.
 
     Raises:
@@ -186,9 +186,9 @@ def prepare(
     device = choose_device(config.device)
     precision = choose_precision((resolved or {}).get("precision", config.precision), device)
     if config.init is not None:
-        stored = read_embedder(config.init, arch=config.arch, build=own.arch, note=note)[1]
+        stored = read_embedder(config.init, arch=config.arch, build=own.arch, listener=listener)[1]
         if domains.channels > stored.channels:
-            note(f"{config.init} takes grey images only: colour images are converted to grey")
+            listener.note(f"{config.init} takes grey images only: colour images are converted to grey")
         domains = domains.with_channels(stored.channels)
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
@@ -208,7 +208,7 @@ def prepare(
             config.init,
             arch=config.arch,
             build=own.arch,
-            note=lambda text: None,  # said already
+            listener=SILENT,  # said already
             channels=domains.channels,
             image_size=domains.image_size,
         )
@@ -245,7 +245,7 @@ def prepare(
         device=device,
         precision=precision,
         compiled=(resolved or {}).get("compiled"),
-        note=note,
+        listener=listener,
     )
 
 

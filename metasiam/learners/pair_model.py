@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, load_state, read_embedder, usual_feeding
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
-from metasiam.progress import Report, note, quiet
+from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
 HEAD_FILE = "head.safetensors"
@@ -66,7 +65,7 @@ class PairModel:
         return self._embed(inputs)
 
     @torch.no_grad()
-    def embed(self, images: Tensor, *, batch: int = 64, report: Report = quiet) -> Tensor:
+    def embed(self, images: Tensor, *, batch: int = 64, listener: Listener = SILENT) -> Tensor:
         """Embed uint8 [N, C, H, W] in evaluation mode: float32 [N, D] on the device."""
         self.eval()
         blocks: list[Tensor] = []
@@ -76,7 +75,7 @@ class PairModel:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
             embeddings = self._embed(inputs)
             blocks.append((embeddings + self._embed(inputs.flip(-1))) / 2 if self.mirror else embeddings)
-            report("embedding images", min(len(blocks) * batch, len(images)), len(images))
+            listener.progress("embedding images", min(len(blocks) * batch, len(images)), len(images))
         return torch.cat(blocks)
 
     def _embed(self, inputs: Tensor) -> Tensor:
@@ -99,7 +98,7 @@ def balanced_share(right: Tensor, same: Tensor) -> float:
 
 
 def build_pair_model(
-    config: SiameseConfig, pairs: PairSet, precision: str | None = None, *, report: Report = quiet
+    config: SiameseConfig, pairs: PairSet, precision: str | None = None, *, listener: Listener = SILENT
 ) -> PairModel:
     """Build the embedder and head that the options ask for, with their first weights.
 
@@ -107,7 +106,7 @@ def build_pair_model(
         config: the method's options.
         pairs: with the parts train and validation; normalisation is measured on the training part.
         precision: what an earlier start of the same run decided.
-        report: told what of the initial weights is left out.
+        listener: told what of the initial weights is left out.
 
     Raises:
         MetaSiamError: for options that do not fit this machine, the data or the initial weights.
@@ -134,15 +133,13 @@ def build_pair_model(
         initialise_as_in_paper(embedder, generator)
         initialise_as_in_paper(head, generator)
     if config.init is not None:
-        stored = read_embedder(config.init, arch=config.arch, note=partial(note, report), image_size=pairs.image_size)[
-            1
-        ]
+        _, stored = read_embedder(config.init, arch=config.arch, image_size=pairs.image_size, listener=listener)
         if stored.channels != pairs.channels:
             raise _other_channels(config.init, stored.channels, pairs)
         embedder, stored = read_embedder(
             config.init,
             arch=config.arch,
-            note=lambda text: None,  # said already
+            listener=SILENT,  # said already
             channels=pairs.channels,
             image_size=pairs.image_size,
         )

@@ -18,6 +18,7 @@ from metasiam.data.augment import Augmentation
 from metasiam.data.pairs import PairSet
 from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.losses import contrastive, pair_bce
+from metasiam.progress import SILENT, Listener
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.schedules import epoch_rate
@@ -46,7 +47,7 @@ class Siamese:
         config: the method's options.
         pairs: on the model's device, with the parts train and validation.
         model: trained in place.
-        record: called with a row of measurements after every epoch (``step`` is the iterations done).
+        listener: told what every epoch found (``step`` is the iterations done).
     """
 
     def __init__(
@@ -54,12 +55,12 @@ class Siamese:
         config: SiameseConfig,
         pairs: PairSet,
         model: PairModel,
-        record: Callable[[dict[str, Any]], None] = lambda row: None,
+        listener: Listener = SILENT,
     ) -> None:
         self.config = config
         self.pairs = pairs
         self.model = model
-        self.record = record
+        self.listener = listener
         self.rows = pairs.rows("train")
         self.batches = math.ceil(len(self.rows) / config.batch_size)
         self.total = config.epochs * self.batches
@@ -150,7 +151,7 @@ class Siamese:
             self._best = {name: snapshot(self._tensors[name]) for name in ("weights", "statistics", "counters")}
         if self.stopping.exhausted:
             self.total = done
-        self.record(row)
+        self.listener.measured(row)
 
     @torch.no_grad()
     def measure(self, rows: Tensor) -> tuple[Tensor, float]:

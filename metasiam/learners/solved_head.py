@@ -17,7 +17,7 @@ from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet, fold_people
 from metasiam.errors import MetaSiamError
 from metasiam.learners.pair_model import PairModel, balanced_share
-from metasiam.progress import Report, quiet
+from metasiam.progress import SILENT, Listener
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import generator_for
 from metasiam.training.state import snapshot, take_up_
@@ -33,8 +33,7 @@ class SolvedHead:
         config: the method's options.
         pairs: on the model's device.
         model: its head is solved for; its embedder stays as it is.
-        record: called with a row of measurements after every fold.
-        report: progress of the embedding, as ``report(what, done, total)``.
+        listener: told how far the embedding is, and what every fold found.
 
     Raises:
         MetaSiamError: if the head is not one linear unit, or a fold left out leaves pairs of one kind only.
@@ -45,15 +44,14 @@ class SolvedHead:
         config: SiameseConfig,
         pairs: PairSet,
         model: PairModel,
-        record: Callable[[dict[str, Any]], None] = lambda row: None,
-        report: Report = quiet,
+        listener: Listener = SILENT,
     ) -> None:
         if not hasattr(model.head, "features"):
             raise MetaSiamError(f"--solver svm needs a head that is one linear unit, not {config.head}. Use features.")
         self.config = config
         self.pairs = pairs
         self.model = model
-        self.record = record
+        self.listener = listener
         self.rows = torch.cat((pairs.rows("train"), pairs.rows("validation"))).sort().values
         self.total = config.folds + 1
         self.images_per_iteration = 2 * len(self.rows)
@@ -73,7 +71,7 @@ class SolvedHead:
         self._weights = [output.weight, output.bias]
         used, place = torch.unique(torch.cat((pairs.first[self.rows], pairs.second[self.rows])), return_inverse=True)
         first, second = place.chunk(2)
-        embeddings = model.embed(pairs.images[used], report=report)
+        embeddings = model.embed(pairs.images[used], listener=listener)
         with torch.no_grad():
             self._features = model.head.features(embeddings[first], embeddings[second]).cpu()  # type: ignore[operator]
             self._kernel = self._features @ self._features.T
@@ -98,7 +96,7 @@ class SolvedHead:
         if iteration < self.config.folds:
             self.answered[left_out] = scores[left_out]
             right = (scores > 0) == same
-            self.record(
+            self.listener.measured(
                 {
                     "step": iteration + 1,
                     "fold": iteration,

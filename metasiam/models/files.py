@@ -25,7 +25,7 @@ from metasiam.models import build as _build
 from metasiam.models.architecture import Architecture
 from metasiam.models.own import Embedder, own_embedder
 from metasiam.models.state_dicts import Match, fitting_architectures, match, unwrapped
-from metasiam.progress import warned
+from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.reading import check_regular, why_no_file
 from metasiam.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
@@ -106,12 +106,13 @@ def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> 
 
 
 @checked
+@heard
 def load_embedder(
     path: str | Path,
     *,
     arch: str | None = None,
     build: nn.Module | Callable[[], nn.Module] | None = None,
-    note: Callable[[str], None] = warned,
+    listener: Listener | None = SHOWN_OR_WARNED,
     **overrides: Any,
 ) -> tuple[nn.Module, EmbedderInfo]:
     """Read an embedder from a run folder, a safetensors file or a plain PyTorch state dict.
@@ -128,7 +129,8 @@ def load_embedder(
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.
         arch: embedder name; needed for a state dict, which does not say.
         build: one's own module (a copy is used), or what makes it, for weights that were trained of it.
-        note: told what of the file is left out; by default a ``UserWarning``.
+        listener: told what of the file is left out; by default shown in a terminal or a notebook, and a ``UserWarning``
+            elsewhere; None is silent.
         overrides: fields of ``EmbedderInfo`` that replace the stored ones.
 
     Returns:
@@ -141,7 +143,7 @@ def load_embedder(
             or its normalisation does not fit its channels.
     """
     catalogue.give(arch)
-    return read_embedder(path, arch=arch, build=build, note=note, **overrides)
+    return read_embedder(path, arch=arch, build=build, listener=listener or SILENT, **overrides)
 
 
 def read_embedder(
@@ -149,7 +151,7 @@ def read_embedder(
     *,
     arch: str | None = None,
     build: nn.Module | Callable[[], nn.Module] | None = None,
-    note: Callable[[str], None] = warned,
+    listener: Listener = SHOWN_OR_WARNED,
     **overrides: Any,
 ) -> tuple[nn.Module, EmbedderInfo]:
     """Read an embedder as ``load_embedder`` does, where ``arch`` may be a file's word: nothing is imported for it."""
@@ -171,7 +173,7 @@ def read_embedder(
     known = usual_feeding(str(arch or stored["arch"]), known.get("channels", 3)) | known
     info = replace(EmbedderInfo(arch=str(arch or stored["arch"])), **known)
     embedder = _built(path, info, state, build)
-    state = _fitted(_own_module(embedder), state, path, info, note)
+    state = _fitted(_own_module(embedder), state, path, info, listener)
     if not all(bool(value.isfinite().all()) for value in state.values() if value.is_floating_point()):
         raise MetaSiamError(
             f"{path} contains NaN or infinite weights (training diverged). Use other weights, or retrain with a lower "
@@ -233,12 +235,12 @@ def load_state(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 
 def _fitted(
-    embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo, note: Callable[[str], None]
+    embedder: nn.Module, state: dict[str, Tensor], path: Path, info: EmbedderInfo, listener: Listener
 ) -> dict[str, Tensor]:
     """Load what an embedder has of a file's tensors and return it; what is left of a training is left out."""
     found = _check_fit(embedder, state, path, info)
     if found.heads:
-        note(f"{path} has a head after the embedder ({listed(found.heads)}): left out")
+        listener.note(f"{path} has a head after the embedder ({listed(found.heads)}): left out")
     embedder.load_state_dict(found.state, strict=False)  # strictly but for counters
     return found.state
 

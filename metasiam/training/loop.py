@@ -7,9 +7,8 @@ import shlex
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from metasiam.atomic import storage_error, trouble
 from metasiam.errors import MetaSiamError
+from metasiam.progress import SILENT, Listener, Progress
 from metasiam.runs import Run
 from metasiam.training.checkpoint import CHECKPOINT_FILE, is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
@@ -25,29 +25,6 @@ from metasiam.training.learner import Learner, StopRequested
 
 #: Losses are fetched from the device, logged and shown about this often (seconds).
 LOG_EVERY = 1.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is.
-
-    Attributes:
-        iteration: iterations done.
-        total: iterations of the whole run.
-        loss: mean loss since the last report.
-        images: images through the network so far.
-        images_per_second: over the last iterations, without the first one's compiling.
-        seconds: of training so far, earlier starts included.
-        seconds_left: at that rate; None before it can be told.
-    """
-
-    iteration: int
-    total: int
-    loss: float
-    images: int
-    images_per_second: float
-    seconds: float
-    seconds_left: float | None
 
 
 class _StopFlag:
@@ -96,7 +73,7 @@ class TrainingLoop:
         run: where metrics and checkpoints go.
         processes: only the writing process writes and reports.
         checkpoint_every: seconds between checkpoints.
-        report: called about once a second.
+        listener: told of the training about once a second.
     """
 
     def __init__(
@@ -106,13 +83,13 @@ class TrainingLoop:
         processes: Processes,
         *,
         checkpoint_every: float = 60.0,
-        report: Callable[[Progress], None] = lambda progress: None,
+        listener: Listener = SILENT,
     ) -> None:
         self.learner = learner
         self.run = run
         self.processes = processes
         self.checkpoint_every = checkpoint_every
-        self.report = report
+        self.listener = listener
         self.iteration = 0
         self.seconds = 0.0
         self.saved_at: int | None = None  #: iteration of the checkpoint that is in the run folder
@@ -265,7 +242,7 @@ class _Logger:
             if self.writer is not None:
                 for key in ("loss", "images_per_second", "rate"):
                     self.writer.add_scalar(f"train/{key}", row[key], loop.iteration)
-            loop.report(progress)
+            loop.listener.training(progress)
 
     def _progress(self, loss: float) -> Progress:
         loop, learner = self.loop, self.loop.learner
@@ -277,4 +254,4 @@ class _Logger:
         else:  # the first report: compiling and warm-up are in it
             rate = loop.iteration * learner.images_per_iteration / max(self.last - self.started, 1e-9)
         images = loop.iteration * learner.images_per_iteration
-        return Progress(loop.iteration, learner.total, loss, images, rate, loop.seconds, left)
+        return Progress(loop.run.method, loop.iteration, learner.total, loss, images, rate, loop.seconds, left)

@@ -15,7 +15,7 @@ from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omn
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, quiet, warn_of_notes
+from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 
 SOURCES: dict[str, Source] = {
     "glyphs": glyphs.SOURCE,
@@ -42,6 +42,7 @@ def default_data_dir() -> Path:
 
 
 @checked
+@heard
 def load_domains(
     name: str,
     *,
@@ -49,7 +50,7 @@ def load_domains(
     image_size: int | Size | None = None,
     skip_unreadable: bool = False,
     test_fraction: float = 0.2,
-    report: Report | None = None,
+    listener: Listener | None = SHOWN_OR_WARNED,
     preparation: Preparation | None = None,
     grey: bool = False,
 ) -> DomainSet:
@@ -65,8 +66,8 @@ def load_domains(
         skip_unreadable: leave images out that cannot be read, instead of stopping at the first.
         test_fraction: share of each domain that becomes test, for folders without train/ and test/; above 0, two
             images or more where a domain has four.
-        report: called as ``report(what, done, total)`` while downloading, decoding and rendering; with a total of 0
-            for a note of what is left out, which is a ``UserWarning`` when there is no ``report``.
+        listener: told how far downloading, decoding and rendering are, and what is left out; by default shown in a
+            terminal or a notebook, and what is left out is a ``UserWarning`` elsewhere; None is silent.
         preparation: what else is done to one's own pictures (``folder``, ``npz``, ``lfw``), for showing them to trained
             weights: their ``EmbedderInfo.preparation``.
         grey: make one's own picture files grey.
@@ -86,7 +87,7 @@ def load_domains(
         size,
         skip_unreadable,
         test_fraction,
-        report or warn_of_notes,
+        listener or SILENT,
         preparation or USUAL,
         grey,
     )
@@ -94,6 +95,7 @@ def load_domains(
 
 
 @checked
+@heard
 def load_pairs(
     name: str,
     *,
@@ -101,7 +103,7 @@ def load_pairs(
     image_size: int | None = None,
     crop: int | None = None,
     grey: bool = False,
-    report: Report | None = None,
+    listener: Listener | None = SHOWN,
     squeeze: bool = False,
 ) -> PairSet:
     """Load labelled pairs of images.
@@ -113,7 +115,7 @@ def load_pairs(
         image_size: bring to this many pixels square: the middle square is cut out and resized; None keeps their size.
         crop: cut this many pixels square out of the middle first; None keeps all.
         grey: make every image grey; LFW's always are.
-        report: called as ``report(what, done, total)`` while downloading and decoding.
+        listener: told how far downloading and decoding are; None is silent.
         squeeze: squeeze the whole picture to ``image_size``, as runs of before this was one rule did.
 
     Raises:
@@ -126,17 +128,18 @@ def load_pairs(
     if kind not in PAIR_SOURCES or (kind == "pairs" and not path):
         raise MetaSiamError(f"--data {name} has no labelled pairs. Use lfw, lfw:10-folds or pairs:FILE.csv.")
     how = Preparation(crop=crop, fit="squeeze" if squeeze else "cut")
-    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, how, grey, report or quiet))
+    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, how, grey, listener or SILENT))
 
 
-def fetch(name: str, data_dir: Path | None = None, report: Report | None = None) -> Path:
+@heard
+def fetch(name: str, data_dir: Path | None = None, *, listener: Listener | None = SHOWN) -> Path:
     """Make sure that a source's data are in the data dir, downloading what is missing; return that folder.
 
     Raises:
         MetaSiamError: if the name is unknown or takes a path, or the download fails.
     """
     source, _ = _find(name)
-    request = Request(_data_dir(data_dir), report=report or quiet)
+    request = Request(_data_dir(data_dir), listener=listener or SILENT)
     if source.fetch is None:
         raise MetaSiamError(f"{name} has nothing to download. Use it as it is: metasiam data show {shlex.quote(name)}")
     source.fetch(request)

@@ -30,7 +30,7 @@ def fetch(request: Request) -> None:
     if is_present(request.data_dir):
         return
     archive = request.data_dir / CIFAR100.filename
-    download("cifar100", [CIFAR100.url], archive, CIFAR100.tgz_md5, request.data_dir, request.report)
+    download("cifar100", [CIFAR100.url], archive, CIFAR100.tgz_md5, request.data_dir, request.listener)
     unpack(archive, request.data_dir)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from metasiam.atomic import atomically
 from metasiam.data.sources.source import shown
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report
+from metasiam.progress import Listener
 
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18
@@ -32,7 +32,7 @@ def not_here(name: str, data_dir: Path, reason: str = "there is no network") -> 
     )
 
 
-def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: Path, report: Report) -> None:
+def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: Path, listener: Listener) -> None:
     """Make sure that ``target`` is the file with this checksum, downloading it from the first url that works.
 
     Args:
@@ -41,7 +41,7 @@ def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: P
         target: where it goes; written under another name first.
         md5: its checksum, as torchvision states it.
         data_dir: for errors.
-        report: told of the bytes.
+        listener: told of the bytes.
 
     Raises:
         MetaSiamError: if no url answers, what came is not the file, or it cannot be written.
@@ -54,7 +54,7 @@ def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: P
         for url in urls:
             try:
                 with atomically(target) as partial:
-                    _get(url, partial, f"downloading {target.name}", report)
+                    _get(url, partial, f"downloading {target.name}", listener)
                     if _md5(partial) != md5:
                         raise _AnotherFile
                 return
@@ -69,7 +69,7 @@ def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: P
     raise not_here(name, data_dir, reasons[-1])
 
 
-def _get(url: str, partial: Path, what: str, report: Report) -> None:
+def _get(url: str, partial: Path, what: str, listener: Listener) -> None:
     request = urllib.request.Request(url, headers={"User-Agent": "metasiam"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, open(partial, "wb") as file:
         total = int(answer.headers.get("Content-Length") or 0)
@@ -77,7 +77,7 @@ def _get(url: str, partial: Path, what: str, report: Report) -> None:
         while block := answer.read(_BLOCK):
             file.write(block)
             done += len(block)
-            report(what, done, max(total, done))
+            listener.progress(what, done, max(total, done))
         if done < total:
             raise ConnectionError(f"the connection broke off after {done} of {total} bytes")
 

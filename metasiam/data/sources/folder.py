@@ -20,7 +20,7 @@ from metasiam.data.sources.source import Request, Source
 from metasiam.data.sources.tree import Picture, Tree, arrange, joined
 from metasiam.errors import MetaSiamError
 from metasiam.garbage import uncollected
-from metasiam.progress import Report, note
+from metasiam.progress import Listener
 from metasiam.wording import counted, listed
 
 _PARTS = ("train", "validation", "test")  # seen, validation and held out, where they have different domains
@@ -60,9 +60,9 @@ def load(request: Request) -> DomainSet:
             f"--skip-unreadable to leave {them} out."
         )
     for text in (*tree.foreign_notes(), *tree.outside_notes(), *tree.validation_notes()):
-        note(request.report, text)
+        request.listener.note(text)
     if lost:
-        note(request.report, f"left out {_domains(lost)}: all pictures are of such formats")
+        request.listener.note(f"left out {_domains(lost)}: all pictures are of such formats")
     only = tree.pictures[0].domain
     if (
         not tree.parts
@@ -70,7 +70,7 @@ def load(request: Request) -> DomainSet:
         and all(Path(p.path).parent.name != only for p in tree.pictures)
     ):
         inner = shlex.quote(f"folder:{root / only}")
-        note(request.report, f"'{only}' is the only domain: if its sub-folders are the domains, use --data {inner}")
+        request.listener.note(f"'{only}' is the only domain: if its sub-folders are the domains, use --data {inner}")
     found = packed_pictures(
         f"folder:{request.path}",
         root,
@@ -82,11 +82,10 @@ def load(request: Request) -> DomainSet:
     )
     if tree.split:
         found = found.with_own_split(_own_split(found, tree))
-        note(request.report, _own_split_words(found, tree, request.test_fraction))
+        request.listener.note(_own_split_words(found, tree, request.test_fraction))
     if request.size is None and min(found.image_size) > _LARGE:
         width, height = found.image_size[::-1]
-        note(
-            request.report,
+        request.listener.note(
             f"pictures of {width}x{height} pixels take much memory and time: --image-size 84 or 224 is usual",
         )
     return found
@@ -175,7 +174,7 @@ def packed_pictures(
             channels=1 if request.grey else None,
             preparation=request.preparation,
             skip_unreadable=request.skip_unreadable,
-            report=request.report,
+            listener=request.listener,
         )
         unreadable.extend(decoded.unreadable)
         left = [picture for picture, kept in zip(pictures, decoded.kept.tolist(), strict=True) if kept]
@@ -190,12 +189,12 @@ def packed_pictures(
             test[rows] = torch.tensor(is_test([left[row] for row in rows]))
         labels = torch.tensor([position[picture.domain] for picture in left])
         if compare:
-            _note_repeated(decoded.images, labels, test, left, request.report)
+            _note_repeated(decoded.images, labels, test, left, request.listener)
         return DomainSet(decoded.images, labels, domains, test, source, decoded.preparation)
 
     path = request.data_dir / "cache" / f"{source.partition(':')[0]}-{digest(options)}.safetensors"
-    found = cached(path, digest(options, files), build, source=source, report=request.report)
-    _note_unreadable(pictures, found, unreadable, request.report)
+    found = cached(path, digest(options, files), build, source=source, listener=request.listener)
+    _note_unreadable(pictures, found, unreadable, request.listener)
     return found
 
 
@@ -206,7 +205,7 @@ def _asked(request: Request) -> list[object]:
 
 
 def _note_unreadable(
-    pictures: Sequence[Picture], found: DomainSet, unreadable: Sequence[tuple[Path, str]], report: Report
+    pictures: Sequence[Picture], found: DomainSet, unreadable: Sequence[tuple[Path, str]], listener: Listener
 ) -> None:
     """Say how many pictures are missing and one of them, or its domain where the images come from the cache."""
     missing = Counter(picture.domain for picture in pictures)
@@ -215,13 +214,15 @@ def _note_unreadable(
     if not without:
         return
     where = f", e.g. {unreadable[0][0]} ({unreadable[0][1]})" if unreadable else f" of {_domains(without)}"
-    note(report, f"left out {counted(missing.total(), 'unreadable picture')}{where}")
+    listener.note(f"left out {counted(missing.total(), 'unreadable picture')}{where}")
     gone = [domain for domain in without if domain not in found.names]
     if gone:
-        note(report, f"left out {_domains(gone)}: no picture can be read")
+        listener.note(f"left out {_domains(gone)}: no picture can be read")
 
 
-def _note_repeated(images: Tensor, labels: Tensor, test: Tensor, pictures: Sequence[Picture], report: Report) -> None:
+def _note_repeated(
+    images: Tensor, labels: Tensor, test: Tensor, pictures: Sequence[Picture], listener: Listener
+) -> None:
     """Say how many pictures stand in several domains, or in both train and test, with the same pixels."""
     rows: dict[bytes, list[int]] = {}
     for row, image in enumerate(images.numpy()):
@@ -236,7 +237,7 @@ def _note_repeated(images: Tensor, labels: Tensor, test: Tensor, pictures: Seque
         if groups:
             first, other = (pictures[row].path for row in (groups[0][0], groups[0][-1]))
             are = "is" if len(groups) == 1 else "are"
-            note(report, f"{counted(len(groups), 'picture')} {are} {where}, e.g. {first} and {other}: {harm}")
+            listener.note(f"{counted(len(groups), 'picture')} {are} {where}, e.g. {first} and {other}: {harm}")
 
 
 def _parts(pictures: Sequence[Picture], test_fraction: float) -> list[bool]:

@@ -18,7 +18,7 @@ from torch.nn import functional
 from metasiam.data.cache import cached, digest
 from metasiam.data.domains import DomainSet
 from metasiam.data.sources.source import Request, Source, resized
-from metasiam.progress import Report
+from metasiam.progress import Listener
 
 #: Raise it when anything below changes what is drawn; it also seeds the drawing.
 GLYPHS_VERSION = 3
@@ -72,22 +72,22 @@ def load(request: Request) -> DomainSet:
     """
     key = digest(GLYPHS_VERSION, TRAIN_IMAGES, TEST_IMAGES, pillow_version, _matplotlib_version())
     path = request.data_dir / "cache" / f"glyphs-{GLYPHS_VERSION}.safetensors"
-    domains = cached(path, key, lambda: _draw(request.report), source="glyphs", report=request.report)
+    domains = cached(path, key, lambda: _draw(request.listener), source="glyphs", listener=request.listener)
     return resized(domains, request.size)
 
 
-def _draw(report: Report) -> DomainSet:
+def _draw(listener: Listener) -> DomainSet:
     letters = characters()
     templates = draw_templates(letters)
     each = TRAIN_IMAGES + TEST_IMAGES
     labels = torch.arange(len(letters)).repeat_interleave(each)
     generator = torch.Generator().manual_seed(GLYPHS_VERSION)
     images = torch.empty(len(labels), 3, _SIZE, _SIZE, dtype=torch.uint8)
-    report("drawing glyphs", 0, len(labels))
+    listener.progress("drawing glyphs", 0, len(labels))
     for start in range(0, len(labels), _BATCH):
         block = slice(start, start + _BATCH)
         images[block] = _draw_images(templates, labels[block], generator)
-        report("drawing glyphs", min(start + _BATCH, len(labels)), len(labels))
+        listener.progress("drawing glyphs", min(start + _BATCH, len(labels)), len(labels))
     is_test = (torch.arange(each) >= TRAIN_IMAGES).repeat(len(letters))
     return DomainSet(images, labels, tuple(unicodedata.name(letter) for letter in letters), is_test, "glyphs")
 

@@ -16,7 +16,7 @@ from metasiam.data.sources.pair_list import assemble
 from metasiam.data.sources.source import Request, Source, shown
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report
+from metasiam.progress import Listener
 from metasiam.reading import read_text
 
 #: The files that name pairs, by what they are for.
@@ -34,15 +34,15 @@ def is_present(data_dir: Path) -> bool:
 
 def fetch(request: Request) -> None:
     """Have scikit-learn download the images and pair files, unless they are there."""
-    _fetch(request.data_dir, request.report)
+    _fetch(request.data_dir, request.listener)
 
 
-def _fetch(data_dir: Path, report: Report) -> None:
+def _fetch(data_dir: Path, listener: Listener) -> None:
     if is_present(data_dir):
         return
     from sklearn.datasets import fetch_lfw_pairs
 
-    report("downloading lfw (230 MB)", 0, 1)
+    listener.progress("downloading lfw (230 MB)", 0, 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one for each of its retries; the error below says it once
@@ -68,7 +68,7 @@ def load_pairs(request: PairRequest) -> PairSet:
     """
     if request.path not in ("", "10-folds"):
         raise MetaSiamError(f"--data lfw:{request.path} is not known. Use lfw, or lfw:10-folds.")
-    _fetch(request.data_dir, request.report)
+    _fetch(request.data_dir, request.listener)
     home = request.data_dir / "lfw_home"
     lines: list[NamedPair] = []
     for part in ("10-folds",) if request.path else ("train", "test"):

@@ -34,7 +34,7 @@ def fetch(request: Request) -> None:
             continue
         packed = path.with_name(name)
         urls = [mirror + name for mirror in MNIST.mirrors]
-        download("mnist", urls, packed, md5, request.data_dir, request.report)
+        download("mnist", urls, packed, md5, request.data_dir, request.listener)
         with atomically(path) as partial:
             partial.write_bytes(gzip.decompress(packed.read_bytes()))
 

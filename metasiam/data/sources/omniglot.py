@@ -49,7 +49,7 @@ def fetch(request: Request) -> None:
     for half in HALVES:
         archive = folder / f"{half}.zip"
         url = f"{Omniglot.download_url_prefix}/{half}.zip"
-        download("omniglot", [url], archive, Omniglot.zips_md5[half], request.data_dir, request.report)
+        download("omniglot", [url], archive, Omniglot.zips_md5[half], request.data_dir, request.listener)
         if not (folder / half).is_dir():
             with tempfile.TemporaryDirectory(prefix=f".{half}.", dir=folder) as partial:
                 unpack(archive, Path(partial))
@@ -81,7 +81,7 @@ def load(request: Request) -> DomainSet:
         request.data_dir,
         size=request.size or (_SIZE, _SIZE),
         skip_unreadable=request.skip_unreadable,
-        report=request.report,
+        listener=request.listener,
         preparation=Preparation(inverted=True),
         grey=True,
     )

@@ -13,7 +13,7 @@ from metasiam.data.cache import cached_images, digest
 from metasiam.data.preparation import USUAL, Preparation
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, quiet
+from metasiam.progress import SILENT, Listener
 
 _REMEDY = ("Restore it, or take its pairs out of the list.", "Restore them, or take their pairs out of the list.")
 
@@ -28,7 +28,7 @@ class PairRequest:
         image_size: bring images to this many pixels square; None keeps their size.
         preparation: what is done to them before.
         grey: make every image grey.
-        report: told of progress as ``report(what, done, total)``.
+        listener: told how far it is.
     """
 
     data_dir: Path
@@ -36,7 +36,7 @@ class PairRequest:
     image_size: int | None = None
     preparation: Preparation = USUAL
     grey: bool = False
-    report: Report = quiet
+    listener: Listener = SILENT
 
 
 def load_images(source: str, files: Sequence[Path], request: PairRequest) -> tuple[Tensor, Preparation]:
@@ -67,13 +67,13 @@ def load_images(source: str, files: Sequence[Path], request: PairRequest) -> tup
             channels=1 if request.grey else None,
             preparation=request.preparation,
             skip_unreadable=False,
-            report=request.report,
+            listener=request.listener,
             remedy=_REMEDY,
         )
         _need_one_kind(files, decoded.images)
         return decoded.images, decoded.preparation
 
-    return cached_images(path, key, build, report=request.report)
+    return cached_images(path, key, build, listener=request.listener)
 
 
 def _need_one_kind(files: Sequence[Path], images: Tensor) -> None:

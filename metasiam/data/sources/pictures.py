@@ -34,7 +34,7 @@ from metasiam.data.preparation import (
 from metasiam.data.sources.lookalikes import what_it_is
 from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
-from metasiam.progress import Report, note
+from metasiam.progress import Listener
 from metasiam.reading import open_regular
 from metasiam.wording import counted
 
@@ -107,7 +107,7 @@ def decode_pictures(
     *,
     size: Size | None,
     skip_unreadable: bool,
-    report: Report,
+    listener: Listener,
     preparation: Preparation = USUAL,
     channels: int | None = None,
     remedy: tuple[str, str] = (
@@ -125,7 +125,7 @@ def decode_pictures(
         paths: the files.
         size: height and width to bring each image to; None keeps the size, which must then be the same for all.
         skip_unreadable: leave files out that cannot be decoded.
-        report: progress.
+        listener: told how far it is.
         preparation: what else is done to each.
         channels: 1 makes every image grey.
         remedy: what to do about a file that cannot be read, and about several, for the error.
@@ -145,7 +145,7 @@ def decode_pictures(
     shape = _first_shape(paths, asked)
     if shape is not None:
         need_memory(len(paths), shape[0], shape[1], None if size is None else max(size))
-    with closing(_decoded(paths, asked, report, shape)) as decoded:
+    with closing(_decoded(paths, asked, listener, shape)) as decoded:
         for index, read in enumerate(decoded):
             if isinstance(read, Unreadable):
                 unreadable.append((paths[index], read.reason))
@@ -177,18 +177,18 @@ def decode_pictures(
         raise MetaSiamError(f"{path} cannot be read ({reason}){others}. {remedy[more > 0]}")
     how = completed(preparation, shorter_sides=shorter, spans=spans.values())
     if how.levels != preparation.levels:
-        _stretch(pixels, [(index, paths[index]) for index in spans], asked._replace(how=how), report)
+        _stretch(pixels, [(index, paths[index]) for index in spans], asked._replace(how=how), listener)
     if grey:
         pixels = np.ascontiguousarray(pixels[:, :1])
     images = torch.from_numpy(pixels if kept.all() else pixels[kept])
     return Decoded(images, torch.from_numpy(kept), tuple(unreadable), how)
 
 
-def _stretch(pixels: Pixels, deep: Sequence[tuple[int, Path]], asked: _Asked, report: Report) -> None:
+def _stretch(pixels: Pixels, deep: Sequence[tuple[int, Path]], asked: _Asked, listener: Listener) -> None:
     """Decode images of more than 8 bits again, into their places: now the stretch that serves all of them is known."""
     low, high = asked.how.levels or (0, 0)
-    note(report, f"{counted(len(deep), 'picture')} of more than 8 bits: levels {low} to {high} become 0 to 255 in all")
-    with closing(_decoded([path for _, path in deep], asked, report, None)) as decoded:
+    listener.note(f"{counted(len(deep), 'picture')} of more than 8 bits: levels {low} to {high} become 0 to 255 in all")
+    with closing(_decoded([path for _, path in deep], asked, listener, None)) as decoded:
         for (index, path), read in zip(deep, decoded, strict=True):
             if isinstance(read, Unreadable):
                 raise MetaSiamError(f"{path} cannot be read any more ({read.reason}). Start again.")
@@ -217,7 +217,7 @@ class Unreadable(NamedTuple):
 
 
 def _decoded(
-    paths: Sequence[Path], asked: _Asked, report: Report, shape: tuple[int, ...] | None
+    paths: Sequence[Path], asked: _Asked, listener: Listener, shape: tuple[int, ...] | None
 ) -> Generator[Read | Unreadable, None, None]:
     """Decode in threads (Pillow lets go of the interpreter while it works), yield in order.
 
@@ -235,7 +235,7 @@ def _decoded(
                 break
         return images
 
-    report("decoding images", 0, len(paths))
+    listener.progress("decoding images", 0, len(paths))
     workers = max(2, os.cpu_count() or 1)
     executor = ThreadPoolExecutor(workers)
     done = 0
@@ -250,7 +250,7 @@ def _decoded(
                 waiting.extend(islice(submitted, 1))
                 yield from images
                 done += len(images)
-                report("decoding images", done, len(paths))
+                listener.progress("decoding images", done, len(paths))
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

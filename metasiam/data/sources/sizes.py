@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import ExifTags
 
 from metasiam.data.sources.pictures import opened
-from metasiam.progress import Report
+from metasiam.progress import Listener
 from metasiam.reading import open_regular
 from metasiam.wording import counted, listed
 
@@ -20,7 +20,7 @@ _LEAST = 4
 _LYING = range(5, 9)  # orientation tags of pictures that are turned by a right angle
 
 
-def sizes_of(paths: Sequence[Path], report: Report) -> Counter[tuple[int, int]]:
+def sizes_of(paths: Sequence[Path], listener: Listener) -> Counter[tuple[int, int]]:
     """Count the widths and heights of pictures, upright; those that cannot be read are left out."""
     found: Counter[tuple[int, int]] = Counter()
     for done, path in enumerate(paths, 1):
@@ -30,7 +30,7 @@ def sizes_of(paths: Sequence[Path], report: Report) -> Counter[tuple[int, int]]:
                 found[image.size[::-1] if turned else image.size] += 1
         except Exception:
             continue
-        report("looking at sizes", done, len(paths))
+        listener.progress("looking at sizes", done, len(paths))
     return found
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import USUAL, Preparation, Size, prepared_images
-from metasiam.progress import Report, quiet
+from metasiam.progress import SILENT, Listener
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Request:
         skip_unreadable: leave images out that cannot be read, instead of stopping.
         test_fraction: share of each domain that becomes test where the source does not say itself; above 0, two
             images or more where a domain has four.
-        report: told of progress as ``report(what, done, total)``.
+        listener: told how far it is.
         preparation: what is done to people's own pictures before.
         grey: make people's own pictures grey.
     """
@@ -32,7 +32,7 @@ class Request:
     size: Size | None = None
     skip_unreadable: bool = False
     test_fraction: float = 0.2
-    report: Report = quiet
+    listener: Listener = SILENT
     preparation: Preparation = USUAL
     grey: bool = False
 
