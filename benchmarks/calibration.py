@@ -28,8 +28,8 @@ from metasiam.evaluation.embedded import embed_all
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import TaskResult
 from metasiam.evaluation.scored_pairs import ScoredPairs, accuracy_on_grid, middle_of_best, threshold_grid
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 
 Threshold = Callable[[TaskResult], float | None]
 

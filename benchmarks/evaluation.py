@@ -16,9 +16,9 @@ from benchmarks.harness import interleaved, options, ratios, save, summary
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.embedded import embed_all
 from metasiam.evaluation.embedding import embed_images
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 
 
 def main() -> None:

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 
 from metasiam.cli import run as metasiam_command
-from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import load_pairs
 from metasiam.evaluation.verification import best_threshold, pairs_right, roc_auc
 from metasiam.learners.pair_model import PairModel, build_pair_model
 from metasiam.learners.solved_head import SolvedHead
+from metasiam.options.pairs import SiameseOptions
 from metasiam.pair_session import fit_embedder
 
 RESULTS = Path(__file__).parent / "results" / "faces"
@@ -37,7 +37,7 @@ def ablation(data_dir: Path, out: Path) -> None:
     rows = []
     for crop, arch, mirrored in EMBEDDINGS:
         pairs = load_pairs("lfw", data_dir=data_dir, crop=crop, image_size=crop)
-        config = SiameseConfig(arch=arch, head="features", solver="svm")
+        config = SiameseOptions(arch=arch, head="features", solver="svm")
         started = time.monotonic()
         model = build_pair_model(config, pairs)
         fit_embedder(model, pairs, config, lambda *progress: None)
@@ -75,7 +75,7 @@ def head_row(
     model.head.difference_weight = weight  # type: ignore[assignment]
     original = model.embed
     model.embed = lambda images, **options: embeddings  # type: ignore[method-assign]
-    learner = SolvedHead(SiameseConfig(arch="fisher", head="features", solver="svm", penalty=penalty), pairs, model)
+    learner = SolvedHead(SiameseOptions(arch="fisher", head="features", solver="svm", penalty=penalty), pairs, model)
     for fold in range(learner.config.folds):
         learner.iterate(fold, lambda: False)
     model.embed = original  # type: ignore[method-assign]

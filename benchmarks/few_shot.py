@@ -18,8 +18,8 @@ from typing import Any
 
 import metasiam as ms
 from benchmarks.keep import RESULTS, without_folders
-from metasiam.config import value_of
-from metasiam.learners import config_class
+from metasiam.methods import options_class
+from metasiam.options.training import value_of
 from metasiam.runs import Run, open_run
 
 #: What every run is measured with besides plain cosine or distance to the class mean.
@@ -150,7 +150,7 @@ def main() -> None:
     options = {**recipe.options, "seed": arguments.seed}
     for text in arguments.set:
         key, _, word = text.partition("=")
-        options[key] = value_of(config_class(recipe.method), key, word, f"--set {text}")
+        options[key] = value_of(options_class(recipe.method), key, word, f"--set {text}")
     data = ms.load_domains(arguments.data or recipe.data, data_dir=arguments.data_dir)
     split = ms.split_domains(data, split=recipe.split)
     if arguments.images is not None:

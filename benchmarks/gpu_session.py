@@ -188,7 +188,7 @@ class Session:
         import torch
 
         from metasiam.evaluation.protocol import evaluate
-        from metasiam.evaluation.settings import ProtocolSettings
+        from metasiam.options.evaluation import ProtocolSettings
 
         settings = ProtocolSettings(shots=(0, "all"))
         if self.tiny:

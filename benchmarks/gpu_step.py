@@ -23,10 +23,10 @@ import torch
 
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.harness import options, save, summary
-from metasiam.config import ReptileConfig
 from metasiam.data.domains import DomainSet
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.learners.reptile import Reptile
+from metasiam.options.reptile import ReptileOptions
 from metasiam.progress import Listener
 from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
@@ -47,7 +47,7 @@ class _Notes(Listener):
 
 def learner(domains: DomainSet, arguments: Any, arch: str, compiled: bool, graphed: bool) -> Reptile:
     """Return a Reptile learner with the seeds' inner setting; no graph is captured but the one asked for."""
-    config = ReptileConfig(
+    config = ReptileOptions(
         arch=arch,
         batch_size=arguments.batch,
         inner_epochs=arguments.inner_epochs,

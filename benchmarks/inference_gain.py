@@ -21,8 +21,8 @@ from benchmarks.keep import RESULTS, without_folders
 from metasiam import load_domains, split_domains
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
+from metasiam.options.evaluation import ProtocolSettings
 
 #: The steps of each row.
 ROWS: tuple[tuple[str, ...], ...] = (

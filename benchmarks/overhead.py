@@ -18,11 +18,11 @@ from benchmarks.harness import interleaved, options, ratios, save, summary
 
 def build(arguments: Any, folder: Path) -> tuple[Any, Any]:
     """Return one call that runs an iteration with its logging, and one that makes as many bare steps."""
-    from metasiam.config import ReptileConfig
     from metasiam.kernels.norm import use_kernels
     from metasiam.learners.context import prepare
     from metasiam.learners.reptile import Reptile
     from metasiam.models import build_embedder
+    from metasiam.options.reptile import ReptileOptions
     from metasiam.runs import Run
     from metasiam.training.distributed import Processes
     from metasiam.training.loop import TrainingLoop, _Logger
@@ -32,7 +32,7 @@ def build(arguments: Any, folder: Path) -> tuple[Any, Any]:
     tune_allocator()
     domains = benchmark_domains(arguments.data)
     compiled = "off" if arguments.no_compile else "on"
-    config = ReptileConfig(
+    config = ReptileOptions(
         arch=arguments.arch,
         batch_size=arguments.batch,
         inner_epochs=arguments.inner_epochs,

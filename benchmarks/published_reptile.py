@@ -28,18 +28,18 @@ from torch import Tensor, nn
 
 import metasiam as ms
 from benchmarks.harness import RESULTS, machine
-from metasiam.config import ReptileConfig
 from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.resampling import Mean, as_percent
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.evaluation.verification import best_threshold, pairs_right
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+from metasiam.options.evaluation import ProtocolSettings
+from metasiam.options.reptile import ReptileOptions
 from metasiam.reports.inputs import Curve
 from metasiam.reports.style import (
     FAINT,
@@ -72,7 +72,7 @@ def weights_at(folder: Path, iteration: int) -> Path:
     return folder / f"iteration-{iteration:05d}.safetensors"
 
 
-def train(domains: DomainSet, split: Split, config: ReptileConfig, kept: Iterable[int], folder: Path) -> None:
+def train(domains: DomainSet, split: Split, config: ReptileOptions, kept: Iterable[int], folder: Path) -> None:
     """Train as ``metasiam reptile`` does, and keep the embedder at some iterations."""
     tune_allocator()
     context = prepare(config, domains, split)
@@ -240,7 +240,7 @@ def main() -> None:
     domains = ms.load_domains(arguments.data)
     split = ms.split_domains(domains, held_out=arguments.held_out)
     if arguments.what == "train":
-        config = ReptileConfig(arch=arguments.arch, iterations=arguments.iterations, inner_epochs=30, flip=True)
+        config = ReptileOptions(arch=arguments.arch, iterations=arguments.iterations, inner_epochs=30, flip=True)
         train(domains, split, config, map(int, arguments.kept.split(",")), arguments.out)
     else:
         only = [int(word) for word in arguments.only.split(",") if word]

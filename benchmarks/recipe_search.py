@@ -21,10 +21,10 @@ import torch
 
 import metasiam as ms
 from benchmarks.harness import RESULTS
-from metasiam.config import value_of
 from metasiam.data.domains import DomainSet, Split
-from metasiam.learners import config_class
-from metasiam.presets import preset_options
+from metasiam.methods import options_class
+from metasiam.options.presets import preset_options
+from metasiam.options.training import value_of
 
 #: What is asked of every training: name → where it stands in an evaluation's held-out part.
 MEASURED = ("triplets", "pairs", "5-way 1-shot")
@@ -34,7 +34,7 @@ def parse(method: str, text: str) -> tuple[str, dict[str, Any]]:
     """Return a recipe's name and options."""
     name, _, listed = text.partition("=")
     given = dict(item.split(":", 1) for item in listed.split(",") if item)
-    return name, {key: value_of(config_class(method), key, word, text) for key, word in given.items()}
+    return name, {key: value_of(options_class(method), key, word, text) for key, word in given.items()}
 
 
 def training_images_only(domains: DomainSet, of: tuple[int, ...]) -> DomainSet:

@@ -29,7 +29,7 @@ _ITERATIONS = """
 import json, sys, time
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.sides import peak_memory_mb
-from metasiam.config import ReptileConfig
+from metasiam.options.reptile import ReptileOptions
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.training.distributed import Processes
@@ -39,7 +39,7 @@ setting, data, rounds = json.loads(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 made = {key: setting.pop(key) for key in ("domains", "images")}
 domains = benchmark_domains(data, **made)
 loaded = peak_memory_mb()
-config = ReptileConfig(iterations=10**6, flip=True, compile=sys.argv[4], **setting)
+config = ReptileOptions(iterations=10**6, flip=True, compile=sys.argv[4], **setting)
 reptile = Reptile(config, prepare(config, domains, benchmark_split(domains)), Processes())
 wall, cpu = [], []
 begun = time.perf_counter()

@@ -68,16 +68,16 @@ def build_straightforward(
 
 def build_ours(data: str, arch: str, batch: int, seed: int, changes: dict[str, Any]) -> Stepping:
     """Build our side, with the step, the optimizer and the allocator of ``metasiam reptile``; in its own process."""
-    from metasiam.config import ReptileConfig
     from metasiam.data.tasks import draw_triplets_of
     from metasiam.learners.context import prepare
+    from metasiam.options.reptile import ReptileOptions
     from metasiam.training.machine import tune_allocator
     from metasiam.training.optimizers import adam
     from metasiam.training.state import prime, trainable
 
     tune_allocator()
     domains = benchmark_domains(data)
-    config = ReptileConfig(
+    config = ReptileOptions(
         **{"arch": arch, "batch_size": batch, "seed": seed, "flip": True, "compile": "on", **changes}
     )
     context = prepare(config, domains, benchmark_split(domains))

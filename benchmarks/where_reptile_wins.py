@@ -36,10 +36,10 @@ from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.embedded import embed_all
 from metasiam.evaluation.resampling import as_percent
-from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.statistics import bootstrap_mean, over_trainings, paired_difference
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import load_embedder
+from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.reports.style import FAINT, in_house_style, save_figure, series_style, upright_grid_off
 from metasiam.training.machine import generator_for, tune_allocator
 

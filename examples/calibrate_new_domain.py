@@ -11,10 +11,10 @@ import argparse
 import torch
 
 import metasiam as ms
-from metasiam.cli.training import DataOptions
 from metasiam.evaluation.calibration import shrink
 from metasiam.evaluation.scored_pairs import score_images
 from metasiam.evaluation.verification import balanced_accuracy, similarity
+from metasiam.workflows.data import data_of_run
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = ms.open_run(arguments.run)
-    options = DataOptions.of_run(run)
+    options = data_of_run(run)
     domains = ms.load_domains(str(options.data), data_dir=options.data_dir, image_size=options.image_size)
     stored = run.config["split"]
     new = stored["held_out"][arguments.domain]

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
     from metasiam.evaluation.embedding import embed_images
     from metasiam.evaluation.result import Evaluation
-    from metasiam.evaluation.settings import ProtocolSettings
     from metasiam.gallery import Gallery, identify, load_gallery
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.models.own import Embedder
+    from metasiam.options.evaluation import ProtocolSettings
     from metasiam.pair_session import train_pairs
     from metasiam.progress import Listener, Progress
     from metasiam.runs import Run, open_run
@@ -46,7 +46,7 @@ _HOMES = {
     "Progress": "metasiam.progress",
     "Preparation": "metasiam.data.preparation",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
-    "ProtocolSettings": "metasiam.evaluation.settings",
+    "ProtocolSettings": "metasiam.options.evaluation",
     "Run": "metasiam.runs",
     "Split": "metasiam.data.domains",
     "ThresholdCalibrator": "metasiam.evaluation.calibration",

@@ -12,19 +12,19 @@ from typing import Any
 from torch import nn
 
 from metasiam.arguments import checked
-from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.comparison import compare_evaluations
 from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import Evaluation
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.trainings import check_poolable, pool
-from metasiam.learners import config_class
 from metasiam.learners.context import prepare
 from metasiam.measurable import embedder_of
+from metasiam.methods import options_class
 from metasiam.option_values import shown
+from metasiam.options.evaluation import ProtocolSettings
+from metasiam.options.training import options_of
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
 from metasiam.runs import Run
 from metasiam.trained_on import check_comparable
@@ -152,7 +152,7 @@ def options_for_budget(method: str, options: Mapping[str, Any], images: int) -> 
     Raises:
         MetaSiamError: if that is not even one iteration.
     """
-    config = config_from(config_class(method), options)
+    config = options_of(options_class(method), options)
     each = config.images_per_iteration
     if images < each:
         raise MetaSiamError(
@@ -170,7 +170,7 @@ def images_in(
     listener: Listener = SILENT,
 ) -> int:
     """Return how many images a method's embedder gets through in so many minutes here, measured, compiling apart."""
-    config = config_from(config_class(method), options)
+    config = options_of(options_class(method), options)
     context = prepare(config, domains, split, listener=listener)
     from metasiam.training.optimizers import adam
 

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metasiam.errors import MetaSiamError
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-#: What a field of each type takes, and how that is said.
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "str": ((str,), "text"),
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "True or False"),
-}
 
 #: The largest seed (torch's), and the largest whole number of any other option: more is a slip of the hand, and past
 #: 2^63 torch fails in words of its own.
 MOST_SEED, MOST_COUNTED = 2**63 - 1, 10**9
-#: Options with a bound of their own: a batch that no memory holds would be asked for before anything is checked.
-_MOST = {"seed": MOST_SEED, "batch_size": 2**20}
 
 
 def require(condition: bool, text: str) -> None:
@@ -42,33 +27,6 @@ def one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 def as_option(name: str) -> str:
     """Return a field's name as it is typed: ``batch_size`` as ``--batch-size``."""
     return f"--{name.replace('_', '-')}"
-
-
-def check_kinds(config: DataclassInstance, said: Callable[[str], str] = as_option) -> None:
-    """Raise unless every option's value is of its field's type, finite and of a size that a computer can count to.
-
-    A whole number is a number too, a bool is neither; NumPy's and torch's numbers become Python's.
-
-    Args:
-        config: its fields of the types text, int, float and bool are looked at, and the same or None.
-        said: how a field is named in a complaint.
-
-    Raises:
-        MetaSiamError: naming the option, the kind that is wanted and the value.
-    """
-    for field in fields(config):
-        kind, optional, _ = str(field.type).partition(" | None")
-        if kind not in _KINDS:
-            continue
-        types, wanted = _KINDS[kind]
-        value = plain(getattr(config, field.name))
-        object.__setattr__(config, field.name, value)
-        fits = isinstance(value, types) and isinstance(value, bool) == (kind == "bool")
-        if not (fits or (value is None and optional)):
-            wanted += " or None" if optional else ""
-            raise MetaSiamError(f"{said(field.name)} must be {wanted}, not {shown(value)}.")
-        if kind in ("int", "float") and value is not None:
-            check_number(said(field.name), value, most=_MOST.get(field.name, MOST_COUNTED))
 
 
 def plain(value: Any) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from metasiam.config import SiameseConfig, config_from
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.locking import check_free, run_held
+from metasiam.options.pairs import SiameseOptions
+from metasiam.options.training import options_of
 from metasiam.pair_session import train_pairs
 from metasiam.progress import SHOWN, SILENT, Listener, Part, heard
 from metasiam.reading import read_text
@@ -54,7 +55,7 @@ def train_folds(
         checkpoint_every: seconds between checkpoints of one fold's training.
         listener: told of each fold's training; by default a terminal or a notebook shows it; None is silent.
         data_options: how the pairs were loaded, saved with each run.
-        options: fields of ``SiameseConfig``.
+        options: fields of ``SiameseOptions``.
 
     Returns:
         What ``folds.json`` says: ``{"folds": [accuracy in %, …], "mean", "standard_error", "auc"}``; the mean over
@@ -70,7 +71,7 @@ def train_folds(
         raise MetaSiamError(f"{pairs.source} has no folds. Use --data lfw:10-folds.")
     folders = [out / f"fold-{fold + 1}" for fold in range(count)]
     check_folds_out(out, overwrite=overwrite)
-    plan = _plan(pairs, config_from(SiameseConfig, options), data_options or {})
+    plan = _plan(pairs, options_of(SiameseOptions, options), data_options or {})
     anew = overwrite or not holds_folds(out)
     if not anew:
         _check_plan(out, plan)
@@ -140,7 +141,7 @@ def holds_folds(path: Path) -> bool:
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """Return what folds are trained with: ``{"options": fields of SiameseConfig, "data": {"options", …}}``.
+    """Return what folds are trained with: ``{"options": fields of SiameseOptions, "data": {"options", …}}``.
 
     Raises:
         MetaSiamError: if the file that says it is damaged.
@@ -179,7 +180,7 @@ def check_folds_out(path: Path, *, overwrite: bool) -> None:
     check_out(path, overwrite=overwrite or holds_folds(path))
 
 
-def _plan(pairs: PairSet, config: SiameseConfig, data_options: dict[str, Any]) -> dict[str, Any]:
+def _plan(pairs: PairSet, config: SiameseOptions, data_options: dict[str, Any]) -> dict[str, Any]:
     data = {"source": pairs.source, "options": data_options, "fingerprint": pairs.fingerprint}
     return {"schema": 1, "options": config.as_dict(), "data": data}
 

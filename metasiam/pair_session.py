@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from metasiam.arguments import checked
-from metasiam.config import SiameseConfig, config_from
 from metasiam.data.augment import normalise
 from metasiam.data.pairs import PairSet, keep_validation
 from metasiam.errors import MetaSiamError
@@ -24,6 +23,8 @@ from metasiam.learners.solved_head import SolvedHead
 from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.option_values import check_seconds
+from metasiam.options.pairs import SiameseOptions
+from metasiam.options.training import options_of
 from metasiam.progress import SHOWN, SILENT, Listener, Relay, heard
 from metasiam.runs import Run, check_out, check_overwrite, create_run, open_run
 from metasiam.session import TrainingStopped
@@ -75,7 +76,7 @@ def train_pairs(
         listener: told what starts, how far it is, and what each epoch found; by default a terminal or a notebook shows
             it; None is silent.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
-        options: fields of ``SiameseConfig``.
+        options: fields of ``SiameseOptions``.
 
     Raises:
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
@@ -85,7 +86,7 @@ def train_pairs(
     listener = listener or SILENT
     tune_allocator()
     earlier = open_run(resume) if resume is not None else None
-    config = config_from(SiameseConfig, options) if earlier is None else _saved_config(earlier, pairs, options)
+    config = options_of(SiameseOptions, options) if earlier is None else _saved_config(earlier, pairs, options)
     config = _completed(config)
     given = pairs.fingerprint
     if config.solver == "svm":  # cross-validation takes its turns with all of them
@@ -125,20 +126,20 @@ def train_pairs(
         return _finished(run, pairs, model, learner, config, listener)
 
 
-def _completed(config: SiameseConfig) -> SiameseConfig:
+def _completed(config: SiameseOptions) -> SiameseOptions:
     """Decide what was left to the method: faces may be mirrored, and a solved head leaves the embedder alone."""
     frozen = config.freeze or config.solver == "svm"
     return replace(config, flip=True if config.flip is None else config.flip, freeze=frozen)
 
 
-def _saved_config(run: Run, pairs: PairSet, options: dict[str, Any]) -> SiameseConfig:
+def _saved_config(run: Run, pairs: PairSet, options: dict[str, Any]) -> SiameseOptions:
     saved = run.options_to_resume("siamese", options)
     if run.config["data"]["fingerprint"] != pairs.fingerprint:
         raise MetaSiamError(f"{run.path} was trained on other pairs than {pairs.source} holds now. Restore them.")
-    return config_from(SiameseConfig, saved)
+    return options_of(SiameseOptions, saved)
 
 
-def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseConfig, listener: Listener) -> None:
+def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseOptions, listener: Listener) -> None:
     """Let an embedder that is made of statistics learn them, from the training pairs' images without any labels."""
     fit = getattr(model.embedder, "fit", None)
     if fit is None or config.init is not None:
@@ -155,7 +156,7 @@ def fit_embedder(model: PairModel, pairs: PairSet, config: SiameseConfig, listen
 
 
 def _description(
-    config: SiameseConfig,
+    config: SiameseOptions,
     pairs: PairSet,
     model: PairModel,
     learner: Siamese | SolvedHead,
@@ -187,7 +188,12 @@ def _description(
 
 
 def _finished(
-    run: Run, pairs: PairSet, model: PairModel, learner: Siamese | SolvedHead, config: SiameseConfig, listener: Listener
+    run: Run,
+    pairs: PairSet,
+    model: PairModel,
+    learner: Siamese | SolvedHead,
+    config: SiameseOptions,
+    listener: Listener,
 ) -> PairTraining:
     """Answer the test pairs at the validation threshold, and write weights and numbers."""
     validation_scores, validation_same = learner.validation_scores()
@@ -227,7 +233,7 @@ def _embedding_threshold(pairs: PairSet, model: PairModel) -> float:
     return best_threshold(similarity(embeddings, first, second, model.info.distance), pairs.same[rows])[0]
 
 
-def cross_validated(pairs: PairSet, config: SiameseConfig) -> dict[str, Any]:
+def cross_validated(pairs: PairSet, config: SiameseOptions) -> dict[str, Any]:
     """Train once without a run folder and say how validation pairs are answered; test pairs are not looked at.
 
     Args:

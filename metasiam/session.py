@@ -15,21 +15,21 @@ from torch import nn
 
 from metasiam import catalogue
 from metasiam.arguments import checked
-from metasiam.config import TrainingConfig, config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError, UnknownArchitectureError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation
-from metasiam.evaluation.settings import ProtocolSettings, Shots
-from metasiam.learners import METHODS, config_class
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.locking import run_held
 from metasiam.measurable import embedder_of
+from metasiam.methods import find, options_class
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
+from metasiam.options.evaluation import ProtocolSettings, Shots
+from metasiam.options.presets import check_start, preset_options
+from metasiam.options.training import TrainingOptions, options_of
 from metasiam.own_parts import taken_apart
-from metasiam.presets import check_start, preset_options
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
 from metasiam.trained_on import check_never_trained_on
@@ -184,7 +184,7 @@ def train(
     """Train an embedder and leave it in a run folder.
 
     Args:
-        method: a key of ``metasiam.learners.METHODS``.
+        method: a name of ``metasiam.methods``.
         domains: the data.
         split: which domains are trained on.
         preset: a whole group of options, as ``quick`` or ``best`` on the command line; those given here win over it.
@@ -197,7 +197,7 @@ def train(
             or a notebook shows it; None is silent.
         data_options: how the data was loaded, saved with the run so that ``--resume`` finds it again.
         evaluation: how the run will be measured, saved with it for the same reason.
-        options: fields of the method's config (``metasiam.config``). ``arch`` and ``loss`` take objects too: a
+        options: fields of the method's config (``metasiam.options``). ``arch`` and ``loss`` take objects too: a
             module, of which a copy is trained, or what makes one; and what is called as ``loss(embeddings, labels)``.
             A run keeps their names; to resume it, hand them over again.
 
@@ -219,7 +219,7 @@ def train(
         check_out(path, overwrite=overwrite)
         check_overwrite(path)
     context = prepare(config, domains, split, listener=listener, own=own)
-    learner = METHODS[method][1](config, context, processes)
+    learner = find(method).learner(config, context, processes)
     saved = {
         "schema": 1,
         "options": config.as_dict(),
@@ -256,7 +256,7 @@ def check_trainable(method: str, domains: DomainSet, split: Split, **options: An
     """Raise where ``train`` would before its first iteration, because of options, data or this machine; writes nothing.
 
     Args:
-        method: a key of ``metasiam.learners.METHODS``.
+        method: a name of ``metasiam.methods``.
         domains: the data.
         split: which domains are trained on.
         options: fields of the method's config.
@@ -267,14 +267,14 @@ def check_trainable(method: str, domains: DomainSet, split: Split, **options: An
     config = _config_for(method, domains, split, options, SILENT)
     if config.compile == "auto" or choose_device(config.device).type == "cuda":  # else it would be timed, or compiled
         config = replace(config, compile="off")
-    METHODS[method][1](config, prepare(config, domains, split), Processes())
+    find(method).learner(config, prepare(config, domains, split), Processes())
 
 
 def _config_for(
     method: str, domains: DomainSet, split: Split, options: dict[str, Any], listener: Listener
-) -> TrainingConfig:
+) -> TrainingOptions:
     """Return a method's options, with those decided that depend on the data or on the weights to start from."""
-    config = config_from(config_class(method), options)
+    config = options_of(options_class(method), options)
     if config.init is not None and "arch" not in options:
         config = replace(config, arch=arch_of(config.init))
     if (start := run_behind(config.init)) is not None:
@@ -303,11 +303,11 @@ def _resume(
         )
     if run.config["split"] != split.as_dict():
         raise MetaSiamError(f"{run.path} was trained with another split ({run.config['split']['name']}). Use that one.")
-    config = config_from(config_class(method), saved)
+    config = options_of(options_class(method), saved)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     processes = replace(processes, planned=run.config["processes"])
     context = prepare(config, domains, split, resolved=run.config["resolved"], listener=hooks.listener, own=own)
-    learner = METHODS[method][1](config, context, processes)
+    learner = find(method).learner(config, context, processes)
     loop = hooks.loop(learner, run, processes)
     with _held(run.path, processes):
         run.check_unchanged()

@@ -12,8 +12,8 @@ from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
 from metasiam.reading import read_text
 from metasiam.runs import Run

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metasiam.config import config_from
 from metasiam.data.domains import DomainSet, Split
 from metasiam.errors import MetaSiamError
-from metasiam.learners import config_class
+from metasiam.methods import options_class
 from metasiam.names import plain
+from metasiam.options.training import options_of
 from metasiam.progress import SHOWN_OR_WARNED, Listener
 from metasiam.runs import Run, run_behind
 from metasiam.wording import counted
@@ -49,7 +49,7 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
     """
     check_comparable([run], domains, split)
     stored = run.config["options"]
-    wanted = config_from(config_class(method), options).as_dict()
+    wanted = options_of(options_class(method), options).as_dict()
     for name, value in wanted.items():
         # Options that depend on the data or on the weights to start from are decided when the training begins.
         if (name in options or name not in ("flip", "arch")) and stored.get(name) != value:

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from metasiam.config import SiameseConfig, config_from, value_of
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
+from metasiam.options.pairs import SiameseOptions
+from metasiam.options.training import options_of, value_of
 from metasiam.pair_session import cross_validated
 from metasiam.progress import SHOWN, SILENT, Listener, heard
 from metasiam.reading import read_text
@@ -38,7 +39,7 @@ class Choice:
     """What one option may be.
 
     Attributes:
-        name: a field of ``SiameseConfig``.
+        name: a field of ``SiameseOptions``.
         values: the listed values; empty for a range.
         low, high: ends of a range.
         logarithmic: whether the range is searched by factors.
@@ -53,7 +54,7 @@ class Choice:
     @property
     def whole(self) -> bool:
         """Whether the option counts something."""
-        kind = next(field.type for field in fields(SiameseConfig) if field.name == self.name)
+        kind = next(field.type for field in fields(SiameseOptions) if field.name == self.name)
         return "int" in str(kind)
 
 
@@ -65,7 +66,7 @@ def parse_choice(text: str) -> Choice:
     """
     name, equals, listed = text.partition("=")
     name = name.strip().lstrip("-").replace("-", "_")
-    known = {field.name for field in fields(SiameseConfig)}
+    known = {field.name for field in fields(SiameseOptions)}
     if not equals or not listed.strip():
         raise MetaSiamError(f"--try {text} has no values. Use e.g. --try lr=0.0001,0.001 or --try lr=0.0001..0.01.")
     if name not in known:
@@ -79,7 +80,7 @@ def parse_choice(text: str) -> Choice:
             raise MetaSiamError(f"--try {text}: the range must grow. Use e.g. --try {name}=0.0001..0.01.")
         return Choice(name, low=low, high=high, logarithmic=low > 0)
     return Choice(
-        name, tuple(value_of(SiameseConfig, name, word.strip(), f"--try {text}") for word in listed.split(","))
+        name, tuple(value_of(SiameseOptions, name, word.strip(), f"--try {text}") for word in listed.split(","))
     )
 
 
@@ -184,7 +185,7 @@ def search(
         seed: of the search; every training has the same seed from ``options``.
         resume: go on with the trials in ``out``.
         listener: told of every trial before it; by default a terminal or a notebook shows it; None is silent.
-        options: fields of ``SiameseConfig`` that do not vary.
+        options: fields of ``SiameseOptions`` that do not vary.
 
     Returns:
         The trials: ``{"trial", "options", "score", "accuracy", "auc", "seconds"}``; the score is the validation
@@ -205,7 +206,7 @@ def search(
     rows = read_trials(file)
     for number, tried, tell in proposals(strategy, choices, trials, seed, rows):
         listener.started({"trial": number + 1, "trials": total, "options": dict(tried)})
-        found = cross_validated(kept, config_from(SiameseConfig, {**options, **tried}))
+        found = cross_validated(kept, options_of(SiameseOptions, {**options, **tried}))
         row = {"trial": number, "options": dict(tried), "score": found["accuracy"] + 1e-3 * found["auc"], **found}
         tell(row["score"])
         with open(file, "a", encoding="utf-8") as text:

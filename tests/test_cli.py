@@ -18,13 +18,13 @@ from PIL import Image
 
 from metasiam import EmbedderInfo, build_embedder, save_embedder
 from metasiam.cli import run
-from metasiam.config import config_from
 from metasiam.data.preparation import UNSAID
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
-from metasiam.learners import METHODS, config_class
 from metasiam.locking import check_free, run_held
-from metasiam.presets import preset_options
+from metasiam.methods import names, options_class
+from metasiam.options.presets import preset_options
+from metasiam.options.training import options_of
 from metasiam.runs import Run, create_run, open_run
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
@@ -245,7 +245,7 @@ def test_sweep_goes_over_splits_and_takes_finished_runs_the_second_time(argument
     assert run(command) == 0
     assert capsys.readouterr().out.count("used as it is") == 3
     assert "other settings" in complaint(capsys, [*command, "--lr", "0.5"])
-    assert "names no method" in complaint(capsys, [*command, "--methods", ","])
+    assert "does not name a method" in complaint(capsys, [*command, "--methods", ","])
     assert "Use e.g. 10,50" in complaint(capsys, [*command, "--splits", "all"])
     # Without the sweep's own file, nothing says whose runs these are.
     Path("sweep/sweep.json").unlink()
@@ -353,11 +353,11 @@ def test_evaluate_writes_over_nobody_s_report_unless_told_to(arguments, capsys):
 @pytest.mark.parametrize("preset", ["quick", "best"])
 def test_presets_of_all_methods_cost_about_as_many_images(preset):
     costs = []
-    for method in METHODS:
-        config = config_from(config_class(method), preset_options(preset, method)[1])
+    for method in names():
+        config = options_of(options_class(method), preset_options(preset, method)[1])
         costs.append(config.iterations * config.images_per_iteration)
     first_stages = [
-        cost for method, cost in zip(METHODS, costs, strict=True) if (preset, method) != ("best", "reptile")
+        cost for method, cost in zip(names(), costs, strict=True) if (preset, method) != ("best", "reptile")
     ]
     assert max(first_stages) < 1.05 * min(first_stages)
 

@@ -1,7 +1,6 @@
 """Options: every value is of its field's kind, and no architecture is offered that the method cannot use."""
 
 import json
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -11,20 +10,24 @@ import torch
 from metasiam import MetaSiamError, load_embedder, split_domains, train
 from metasiam.catalogue import EMBEDDERS, Entry
 from metasiam.cli import run
-from metasiam.config import ReptileConfig, SiameseConfig, TripletConfig, config_from
-from metasiam.few_shot_config import AnilConfig, BaselineConfig, FomamlConfig, MamlConfig, ProtoNetConfig
 from metasiam.models import build_embedder
 from metasiam.models.resnet_cifar import RESNETS_CIFAR
+from metasiam.options.declare import declared
+from metasiam.options.few_shot import AnilOptions, BaselineOptions, FomamlOptions, MamlOptions, ProtoNetOptions
+from metasiam.options.pairs import SiameseOptions
+from metasiam.options.reptile import ReptileOptions
+from metasiam.options.training import options_of
+from metasiam.options.triplet import TripletOptions
 
 ALL_KINDS = [
-    ReptileConfig,
-    TripletConfig,
-    SiameseConfig,
-    BaselineConfig,
-    ProtoNetConfig,
-    FomamlConfig,
-    MamlConfig,
-    AnilConfig,
+    ReptileOptions,
+    TripletOptions,
+    SiameseOptions,
+    BaselineOptions,
+    ProtoNetOptions,
+    FomamlOptions,
+    MamlOptions,
+    AnilOptions,
 ]
 
 
@@ -64,29 +67,29 @@ def test_a_value_of_another_kind_is_refused_in_words(tmp_path, tiny_domains, opt
 
 def test_of_pairs_and_in_a_method_s_own_options_too():
     with pytest.raises(MetaSiamError, match="--freeze must be True or False, not 'yes'"):
-        SiameseConfig(freeze="yes")
+        SiameseOptions(freeze="yes")
     with pytest.raises(MetaSiamError, match="--layer-l2 must be text or None, not 0.1"):
-        SiameseConfig(layer_l2=0.1)
+        SiameseOptions(layer_l2=0.1)
     with pytest.raises(MetaSiamError, match="--inner-rate must be a number, not '0.1'"):
-        FomamlConfig(inner_rate="0.1")
+        FomamlOptions(inner_rate="0.1")
 
 
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_saved_options_are_of_their_kinds_and_a_whole_number_is_a_number(kind):
-    config = config_from(kind, {"lr": 1, "margin": 2, "flip": True, "init": Path("runs/a")})
+    config = options_of(kind, {"lr": 1, "margin": 2, "flip": True, "init": Path("runs/a")})
     assert config.init == "runs/a"
-    assert config_from(kind, config.as_dict()) == config
+    assert options_of(kind, config.as_dict()) == config
 
 
 def test_numbers_of_numpy_and_torch_are_numbers(tmp_path, tiny_domains):
-    config = ReptileConfig(lr=np.float32(0.5), batch_size=np.int64(8), flip=np.bool_(True), margin=torch.tensor(0.25))
-    assert config == ReptileConfig(lr=0.5, batch_size=8, flip=True, margin=0.25)
+    config = ReptileOptions(lr=np.float32(0.5), batch_size=np.int64(8), flip=np.bool_(True), margin=torch.tensor(0.25))
+    assert config == ReptileOptions(lr=0.5, batch_size=8, flip=True, margin=0.25)
     json.dumps(config.as_dict())  # and so a run can be saved
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(kind, field.name) for kind in ALL_KINDS for field in fields(kind) if "float" in str(field.type)],
+    [(kind, name) for kind in ALL_KINDS for name, option in declared(kind).items() if option.kind is float],
 )
 def test_no_number_of_any_method_may_be_infinite(kind, name):
     for value in (float("inf"), float("-inf"), float("nan")):
@@ -95,7 +98,8 @@ def test_no_number_of_any_method_may_be_infinite(kind, name):
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(kind, field.name) for kind in ALL_KINDS for field in fields(kind) if "int" in str(field.type)]
+    ("kind", "name"),
+    [(kind, name) for kind in ALL_KINDS for name, option in declared(kind).items() if option.kind is int],
 )
 def test_no_whole_number_of_any_method_may_be_larger_than_a_computer_counts(kind, name):
     with pytest.raises(MetaSiamError, match=f"^--{name.replace('_', '-')} must be at most [0-9,]+, not 1{'0' * 23}"):
@@ -106,7 +110,7 @@ def test_no_whole_number_of_any_method_may_be_larger_than_a_computer_counts(kind
 def test_lists_of_numbers_are_finite_and_not_negative(text):
     for name in ("milestones", "layer_l2"):
         with pytest.raises(MetaSiamError, match=f"^--{name.replace('_', '-')} must be numbers separated by commas"):
-            SiameseConfig(**{name: text})
+            SiameseOptions(**{name: text})
 
 
 # --- architectures ---------------------------------------------------------------------------------------------
@@ -116,12 +120,12 @@ def test_lists_of_numbers_are_finite_and_not_negative(text):
 def test_an_embedder_is_offered_where_it_can_be_used(name):
     with torch.device("meta"):
         embedder = build_embedder(name, image_size=(80, 80), pretrained=False)
-    assert SiameseConfig(arch=name).arch == name
+    assert SiameseOptions(arch=name).arch == name
     if any(p.requires_grad for p in embedder.parameters()):
-        assert ReptileConfig(arch=name).arch == name
+        assert ReptileOptions(arch=name).arch == name
     else:
         with pytest.raises(MetaSiamError, match=f"reptile's --arch {name} is unknown"):
-            ReptileConfig(arch=name)
+            ReptileOptions(arch=name)
 
 
 def test_an_embedder_of_one_s_own_can_be_trained_once_it_has_a_name(tmp_path, tiny_domains, monkeypatch):

@@ -24,7 +24,6 @@ import metasiam as ms
 import metasiam.session
 from metasiam.app.drawings import read_drawing, read_symbol_file
 from metasiam.cli import run
-from metasiam.cli.training import DataOptions
 from metasiam.data.sources import pair_list
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.gallery import EmbedderKey, calibrated
@@ -35,6 +34,7 @@ from metasiam.session import train
 from metasiam.trained_on import check_comparable, check_never_trained_on
 from metasiam.training.checkpoint import load_checkpoint, save_checkpoint
 from metasiam.tuning import read_trials
+from metasiam.workflows.data import data_of_run
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 DEEP = "[" * 60_000 + "]" * 60_000
@@ -184,7 +184,7 @@ def test_runs_whose_config_is_damaged(files, tmp_path, tiny_domains, monkeypatch
     (path / "config.json").write_text(text)
     one_line(lambda: check_comparable([ms.open_run(path)], domains, split))
     one_line(lambda: check_never_trained_on(ms.open_run(path), domains, split))
-    one_line(lambda: DataOptions.of_run(ms.open_run(path)))
+    one_line(lambda: data_of_run(ms.open_run(path)))
     one_line(lambda: of_run(path))
     one_line(lambda: train("triplet", domains, split, resume=path))
 

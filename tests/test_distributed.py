@@ -17,11 +17,12 @@ import pytest
 import torch
 
 import metasiam
-from metasiam.config import ReptileConfig, TripletConfig
 from metasiam.data.domains import DomainSet
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
+from metasiam.options.reptile import ReptileOptions
+from metasiam.options.triplet import TripletOptions
 from metasiam.training.checkpoint import load_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.loop import _stop_on_signals
@@ -115,7 +116,7 @@ def test_two_processes_with_a_task_each_equal_one_process_with_both(two_processe
 
 def test_triplet_gradients_are_the_mean_over_the_processes_halves(two_processes):
     folder, domains = two_processes
-    config = TripletConfig(**TRIPLET)
+    config = TripletOptions(**TRIPLET)
     learner = in_one_process(Triplet, config, domains)
     context = learner.context
     parameters = [*context.embedder.parameters(), *context.objective.parameters()]
@@ -152,7 +153,7 @@ def test_only_the_first_process_writes(two_processes):
 
 def test_a_run_begun_by_two_processes_goes_on_with_one_as_if_nothing_had_changed(two_processes, tmp_path):
     folder, domains = two_processes
-    whole = in_one_process(Reptile, ReptileConfig(**REPTILE), domains)
+    whole = in_one_process(Reptile, ReptileOptions(**REPTILE), domains)
     assert whole.tasks_per_iteration == 2
     for iteration in range(whole.total):
         whole.iterate(iteration, lambda: False)
@@ -165,7 +166,7 @@ def test_a_run_begun_by_two_processes_goes_on_with_one_as_if_nothing_had_changed
 
 def test_more_processes_than_tasks_are_refused(tiny_domains):
     domains = tiny_domains(domains=6, images=10)
-    config = ReptileConfig(**REPTILE)
+    config = ReptileOptions(**REPTILE)
     context = prepare(config, domains, metasiam.split_domains(domains, held_out=2))
     with pytest.raises(metasiam.MetaSiamError, match="too few for 4 processes"):
         Reptile(config, context, Processes(0, 4, 2))
@@ -173,7 +174,7 @@ def test_more_processes_than_tasks_are_refused(tiny_domains):
 
 def test_a_batch_that_processes_cannot_share_equally_is_refused(tiny_domains):
     domains = tiny_domains(domains=6, images=10)
-    config = TripletConfig(**TRIPLET)
+    config = TripletOptions(**TRIPLET)
     context = prepare(config, domains, metasiam.split_domains(domains, held_out=2))
     with pytest.raises(metasiam.MetaSiamError, match="cannot be shared equally by 5"):
         Triplet(config, context, Processes(0, 5, 2))

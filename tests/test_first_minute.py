@@ -12,7 +12,7 @@ import pytest
 
 import metasiam as ms
 from metasiam.cli import run
-from metasiam.presets import METHOD, preset_options
+from metasiam.options.presets import METHOD, preset_options
 
 ROOT = Path(__file__).resolve().parents[1]
 

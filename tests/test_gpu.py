@@ -12,12 +12,14 @@ import torch
 from listeners import Heard
 
 import metasiam
-from metasiam.config import ReptileConfig, TripletConfig, config_from
-from metasiam.learners import METHODS
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.learners.triplet import Triplet
+from metasiam.methods import METHODS
 from metasiam.models.files import load_embedder
+from metasiam.options.reptile import ReptileOptions
+from metasiam.options.training import options_of
+from metasiam.options.triplet import TripletOptions
 from metasiam.training import distributed, loop
 from metasiam.training.distributed import Processes
 from metasiam.training.step import GraphedStep, TrainingStep
@@ -71,7 +73,7 @@ def weights(learner: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("options", [{}, {"inner_optimizer": "sgd", "lr": 0.05}, {"loss": "softmax"}])
 def test_reptile_with_the_graph_equals_reptile_without_it(make, options):
-    config = ReptileConfig(**{**COMMON, "iterations": 4, "inner_epochs": 3, "meta_step": 0.5, **options})
+    config = ReptileOptions(**{**COMMON, "iterations": 4, "inner_epochs": 3, "meta_step": 0.5, **options})
     graphed, plain = make(Reptile, config), make(Reptile, config)
     assert isinstance(graphed._step, GraphedStep)
     plain._step = eager_step(plain)
@@ -84,7 +86,7 @@ def test_reptile_with_the_graph_equals_reptile_without_it(make, options):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_captured_step_follows_the_learning_rate(make, optimizer):
-    config = TripletConfig(**{**COMMON, "iterations": 5, "optimizer": optimizer, "schedule": "linear", "lr": 0.01})
+    config = TripletOptions(**{**COMMON, "iterations": 5, "optimizer": optimizer, "schedule": "linear", "lr": 0.01})
     graphed, plain = make(Triplet, config), make(Triplet, config)
     plain._step = eager_step(plain)
     for iteration in range(5):
@@ -97,8 +99,8 @@ def test_a_captured_step_follows_the_learning_rate(make, optimizer):
 @pytest.mark.parametrize(
     ("kind", "config"),
     [
-        (Reptile, ReptileConfig(**COMMON, iterations=4, inner_epochs=3)),
-        (Triplet, TripletConfig(**COMMON, iterations=4, shift=2)),
+        (Reptile, ReptileOptions(**COMMON, iterations=4, inner_epochs=3)),
+        (Triplet, TripletOptions(**COMMON, iterations=4, shift=2)),
     ],
     ids=["reptile", "triplet"],
 )
@@ -119,7 +121,7 @@ def test_a_compiled_graph_learns_what_the_eager_one_does(make, precision):
     losses = {}
     for compiled in ("off", "on"):
         options = {"iterations": 10, "precision": precision, "compile": compiled, "shift": 2}
-        learner = make(Triplet, TripletConfig(**{**COMMON, **options}))
+        learner = make(Triplet, TripletOptions(**{**COMMON, **options}))
         assert isinstance(learner._step, GraphedStep)
         losses[compiled] = [float(learner.iterate(number, lambda: False)) for number in range(10)]
     assert losses["on"] == pytest.approx(losses["off"], abs=0.05)
@@ -135,8 +137,8 @@ def test_a_compiled_graph_learns_what_the_eager_one_does(make, precision):
 )
 def test_the_few_shot_methods_train_on_it(tiny_domains, method, options):
     domains = tiny_domains(domains=8, images=12, size=16)
-    kind, build = METHODS[method]
-    config = config_from(kind, {**COMMON, "iterations": 3, **options})
+    kind, build = METHODS[method].options, METHODS[method].learner
+    config = options_of(kind, {**COMMON, "iterations": 3, **options})
     learner = build(config, prepare(config, domains, metasiam.split_domains(domains, held_out=2)), Processes())
     before = weights(learner)
     assert all(torch.isfinite(learner.iterate(number, lambda: False)) for number in range(3))
@@ -147,7 +149,7 @@ def test_the_few_shot_methods_train_on_it(tiny_domains, method, options):
 def test_bf16_learns_as_fp32_does(make):
     losses = {}
     for precision in ("fp32", "bf16"):
-        config = TripletConfig(**{**COMMON, "iterations": 60, "precision": precision, "lr": 0.003})
+        config = TripletOptions(**{**COMMON, "iterations": 60, "precision": precision, "lr": 0.003})
         learner = make(Triplet, config)
         losses[precision] = [float(learner.iterate(i, lambda: False)) for i in range(60)][-10:]
     assert sum(losses["bf16"]) / 10 == pytest.approx(sum(losses["fp32"]) / 10, abs=0.05)
@@ -197,16 +199,16 @@ def test_what_processes_tell_each_other_goes_over_nccl(make, monkeypatch):
         assert first_of_two.any(True)
         assert not first_of_two.any(False)
 
-        shared = make(Triplet, TripletConfig(**COMMON, iterations=3))
+        shared = make(Triplet, TripletOptions(**COMMON, iterations=3))
         context = shared.context
         averaged = context.step(shared.optimizer, 3, first_of_two, average_gradients=True)
         assert isinstance(averaged, TrainingStep)  # gradients that wait for other processes are not captured
-        alone = eager_step(make(Triplet, TripletConfig(**COMMON, iterations=3)))
+        alone = eager_step(make(Triplet, TripletOptions(**COMMON, iterations=3)))
         index = context.seen.images[torch.arange(24, device="cuda").view(3, 8)]
         drawn = context.augmentation.draw((3, 8), context.generator("example"))
         torch.testing.assert_close(averaged(index, drawn), alone(index, drawn))
 
-        config = ReptileConfig(**COMMON, iterations=2, inner_epochs=2, meta_batch=2)
+        config = ReptileOptions(**COMMON, iterations=2, inner_epochs=2, meta_batch=2)
         domains = context.domains.to("cpu")
         split = metasiam.split_domains(domains, held_out=2)
         reptile = Reptile(config, prepare(config, domains, split), first_of_two)

@@ -16,13 +16,13 @@ from pretended_gpu import CUDA, OnDevice, pretended_gpu
 from torch import Tensor, nn
 
 import metasiam
-from metasiam.config import config_from
 from metasiam.data.sources import load_pairs
 from metasiam.evaluation.protocol import evaluate
-from metasiam.evaluation.settings import ProtocolSettings
-from metasiam.learners import METHODS
 from metasiam.learners.context import prepare
+from metasiam.methods import METHODS
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.options.evaluation import ProtocolSettings
+from metasiam.options.training import options_of
 from metasiam.pair_session import train_pairs
 from metasiam.training import loop, machine
 from metasiam.training.distributed import Processes
@@ -43,8 +43,8 @@ def data(tiny_domains):
 
 
 def learner(method: str, data: Any, device: str, options: dict[str, Any]) -> Any:
-    kind, build = METHODS[method]
-    config = config_from(kind, {**COMMON, **options, "device": device})
+    kind, build = METHODS[method].options, METHODS[method].learner
+    config = options_of(kind, {**COMMON, **options, "device": device})
     return build(config, prepare(config, *data), Processes())
 
 

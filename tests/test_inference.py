@@ -14,8 +14,8 @@ from metasiam.evaluation.episodes import episode_accuracy
 from metasiam.evaluation.inference import InferenceEmbedder, whitening, wrap
 from metasiam.evaluation.logistic import logistic_accuracy
 from metasiam.evaluation.protocol import evaluate
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 
 INFO = EmbedderInfo(arch="pixels", channels=3, image_size=(8, 8), mean=(0.4,) * 3, std=(0.2,) * 3, distance="cosine")
 QUICK = {"shots": (0,), "pairs": 40, "triplets": 40, "episodes": 20, "queries": 2, "support_draws": 5, "bootstrap": 100}

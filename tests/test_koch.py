@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from metasiam.config import SiameseConfig
 from metasiam.errors import MetaSiamError
 from metasiam.models import build_embedder
 from metasiam.models.koch import KOCH_NETWORKS, KochNetwork, initialise_as_in_paper, koch_name
 from metasiam.models.pair_heads import PAIR_HEADS, MarginDistance, build_pair_head
+from metasiam.options.pairs import SiameseOptions
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -122,7 +122,7 @@ def test_heads_compute_what_they_say() -> None:
 
 @pytest.mark.parametrize("name", PAIR_HEADS)
 def test_every_head_can_be_asked_for(name: str) -> None:
-    assert SiameseConfig(head=name).head == name
+    assert SiameseOptions(head=name).head == name
 
 
 def test_an_unknown_head_is_refused() -> None:

@@ -21,7 +21,7 @@ from metasiam.data.pairs import PairSet, fold_people, groups_of, keep_validation
 from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
-from metasiam.evaluation.settings import ProtocolSettings
+from metasiam.options.evaluation import ProtocolSettings
 
 
 @pytest.fixture(scope="module")

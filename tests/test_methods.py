@@ -10,11 +10,11 @@ import torch
 
 from metasiam import MetaSiamError, split_domains
 from metasiam.cli import run
-from metasiam.config import config_from
 from metasiam.interop import learn2learn
-from metasiam.learners import METHODS
 from metasiam.learners.context import prepare
 from metasiam.losses import prototypical
+from metasiam.methods import METHODS
+from metasiam.options.training import options_of
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 
@@ -35,8 +35,8 @@ def make(method, domains, split, **options):
             learn2learn()
         except MetaSiamError as error:
             pytest.skip(str(error))
-    kind, build = METHODS[method]
-    config = config_from(kind, {**SETTINGS, **OPTIONS[method], **options})
+    kind, build = METHODS[method].options, METHODS[method].learner
+    config = options_of(kind, {**SETTINGS, **OPTIONS[method], **options})
     return build(config, prepare(config, domains, split), Processes())
 
 
@@ -163,8 +163,8 @@ def test_an_interrupted_iteration_leaves_no_gradient_behind(data):
 @pytest.mark.parametrize("method", ["maml", "anil"])
 def test_without_learn2learn_the_error_names_the_package(data, method, monkeypatch):
     monkeypatch.setitem(sys.modules, "learn2learn", None)
-    kind, build = METHODS[method]
-    config = config_from(kind, {**SETTINGS, **MAML})
+    kind, build = METHODS[method].options, METHODS[method].learner
+    config = options_of(kind, {**SETTINGS, **MAML})
     with pytest.raises(MetaSiamError, match="pip install 'learn2learn"):
         build(config, prepare(config, *data), Processes())
 
@@ -209,7 +209,7 @@ def test_bad_options_are_said_in_one_line(data):
         ("protonet", {"queries": 30}, "need 32 images of a domain, one has 8"),
         ("baseline", {"loss": "cosine"}, "baseline's --loss cosine is unknown"),
         ("baseline", {"optimizer": "lion"}, "--optimizer lion is unknown"),
-        ("fomaml", {"inner_rate": 0}, "--inner-rate must be positive"),
+        ("fomaml", {"inner_rate": 0}, "--inner-rate must be a positive number, not 0"),
         ("anil", {"ways": 9}, "--ways 9 needs as many seen domains"),
     ):
         with pytest.raises(MetaSiamError, match=text):

@@ -10,13 +10,14 @@ from torch import nn
 
 import metasiam
 import metasiam.training.norms
-from metasiam.config import ReptileConfig, config_from
 from metasiam.data.augment import normalise
-from metasiam.few_shot_config import BaselineConfig
 from metasiam.kernels.build import compiler
 from metasiam.kernels.norm import use_kernels
 from metasiam.learners.context import prepare
 from metasiam.models import build_embedder
+from metasiam.options.few_shot import BaselineOptions
+from metasiam.options.reptile import ReptileOptions
+from metasiam.options.training import options_of
 from metasiam.training.norms import set_running_statistics
 
 OPTIONS = {"device": "cpu", "precision": "fp32", "compile": "off"}
@@ -51,7 +52,7 @@ def check_every_layer(embedder: nn.Module, expected: dict[str, torch.Tensor]) ->
 
 
 def test_every_seen_image_counts_alike_in_every_layer(data):
-    context = prepare(config_from(ReptileConfig, {**OPTIONS, "arch": "resnet8"}), *data)
+    context = prepare(options_of(ReptileOptions, {**OPTIONS, "arch": "resnet8"}), *data)
     images = normalise(context.domains.gather(context.seen.images), context.info.mean, context.info.std)
     expected = every_layer_of_one_batch(context.embedder, images)
     context.estimate_statistics()
@@ -73,7 +74,7 @@ def test_layer_by_layer_in_blocks_of_any_size_they_are_the_same(monkeypatch, arc
 
 def test_no_number_of_images_leaves_a_batch_of_one(data):
     """ResNet-18 makes one pixel of such images, and BatchNorm cannot normalise one value."""
-    context = prepare(config_from(ReptileConfig, {**OPTIONS, "arch": "resnet18"}), *data)
+    context = prepare(options_of(ReptileOptions, {**OPTIONS, "arch": "resnet18"}), *data)
     context.estimate_statistics()
     embedded = context.embedder.eval()(torch.zeros(1, 3, 8, 8))
     assert embedded.isfinite().all()
@@ -100,6 +101,6 @@ def test_a_batch_of_one_image_is_refused_only_where_it_becomes_one_pixel(tiny_do
     split = metasiam.split_domains(domains, held_out=2)
     single = {**OPTIONS, "batch_size": 1}
     with pytest.raises(metasiam.MetaSiamError, match="--batch-size 1 does not fit resnet18 on images of 8x8 pixels"):
-        prepare(config_from(BaselineConfig, {**single, "arch": "resnet18"}), domains, split)
-    prepare(config_from(BaselineConfig, {**single, "arch": "resnet8"}), domains, split)
-    prepare(config_from(ReptileConfig, {**single, "arch": "resnet18"}), domains, split)
+        prepare(options_of(BaselineOptions, {**single, "arch": "resnet18"}), domains, split)
+    prepare(options_of(BaselineOptions, {**single, "arch": "resnet8"}), domains, split)
+    prepare(options_of(ReptileOptions, {**single, "arch": "resnet18"}), domains, split)

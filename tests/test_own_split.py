@@ -16,11 +16,12 @@ from rich.console import Console
 from metasiam.cli import run
 from metasiam.cli.enroll import _folders
 from metasiam.cli.progress import lines
-from metasiam.cli.training import DataOptions
 from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
-from metasiam.presets import preset_options
+from metasiam.options.data import DataOptions
+from metasiam.options.presets import preset_options
+from metasiam.workflows.data import from_stored, load, saved
 
 PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}
 
@@ -106,12 +107,12 @@ def test_enroll_still_takes_the_names_of_train_alone(classes: Path) -> None:
 @pytest.mark.parametrize("preset", [None, "best"])
 def test_options_that_are_saved_load_the_same_split(classes: Path, tmp_path: Path, preset: str | None) -> None:
     options = DataOptions(f"folder:{classes}", tmp_path).with_defaults(preset_options(preset, "triplet")[0])
-    stored = json.loads(json.dumps(options.saved(), default=str))
+    stored = json.loads(json.dumps(saved(options), default=str))
     with lines(Console(quiet=True)) as shown:
-        for one in (options, DataOptions.from_stored(stored)):
-            split = one.load(shown)[1]
+        for one in (options, from_stored(stored)):
+            split = load(one, shown)[1]
             assert (split.seen, split.validation, split.held_out) == ((0, 1, 2, 3), (4, 5), (6, 7, 8))
-        asked = replace(options, held_out=3, validation=1).load(shown)[1]
+        asked = load(replace(options, held_out=3, validation=1), shown)[1]
     assert (len(asked.seen), len(asked.validation), asked.held_out) == (5, 1, (6, 7, 8))
 
 
@@ -120,7 +121,7 @@ def test_a_preset_keeps_domains_back_where_the_data_have_no_split(tmp_path: Path
     root = _write(tmp_path, {"": names}, each=4)
     options = DataOptions(f"folder:{root}", tmp_path / "data").with_defaults(preset_options("best", "triplet")[0])
     with lines(Console(quiet=True)) as shown:
-        split = options.load(shown)[1]
+        split = load(options, shown)[1]
     assert (len(split.seen), len(split.validation), len(split.held_out)) == (4, 10, 10)
 
 

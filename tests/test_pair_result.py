@@ -11,12 +11,12 @@ from listeners import Heard
 from pair_samples import write_lfw
 from torch import Tensor, nn
 
-from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PARTS, PairSet, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.evaluation.pair_result import PairResult, as_evaluation, judge
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.learners.siamese import Siamese
+from metasiam.options.pairs import SiameseOptions
 
 
 def listed(count: int, same: Tensor) -> PairSet:
@@ -79,7 +79,7 @@ def test_no_constant_answer_is_an_accuracy_to_stop_on(tmp_path: Path, loss: str)
     columns = ("first", "second", "same", "part", "fold")
     few = replace(pairs, **{name: getattr(pairs, name)[rare] for name in columns})
     few = keep_validation(few, 0.3, torch.Generator().manual_seed(0))
-    config = SiameseConfig(
+    config = SiameseOptions(
         arch="conv4", head="features", precision="fp32", loss=loss, stop_on="accuracy", patience=1, epochs=1,
         batch_size=16,
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_no_constant_answer_is_an_accuracy_to_stop_on(tmp_path: Path, loss: str)
 def test_log_odds_of_a_rare_kind_are_judged_at_even_odds(tmp_path: Path) -> None:
     """A model that learned that a tenth of all pairs is same answers "same" from log-odds of 1 : 9 on."""
     pairs = load_pairs("lfw", data_dir=write_lfw(tmp_path), image_size=16)
-    config = SiameseConfig(arch="conv4", head="features", precision="fp32")
+    config = SiameseOptions(arch="conv4", head="features", precision="fp32")
     few = keep_validation(pairs, 0.3, torch.Generator().manual_seed(0))
     same = few.same[few.rows("train")]
     learner = Siamese(config, few, build_pair_model(config, few))

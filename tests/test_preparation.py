@@ -25,9 +25,6 @@ import metasiam as ms
 from metasiam.app.drawings import Drawing
 from metasiam.app.studio import PairRule, Studio
 from metasiam.cli import run as metasiam_command
-from metasiam.cli.pair_training import PairOptions
-from metasiam.cli.training import DataOptions
-from metasiam.config import SiameseConfig, TripletConfig
 from metasiam.data.preparation import UNSAID, Preparation, common_stretch, eight_bits, span_of
 from metasiam.evaluation.embedding import embed_batch
 from metasiam.gallery import load_gallery
@@ -36,6 +33,10 @@ from metasiam.gallery.pictures import embed_pictures
 from metasiam.learners.context import prepare
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+from metasiam.options.data import DataOptions
+from metasiam.options.pairs import SiameseOptions
+from metasiam.options.triplet import TripletOptions
+from metasiam.workflows.data import from_stored, load, load_pairs, pairs_stored_in, saved
 
 
 class Pixels(nn.Module):
@@ -95,14 +96,14 @@ def stored(info: EmbedderInfo, embedder: nn.Module, folder: Path) -> EmbedderInf
 
 def trained_on(domains: ms.DomainSet, folder: Path) -> EmbedderInfo:
     """What weights say that were trained on domains."""
-    config = TripletConfig(arch="resnet8", device="cpu")
+    config = TripletOptions(arch="resnet8", device="cpu")
     context = prepare(config, domains, ms.split_domains(domains, held_out=1))
     return stored(context.info, context.embedder, folder)
 
 
 def trained_on_pairs(pairs: ms.PairSet, folder: Path) -> EmbedderInfo:
     """What weights say that were trained on pairs."""
-    model = build_pair_model(SiameseConfig(arch="resnet8", head="cosine", device="cpu"), pairs)
+    model = build_pair_model(SiameseOptions(arch="resnet8", head="cosine", device="cpu"), pairs)
     return stored(model.info, model.embedder, folder)
 
 
@@ -307,16 +308,9 @@ def test_evaluate_shows_weights_what_they_were_trained_on(tmp_path: Path, capsys
     arguments += ["--pairs", "4", "--adapt-shots", "0", "--device", "cpu", "--out", str(tmp_path / "out")]
     assert metasiam_command(arguments) == 0
     assert "was trained on the middle 32x32 of 64" in capsys.readouterr().out
-    loaded, _ = DataOptions(data, tmp_path, held_out=1, validation=0, image_size=(32, 32)).load(
-        _Silent(),
-        EmbedderInfo("resnet8", preparation=how),  # type: ignore[arg-type]
-    )
+    options = DataOptions(data, tmp_path, held_out=1, validation=0, image_size=(32, 32))
+    loaded, _ = load(options, None, EmbedderInfo("resnet8", preparation=how))
     assert torch.equal(loaded.images, cut.images)
-
-
-class _Silent:
-    def update(self, what: str, done: int, total: int) -> None:
-        pass
 
 
 def test_a_background_is_prepared_as_the_pictures_are(tmp_path: Path) -> None:
@@ -503,18 +497,18 @@ def test_runs_of_before_load_their_data_as_they_were_trained(tmp_path: Path) -> 
     labels, file = np.array([0, 0]), tmp_path / "a.npz"
     np.savez(file, train_images=images[:2], train_labels=labels, test_images=images[2:], test_labels=labels)
     options = {"data": f"npz:{file}", "image_size": 24, "data_dir": str(tmp_path), "held_out": 0, "validation": 0}
-    assert DataOptions.from_stored(options).squeeze
-    assert not DataOptions.from_stored(options | {"data": "folder:x"}).squeeze
-    assert not DataOptions.from_stored(DataOptions(f"npz:{file}").saved()).squeeze
+    assert from_stored(options).squeeze
+    assert not from_stored(options | {"data": "folder:x"}).squeeze
+    assert not from_stored(saved(DataOptions(f"npz:{file}"))).squeeze
     squeezed = ms.load_domains(f"npz:{file}", image_size=24, preparation=Preparation(fit="squeeze")).images
     by_torch = nn.functional.interpolate(
         torch.from_numpy(images).permute(0, 3, 1, 2).float(), (24, 24), mode="bilinear", antialias=True
     )
     assert torch.equal(squeezed, by_torch.round().to(torch.uint8))
     config = {"data": {"options": {"data": f"pairs:{write_pairs(tmp_path, [(24, 40)])}", "image_size": 16}}}
-    earlier = PairOptions.stored_in(tmp_path, config)
+    earlier = pairs_stored_in(tmp_path, config)
     assert earlier.squeeze
-    pairs = replace(earlier, data_dir=tmp_path).load(_Silent())  # type: ignore[arg-type]
+    pairs = load_pairs(replace(earlier, data_dir=tmp_path), None)
     with Image.open(pairs.names[0]) as picture:
         right = np.asarray(picture.resize((16, 16), Image.Resampling.BILINEAR))
     assert np.array_equal(pairs.images[0].permute(1, 2, 0).numpy(), right)

@@ -23,11 +23,11 @@ from metasiam.evaluation.plans import ChosenPlan, choose_plan, default_plan, gra
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.result import METRIC_NAMES, THRESHOLD_KINDS, Evaluation
 from metasiam.evaluation.scored_pairs import score_images
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trainings import pool
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 
 
 class TinyEmbedder(nn.Module):

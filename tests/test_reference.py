@@ -16,8 +16,8 @@ from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.episodes import all_way_one_shot
 from metasiam.evaluation.protocol import evaluate
 from metasiam.evaluation.reference import reference_protocol
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import EmbedderInfo, load_embedder
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.training.machine import generator_for
 
 INFO = EmbedderInfo("tiny", image_size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from metasiam import MetaSiamError, split_domains
-from metasiam.config import ReptileConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.learners.reptile import Reptile
 from metasiam.losses import triplet_cosine
+from metasiam.options.reptile import ReptileOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 
@@ -51,7 +51,7 @@ def learner(tiny_domains):
             "compile": "off",
             **options,
         }
-        config = ReptileConfig(**settings)  # type: ignore[arg-type]
+        config = ReptileOptions(**settings)  # type: ignore[arg-type]
         context: TrainingContext = prepare(config, domains, split_domains(domains, held_out=2))
         if linear:
             torch.manual_seed(7)

@@ -8,16 +8,16 @@ import torch
 import metasiam as ms
 from benchmarks import published_reptile as published
 from benchmarks import where_reptile_wins as adapting
-from metasiam.config import ReptileConfig
 from metasiam.data.domains import DomainSet
 from metasiam.models.files import load_embedder
+from metasiam.options.reptile import ReptileOptions
 
 
 def test_weights_on_the_way_are_those_of_the_command(tiny_domains, tmp_path):
     domains = tiny_domains()
     split = ms.split_domains(domains, held_out=2)
     options = {"arch": "resnet8", "iterations": 2, "inner_epochs": 2, "batch_size": 4, "flip": True, "compile": "off"}
-    published.train(domains, split, ReptileConfig(**options), [1], tmp_path / "kept")
+    published.train(domains, split, ReptileOptions(**options), [1], tmp_path / "kept")
     run = ms.train("reptile", domains, split, out=tmp_path / "run", **options)
     theirs = load_embedder(run.path)[0].state_dict()
     ours = {at: load_embedder(published.weights_at(tmp_path / "kept", at))[0].state_dict() for at in (0, 1, 2)}

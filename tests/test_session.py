@@ -90,9 +90,10 @@ def test_a_compiled_run_goes_on_uncompiled_where_there_is_no_compiler(tmp_path, 
 
 def _train_interrupted(path, data, method, options, *, after):
     """Train, and send this process Ctrl-C when iteration ``after`` begins."""
-    from metasiam.learners import METHODS as LEARNERS
+    from metasiam.methods import METHODS as LEARNERS
 
-    kind, build = LEARNERS[method]
+    known = LEARNERS[method]
+    build = known.learner
 
     def build_interrupted(config, context, processes):
         learner = build(config, context, processes)
@@ -106,11 +107,11 @@ def _train_interrupted(path, data, method, options, *, after):
         learner.iterate = iterate_or_interrupt
         return learner
 
-    LEARNERS[method] = (kind, build_interrupted)
+    LEARNERS[method] = replace(known, build=build_interrupted)
     try:
         train(method, *data, out=path, **options)
     finally:
-        LEARNERS[method] = (kind, build)
+        LEARNERS[method] = known
 
 
 KILLED = """
@@ -334,7 +335,7 @@ def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
 
 
 def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, monkeypatch):
-    from metasiam.learners import METHODS as LEARNERS
+    from metasiam.methods import METHODS as LEARNERS
     from metasiam.training.distributed import ProcessLost
 
     path = train("triplet", *data, out=tmp_path / "my run", **SETTINGS, iterations=1).path
@@ -343,7 +344,7 @@ def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, mon
     stopped = tmp_path / "stopped run"
     with pytest.raises(TrainingStopped, match=f"continue with --resume '{stopped}'$"):
         _train_interrupted(stopped, data, "triplet", {**SETTINGS, "iterations": 3}, after=1)
-    kind, build = LEARNERS["triplet"]
+    build = LEARNERS["triplet"].learner
 
     def build_losing(config, context, processes):
         learner = build(config, context, processes)
@@ -354,17 +355,17 @@ def test_folders_with_spaces_are_quoted_in_what_to_type_next(tmp_path, data, mon
         learner.iterate = iterate
         return learner
 
-    monkeypatch.setitem(LEARNERS, "triplet", (kind, build_losing))
+    monkeypatch.setitem(LEARNERS, "triplet", replace(LEARNERS["triplet"], build=build_losing))
     with pytest.raises(ProcessLost, match=f"continue with --resume '{stopped}'\\.$"):
         train("triplet", *data, resume=stopped)
 
 
 def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path, data, monkeypatch):
-    from metasiam.learners import METHODS as LEARNERS
+    from metasiam.methods import METHODS as LEARNERS
     from metasiam.training import loop
 
     monkeypatch.setattr(loop, "LOG_EVERY", 0.0)
-    kind, build = LEARNERS["triplet"]
+    build = LEARNERS["triplet"].learner
 
     def build_failing(config, context, processes):
         learner = build(config, context, processes)
@@ -372,7 +373,7 @@ def test_a_loss_that_turns_nan_stops_and_keeps_the_last_good_checkpoint(tmp_path
         learner.iterate = lambda i, stop: iterate(i, stop) * (float("nan") if i == 4 else 1.0)
         return learner
 
-    monkeypatch.setitem(LEARNERS, "triplet", (kind, build_failing))
+    monkeypatch.setitem(LEARNERS, "triplet", replace(LEARNERS["triplet"], build=build_failing))
     with pytest.raises(MetaSiamError, match="the loss is nan at iteration 5. The last good checkpoint is kept"):
         train("triplet", *data, out=tmp_path / "run", checkpoint_every=0.0, **SETTINGS, iterations=9)
     assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["iteration"] == 4
@@ -429,13 +430,13 @@ def test_unknown_methods_and_options_are_named(tmp_path, data):
 
 
 def test_the_softmax_loss_starts_a_second_stage_at_the_domains_mean_embeddings(tmp_path, data):
-    from metasiam.config import TripletConfig
     from metasiam.data.augment import normalise
     from metasiam.learners.context import prepare
+    from metasiam.options.triplet import TripletOptions
 
     domains, split = data
     first = train("triplet", domains, split, out=tmp_path / "first", **SETTINGS, iterations=4)
-    config = TripletConfig(**SETTINGS, loss="softmax", init=str(first.path))
+    config = TripletOptions(**SETTINGS, loss="softmax", init=str(first.path))
     proxies = prepare(config, domains, split).objective.proxies.detach()
     embedder, info = load_embedder(first.path)
     for domain in split.seen:

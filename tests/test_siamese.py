@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from pair_samples import write_lfw, write_list
 
 from metasiam.cli import run as metasiam_command
-from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet, groups_of, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
@@ -30,6 +29,7 @@ from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
 from metasiam.models.fisher import FisherFaces
 from metasiam.models.koch import KOCH_NETWORKS, KochNetwork
 from metasiam.models.pair_heads import build_pair_head
+from metasiam.options.pairs import SiameseOptions
 from metasiam.pair_folds import train_folds
 from metasiam.pair_session import train_pairs
 from metasiam.reports.pair_report import write_pair_report
@@ -51,7 +51,7 @@ def pairs(lfw: Path) -> PairSet:
 
 
 def learner_for(pairs: PairSet, **options: object) -> Siamese:
-    config = SiameseConfig(**{**QUICK, "flip": True, **options})  # type: ignore[arg-type]
+    config = SiameseOptions(**{**QUICK, "flip": True, **options})  # type: ignore[arg-type]
     parted = keep_validation(pairs, config.validation, torch.Generator().manual_seed(0))
     return Siamese(config, parted, build_pair_model(config, parted))
 

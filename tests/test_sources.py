@@ -26,8 +26,8 @@ from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.gallery.pictures import find_pictures
+from metasiam.options.evaluation import ProtocolSettings
 
 Pixels = np.ndarray
 

@@ -15,9 +15,9 @@ from listeners import Heard
 from torch import nn
 
 from metasiam.atomic import atomically, storage_error, trouble
-from metasiam.config import ReptileConfig
 from metasiam.learners.reptile import _meta_optimizer
 from metasiam.locking import file_held, run_held
+from metasiam.options.reptile import ReptileOptions
 from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.state import (
@@ -92,7 +92,7 @@ def test_a_primed_optimizer_steps_as_a_fresh_one(make):
 
 def test_nesterov_on_the_pseudo_gradient_is_written_out_by_hand():
     """v ← μ v + g, w ← w − ε (g + μ v), with g = −(mean change): Nesterov's step as torch.optim defines it."""
-    config = ReptileConfig(meta_optimizer="nesterov", meta_momentum=0.7, meta_step=0.5)
+    config = ReptileOptions(meta_optimizer="nesterov", meta_momentum=0.7, meta_step=0.5)
     weights = [torch.tensor([1.0, -2.0])]
     optimizer = _meta_optimizer(config, weights)
     by_hand, velocity = weights[0].clone(), torch.zeros(2)
@@ -108,7 +108,7 @@ def test_nesterov_on_the_pseudo_gradient_is_written_out_by_hand():
 
 
 def test_plain_interpolation_is_sgd_without_momentum():
-    config = ReptileConfig(meta_optimizer="sgd", meta_step=0.25)
+    config = ReptileOptions(meta_optimizer="sgd", meta_step=0.25)
     weights = [torch.tensor([1.0, 5.0])]
     optimizer = _meta_optimizer(config, weights)
     weights[0].grad = -(torch.tensor([3.0, 1.0]) - weights[0])

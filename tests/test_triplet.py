@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from metasiam import split_domains
-from metasiam.config import TripletConfig
 from metasiam.learners.context import prepare
 from metasiam.learners.triplet import Triplet
 from metasiam.losses import triplet_cosine
+from metasiam.options.triplet import TripletOptions
 from metasiam.training.distributed import Processes
 
 
@@ -29,7 +29,7 @@ def learner(tiny_domains):
             "compile": "off",
             **options,
         }
-        config = TripletConfig(**settings)  # type: ignore[arg-type]
+        config = TripletOptions(**settings)  # type: ignore[arg-type]
         context = prepare(config, domains, split_domains(domains, held_out=2))
         return Triplet(config, context, processes or Processes())
 

@@ -15,11 +15,11 @@ from listeners import Heard
 from pair_samples import write_lfw
 
 from metasiam.cli import run as metasiam_command
-from metasiam.cli.pair_training import PairOptions
 from metasiam.cli.tune import next_command
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
+from metasiam.options.pairs import PairDataOptions
 from metasiam.reports.tune_report import numeric_options, trials_table
 from metasiam.tuning import Choice, best_trial, parse_choice, proposals, read_trials, search, without_test
 
@@ -195,7 +195,7 @@ def test_the_printed_command_runs_as_it_is_printed(
 
 
 def test_a_preset_stays_a_word_of_the_printed_command() -> None:
-    line = next_command(PairOptions("lfw", crop=150, image_size=48), "quick", {"lr": 0.01, "flip": None})
+    line = next_command(PairDataOptions("lfw", crop=150, image_size=48), "quick", {"lr": 0.01, "flip": None})
     assert line == "metasiam siamese --data lfw --preset quick --crop 150 --image-size 48 --lr 0.01"
 
 

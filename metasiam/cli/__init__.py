@@ -12,10 +12,11 @@ import typer
 import typer.core
 
 from metasiam.atomic import storage_error, trouble
-from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, reptile, siamese, sweep, triplet, tune
-from metasiam.cli.options import Command
+from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, methods, siamese, sweep, tune
+from metasiam.cli.command import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
+from metasiam.methods import METHODS
 from metasiam.wording import harmless
 
 _OUT_OF_MEMORY = (
@@ -57,8 +58,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-app.command("reptile", cls=Command)(reptile.command)
-app.command("triplet", cls=Command)(triplet.command)
+for _name in METHODS:
+    if METHODS[_name].data == "domains":
+        app.command(_name, cls=Command)(methods.command_of(METHODS[_name]))
 app.command("siamese", cls=Command)(siamese.command)
 app.command("tune", cls=Command)(tune.command)
 app.command("evaluate", cls=Command)(evaluate.command)

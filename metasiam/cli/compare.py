@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from metasiam.cli import options as o
+from metasiam.cli import groups
 from metasiam.cli.compare_output import next_step, render, write
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.options.budget import ComparisonOptions
+from metasiam.options.data import DataOptions
+from metasiam.options.evaluation import read_counts, settings_from
+from metasiam.options.flags import Flags, given_of, refuse, takes
+from metasiam.options.run import RunOptions
 from metasiam.reading import read_text
 from metasiam.shapes import COMPARISON, check, parse_json
+from metasiam.workflows.data import from_stored, load, saved, with_run
 
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
-    from metasiam.cli.training import DataOptions
     from metasiam.comparison import Comparison
     from metasiam.data.domains import DomainSet, Split
-    from metasiam.evaluation.settings import ProtocolSettings
+    from metasiam.options.evaluation import ProtocolSettings
     from metasiam.runs import Run
 
 _PLAN_FILE = "comparison.json"
@@ -32,119 +37,81 @@ _RESULT_FILE = "compare.json"
 _FILES = (_PLAN_FILE, _RESULT_FILE, "compare.md", "tasks.csv", "report.html")
 
 
+@takes(
+    groups.PRESET,
+    Flags(ComparisonOptions, "plan"),
+    groups.SHARED_TRAINING,
+    groups.DATA,
+    Flags(
+        RunOptions,
+        "run",
+        only=("out", "resume", "overwrite"),
+        defaults={"out": "runs/compare-<time>"},
+        more={
+            "out": {"help": "Folder of the report."},
+            "resume": {"help": "Resume this comparison."},
+            "overwrite": {"help": "Replace the comparison in --out."},
+        },
+    ),
+    groups.PROTOCOL,
+)
 def command(
+    preset: dict[str, Any],
+    plan: dict[str, Any],
+    training: dict[str, Any],
+    data: dict[str, Any],
+    run: dict[str, Any],
+    protocol: dict[str, Any],
     runs: Annotated[
         list[Path] | None, typer.Argument(help="Finished runs; without any, --methods are trained here.")
     ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(
-            "--methods",
-            help="Methods to train here: triplet, reptile, baseline, protonet, fomaml, maml, anil.",
-            show_default="triplet,reptile",
-        ),
-    ] = None,
-    budget_images: Annotated[
-        int | None, typer.Option("--budget-images", help="Training images for each method.")
-    ] = None,
-    budget_minutes: Annotated[
-        float | None,
-        typer.Option("--budget-minutes", help="Or training time for each method, at this machine's measured speed."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set an option of one method, e.g. reptile.meta_step=1.0 (repeatable)."),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds", help="Train each method once per seed, e.g. 0,1,2, and report means with run-to-run variance."
-        ),
-    ] = None,
-    data: o.Data = None,
-    data_dir: o.DataDir = None,
-    image_size: o.ImageSize = None,
-    skip_unreadable: o.SkipUnreadable = False,
-    held_out: o.HeldOut = None,
-    split: o.SplitName = None,
-    validation: o.Validation = None,
-    arch: o.Arch = None,
-    loss: o.Loss = None,
-    lr: o.LearningRate = None,
-    batch_size: o.BatchSize = None,
-    shift: o.Shift = None,
-    init: o.Init = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the report.", show_default="runs/compare-<time>")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option("--resume", help="Resume this comparison.")] = None,
-    overwrite: o.Overwrite = False,
-    preset: o.Preset = None,
-    pairs: o.Pairs = None,
-    adapt_shots: o.AdaptShots = None,
-    adapt_steps: o.AdaptSteps = None,
-    curve_steps: o.CurveSteps = None,
-    protocol: o.Protocol = None,
-    threshold: o.Threshold = None,
-    inference: o.Inference = None,
-    episodes: o.Episodes = None,
 ) -> None:
     """Compare methods under equal conditions: same data, split, budget, tasks, adaptation images and pairs.
 
-    Examples: [bold]metasiam compare --preset quick[/bold] · [bold]metasiam compare runs/a runs/b[/bold] ·
-    [bold]metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10 --seeds 0,1,2[/bold]
-
     Finished runs that differ only in their seed count as trainings of one method.
+
+    \b
+    Examples:
+      metasiam compare --preset quick
+      metasiam compare runs/a runs/b
+      metasiam compare --methods triplet,reptile --data cifar100 --budget-minutes 10 --seeds 0,1,2
     """
-    from metasiam.cli.evaluating import more_settings, settings_from
     from metasiam.cli.progress import lines
-    from metasiam.cli.training import DataOptions, RunOptions
 
     console = terminal()
-    wanted = RunOptions(None, None, overwrite, 60.0, preset, pairs, adapt_shots, adapt_steps, curve_steps)
-    more = more_settings(protocol, inference, episodes) | {"threshold": threshold}
-    given_data = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
-    given = o.given(
-        arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, init=init, seed=seed, device=device,
-        precision=precision, compile=compile,
-    )  # fmt: skip
-    training = o.given(
-        methods=methods, budget_images=budget_images, budget_minutes=budget_minutes, set=set_, seeds=seeds
-    )
+    where, chosen = RunOptions(**run, **preset), DataOptions(**data)
     if runs:
-        o.refuse(
-            training
-            | {name: value for name, value in given.items() if name not in ("seed", "device")}
-            | o.given(resume=resume, preset=preset),
+        refuse(
+            plan
+            | {name: value for name, value in training.items() if name not in ("seed", "device")}
+            | given_of(resume=where.resume, preset=where.preset),
             "pass finished runs or what to train here, not both",
         )
-        settings = settings_from(wanted, seed, **more)
-        _compare_runs(console, runs, given_data, settings, out, device or "auto", overwrite=overwrite)
+        settings = settings_from(protocol, seed=training.get("seed"))
+        device = training.get("device", "auto")
+        _compare_runs(console, runs, chosen, settings, where.out, device, overwrite=where.overwrite)
         return
-    if resume is not None:
-        training |= given | given_data.given() | o.given(preset=preset, out=out, overwrite=overwrite or None)
-        o.refuse(training, "--resume takes the methods, the data and the options of the comparison")
-        plan, folder = _saved_plan(resume), resume
-        settings = settings_from(wanted, None, earlier=plan.get("evaluation"), **more)
+    if where.resume is not None:
+        given = plan | training | chosen.given() | preset | given_of(out=where.out, overwrite=where.overwrite or None)
+        refuse(given, "--resume takes the methods, the data and the options of the comparison")
+        saved_plan, folder = _saved_plan(where.resume), where.resume
+        settings = settings_from(protocol, earlier=saved_plan.get("evaluation"))
     else:
-        listed = "triplet,reptile" if methods is None else methods
-        names = [name.strip() for name in listed.split(",") if name.strip()]
-        settings = settings_from(wanted, seed, **more)
-        plan = _new_plan(names, given, set_ or [], preset, given_data, budget_images, budget_minutes)
-        plan["evaluation"] = settings.as_dict()
-        plan |= o.given(seeds=_parse_seeds(seeds, settings))
-        folder = _new_folder(out, preset, overwrite=overwrite)
+        wanted = ComparisonOptions(**plan)
+        settings = settings_from(protocol, preset=where.preset, seed=training.get("seed"))
+        saved_plan = _new_plan(wanted, training, where.preset, chosen)
+        saved_plan["evaluation"] = settings.as_dict()
+        saved_plan |= given_of(seeds=_parse_seeds(wanted.seeds, settings))
+        folder = _new_folder(where.out, where.preset, overwrite=where.overwrite)
     started = time.monotonic()
     with lines(console) as shown:
-        comparison, trained, written = _train_and_compare(plan, folder, settings, shown, overwrite=overwrite)
+        comparison, trained, written = _train_and_compare(
+            saved_plan, folder, settings, shown, overwrite=where.overwrite
+        )
     render(console, comparison, written)
-    if preset == "quick" and data is None:
+    if where.preset == "quick" and chosen.data is None:
         on_cpu = all(run.config["machine"]["device"] == "cpu" for listed in trained.values() for run in listed)
-        words = next_step(on_cpu=on_cpu, seeds=seeds, seconds=time.monotonic() - started)
+        words = next_step(on_cpu=on_cpu, seeds=plan.get("seeds"), seconds=time.monotonic() - started)
         console.print(words, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -160,9 +127,9 @@ def _compare_runs(
     runs = methods_of(open_run(path) for path in paths)
     first = next(iter(runs.values()))[0]
     folder = _new_folder(out, None, overwrite=overwrite)
-    source = data.with_run(first)
+    source = with_run(data, first)
     with lines(console) as shown:
-        domains, split = source.load(shown)
+        domains, split = load(source, shown)
         comparison = compare(runs, domains, split, settings, device=device, listener=shown)
         written = write(folder, comparison, runs, domains)
     render(console, comparison, written)
@@ -195,20 +162,16 @@ def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Pat
 
 
 def _new_plan(
-    methods: list[str],
-    given: dict[str, Any],
-    settings: list[str],
-    preset: str | None,
-    data: DataOptions,
-    budget_images: int | None,
-    budget_minutes: float | None,
+    wanted: ComparisonOptions, given: dict[str, Any], preset: str | None, data: DataOptions
 ) -> dict[str, Any]:
     """Return what will be trained, as it is saved: each method's options, the data, the budget."""
-    from metasiam.config import config_from, value_of
-    from metasiam.learners import config_class
-    from metasiam.presets import check_start, preset_options
+    from metasiam.methods import options_class
+    from metasiam.options.presets import check_start, preset_options
+    from metasiam.options.training import options_of, value_of
     from metasiam.session import arch_of
 
+    methods = [name.strip() for name in wanted.methods.split(",") if name.strip()]
+    budget_images, budget_minutes = wanted.budget_images, wanted.budget_minutes
     if len(set(methods)) != len(methods) or not methods:
         raise MetaSiamError("--methods names each method once, e.g. --methods triplet,reptile.")
     if budget_images is not None and budget_minutes is not None:
@@ -219,21 +182,21 @@ def _new_plan(
         raise MetaSiamError(f"--budget-minutes must be a number above 0, not {budget_minutes}.")
     options = {}
     for method in methods:
-        config_class(method)
+        options_class(method)
         options[method] = preset_options(preset, method)[1] | given
-    for text in settings:
+    for text in wanted.settings or ():
         method, name, word = _parse_setting(text, methods)
-        options[method][name] = value_of(config_class(method), name, word, f"--set {text}")
+        options[method][name] = value_of(options_class(method), name, word, f"--set {text}")
     for method in methods:
         if options[method].get("init") is not None and "arch" not in options[method]:
             options[method]["arch"] = arch_of(options[method]["init"])
-        config_from(config_class(method), options[method])
+        options_of(options_class(method), options[method])
         check_start(preset, method, options[method])
     chosen = data.with_defaults(preset_options(preset, methods[0])[0])
     return {
         "methods": options,
-        "data": chosen.saved(),
-        "budget": o.given(images=budget_images, minutes=budget_minutes),
+        "data": saved(chosen),
+        "budget": given_of(images=budget_images, minutes=budget_minutes),
     }
 
 
@@ -247,12 +210,11 @@ def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, str]:
 
 def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | None:
     """Return the seeds of ``--seeds``; None where it was not given."""
-    from metasiam.cli.evaluating import parse_counts
     from metasiam.evaluation.trainings import check_poolable
 
     if text is None:
         return None
-    seeds = parse_counts("--seeds", text, "0,1,2")
+    seeds = read_counts("--seeds", text, "0,1,2")
     if len(set(seeds)) < len(seeds):
         raise MetaSiamError(
             f"--seeds {text} names a seed twice. Use different seeds: the same training again adds nothing."
@@ -276,14 +238,14 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
 def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
 ) -> tuple[Comparison, dict[str, list[Run]], list[Path]]:
-    from metasiam.cli.training import DataOptions, check_place
+    from metasiam.cli.training import check_place
     from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.locking import run_held
     from metasiam.session import check_trainable
 
-    data = DataOptions.from_stored(plan["data"])
-    domains, split = data.load(shown)
+    data = from_stored(plan["data"])
+    domains, split = load(data, shown)
     # Before hours of training: something may not fit the data.
     draws = draw_protocol(domains, split, settings)
     for name, options in plan["methods"].items():
@@ -353,8 +315,8 @@ def _images_in(
 ) -> int:
     """Return how many images the slowest of the methods' embedders gets through in so many minutes here."""
     from metasiam.comparison import images_in
-    from metasiam.config import config_from
-    from metasiam.learners import config_class
+    from metasiam.methods import options_class
+    from metasiam.options.training import options_of
 
-    first = {config_from(config_class(name), options).arch: name for name, options in reversed(methods.items())}
+    first = {options_of(options_class(name), options).arch: name for name, options in reversed(methods.items())}
     return min(images_in(minutes, name, methods[name], domains, split, shown) for name in first.values())

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from metasiam.atomic import atomically
-from metasiam.cli import options as o
+from metasiam.cli.command import Command
 from metasiam.errors import MetaSiamError
+from metasiam.options.data import DataOptions
+from metasiam.options.flags import Flags, takes
 from metasiam.progress import Listener, Relay
 from metasiam.wording import counted
 
@@ -35,8 +37,9 @@ def _console() -> Console:
     return terminal()
 
 
-@app.command("list", cls=o.Command)
-def list_sources(data_dir: o.DataDir = None) -> None:
+@app.command("list", cls=Command)
+@takes(Flags(DataOptions, "where", only=("data_dir",)))
+def list_sources(where: dict[str, Any]) -> None:
     """List what --data accepts, and which data sets are on this machine.
 
     Example: [bold]metasiam data list[/bold]
@@ -46,7 +49,7 @@ def list_sources(data_dir: o.DataDir = None) -> None:
     from metasiam.data.sources import SOURCES, default_data_dir
     from metasiam.data.sources.source import shown
 
-    folder = data_dir or default_data_dir()
+    folder = where.get("data_dir") or default_data_dir()
     table = Table(box=None, pad_edge=False)
     for heading in ("--data", "what", "here"):
         table.add_column(heading)
@@ -60,10 +63,11 @@ def list_sources(data_dir: o.DataDir = None) -> None:
     console.print(f"downloads are kept in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command("fetch", cls=o.Command)
+@app.command("fetch", cls=Command)
+@takes(Flags(DataOptions, "where", only=("data_dir",)))
 def fetch_source(
     name: Annotated[str, typer.Argument(help="cifar100, mnist, omniglot or lfw.", show_default=False)],
-    data_dir: o.DataDir = None,
+    where: dict[str, Any],
 ) -> None:
     """Download a data set, unless it is on this machine already.
 
@@ -75,21 +79,17 @@ def fetch_source(
 
     console = _console()
     with lines(console) as progress:
-        folder = fetch(name, data_dir, listener=progress)
+        folder = fetch(name, where.get("data_dir"), listener=progress)
     console.print(f"{name} is in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command("show", cls=o.Command)
+@app.command("show", cls=Command)
+@takes(Flags(DataOptions, "chosen", without=("data",)))
 def show_source(
     source: Annotated[
         str, typer.Argument(help="What --data takes: glyphs, cifar100, folder:PATH, …", show_default=False)
     ],
-    data_dir: o.DataDir = None,
-    image_size: o.ImageSize = None,
-    skip_unreadable: o.SkipUnreadable = False,
-    held_out: o.HeldOut = None,
-    split: o.SplitName = None,
-    validation: o.Validation = None,
+    chosen: dict[str, Any],
     every: Annotated[bool, typer.Option("--all", help="List every domain, however many there are.")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write a grid of pictures to this PNG file.", show_default=False)
@@ -110,14 +110,14 @@ def show_source(
     from metasiam.data.domains import split_domains
     from metasiam.data.sources import PAIR_SOURCES, load_domains, load_pairs
 
-    console = _console()
+    console, wanted, size = _console(), DataOptions(**chosen), chosen.get("image_size")
     if source.partition(":")[0] in PAIR_SOURCES:
         if out is not None:
             raise MetaSiamError(f"{source} is a list of pairs: it has no domains to make a grid of. Omit --out.")
         with lines(console) as progress:
             pairs, advice = _of_any_size(
-                lambda size, listener: load_pairs(source, data_dir=data_dir, image_size=size, listener=listener),
-                image_size,
+                lambda at, listener: load_pairs(source, data_dir=wanted.data_dir, image_size=at, listener=listener),
+                size,
                 progress,
             )
         console.print(_pair_table(pairs))
@@ -125,8 +125,8 @@ def show_source(
         words = ["metasiam", "siamese", "--data", pairs.source]
         # Minutes on a CPU, where the defaults take hours.
         words += ["--preset", "quick"] if pairs.source.startswith("lfw") else ["--arch", "conv4", "--head", "features"]
-        words += [] if data_dir is None else ["--data-dir", str(data_dir)]
-        words += ["--image-size", str(height)] if advice or image_size is not None else []
+        words += [] if wanted.data_dir is None else ["--data-dir", str(wanted.data_dir)]
+        words += ["--image-size", str(height)] if advice or size is not None else []
         kind = "grey" if pairs.channels == 1 else "colour"
         console.print(
             f"{escape(pairs.source)}: {counted(len(pairs.part), 'labelled pair')} of "
@@ -140,16 +140,20 @@ def show_source(
         return
     with lines(console) as progress:
         domains, advice = _of_any_size(
-            lambda size, listener: load_domains(
-                source, data_dir=data_dir, image_size=size, skip_unreadable=skip_unreadable, listener=listener
+            lambda at, listener: load_domains(
+                source,
+                data_dir=wanted.data_dir,
+                image_size=at,
+                skip_unreadable=wanted.skip_unreadable,
+                listener=listener,
             ),
-            image_size,
+            size,
             progress,
         )
-    chosen = None
-    if held_out is not None or split is not None or validation is not None or domains.own_split is not None:
-        chosen = split_domains(domains, held_out=held_out, validation=validation or 0, split=split)
-    console.print(_domain_table(domains, chosen, every))
+    split = None
+    if wanted.held_out is not None or wanted.split is not None or wanted.validation is not None or domains.own_split:
+        split = split_domains(domains, held_out=wanted.held_out, validation=wanted.validation or 0, split=wanted.split)
+    console.print(_domain_table(domains, split, every))
     height, width = domains.image_size
     train, test = int(domains.counts("train").sum()), int(domains.counts("test").sum())
     console.print(
@@ -168,10 +172,10 @@ def show_source(
             f"{domains.said(small)} {have} fewer than two train or two test images, and so no pair: too "
             "few to evaluate on. Without train/ and test/, four images of each are enough."
         )
-    if chosen is not None:
+    if split is not None:
         console.print(
-            f"split {chosen.name}: {len(chosen.seen)} seen, {len(chosen.validation)} validation, "
-            f"{len(chosen.held_out)} held out",
+            f"split {split.name}: {len(split.seen)} seen, {len(split.validation)} validation, "
+            f"{len(split.held_out)} held out",
             highlight=False,
             markup=False,
             soft_wrap=True,

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from metasiam.cli import options as o
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.options.data import DataOptions
+from metasiam.options.evaluation import ProtocolSettings, settings_from
+from metasiam.options.flags import Flags, given_of, takes
+from metasiam.options.run import RunOptions
+from metasiam.options.training import TrainingOptions
+from metasiam.options.weights import WeightsOptions
+from metasiam.workflows.data import load, with_run
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet
@@ -21,59 +27,45 @@ if TYPE_CHECKING:
 _FILES = ("evaluation.json", "tasks.csv", "report.html")
 
 
+@takes(
+    Flags(WeightsOptions, "given"),
+    Flags(
+        DataOptions,
+        "data",
+        defaults={
+            "data": "the run's; of other weights glyphs",
+            "held_out": "the run's, or the data's own split, else 10",
+        },
+    ),
+    Flags(ProtocolSettings, "protocol", without=("seed",)),
+    Flags(
+        RunOptions,
+        "run",
+        only=("out", "overwrite"),
+        defaults={"out": "the run; for weights or other data runs/evaluate-<time>"},
+        more={"out": {"help": "Folder of the report."}, "overwrite": {"help": "Replace an earlier evaluation there."}},
+    ),
+    Flags(TrainingOptions, "machine", only=("seed", "device"), more={"seed": {"help": "Of every draw."}}),
+)
 def command(
+    given: dict[str, Any],
+    data: dict[str, Any],
+    protocol: dict[str, Any],
+    run: dict[str, Any],
+    machine: dict[str, Any],
     weights: Annotated[Path, typer.Argument(help="Run folder, .safetensors, or a PyTorch state dict (.pt).")],
-    arch: Annotated[str | None, typer.Option("--arch", help="Architecture, for weights that do not say it.")] = None,
-    distance: Annotated[
-        str | None,
-        typer.Option("--distance", help="cosine or squared_euclidean.", show_default="as trained, else cosine"),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option(
-            "--mean", help="Normalisation per channel, e.g. 0.49,0.48,0.45.", show_default="as trained, else CIFAR-10's"
-        ),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", help="Likewise.", show_default="as trained, else CIFAR-10's")
-    ] = None,
-    data: o.Data = None,
-    data_dir: o.DataDir = None,
-    image_size: o.ImageSize = None,
-    skip_unreadable: o.SkipUnreadable = False,
-    held_out: o.HeldOut = None,
-    split: o.SplitName = None,
-    validation: o.Validation = None,
-    protocol: o.Protocol = None,
-    pairs: o.Pairs = None,
-    adapt_shots: o.AdaptShots = None,
-    adapt_steps: o.AdaptSteps = None,
-    curve_steps: o.CurveSteps = None,
-    threshold: o.Threshold = None,
-    mirror: o.Mirror = False,
-    inference: o.Inference = None,
-    episodes: o.Episodes = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder for the report.",
-            show_default="the run; for weights or other data runs/evaluate-<time>",
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation there.")] = False,
 ) -> None:
     """Test an embedder on classes it never saw: per-class table, calibrated thresholds, few-shot episodes.
 
     Images are cropped and resized as the training images were, if the weights say how; otherwise they keep their size.
 
-    Example: [bold]metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10[/bold]
+    \b
+    Examples:
+      metasiam evaluate runs/mine
+      metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10
     """
-    from metasiam.cli.evaluating import more_settings, print_evaluation, settings_from, write_evaluation
+    from metasiam.cli.evaluating import print_evaluation, write_evaluation
     from metasiam.cli.progress import Lines, lines
-    from metasiam.cli.training import DataOptions, RunOptions
     from metasiam.data.preparation import UNSAID
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import load_embedder, stored_image_size
@@ -82,38 +74,28 @@ def command(
     from metasiam.training.machine import choose_device
 
     console = terminal()
-    settings = settings_from(
-        RunOptions(None, None, overwrite, 60.0, None, pairs, adapt_shots, adapt_steps, curve_steps),
-        seed,
-        threshold=threshold,
-        mirror=mirror,
-        **more_settings(protocol, inference, episodes),
-    )
-    overrides: dict[str, Any] = o.given(
-        distance=_known_distance(distance),
-        mean=_numbers("--mean", mean),
-        std=_numbers("--std", std),
-        image_size=None if image_size is None else (image_size, image_size),
-    )
+    settings = settings_from(protocol, seed=machine.get("seed"))
+    chosen, where = DataOptions(**data), RunOptions(**run)
+    arch, image_size = given.pop("arch", None), data.get("image_size")
+    overrides = given | given_of(image_size=None if image_size is None else (image_size, image_size))
     embedder, info = load_embedder(weights, arch=arch, listener=Lines(console), **overrides)
     taken = stored_image_size(weights) if image_size is None else info.image_size
-    given = DataOptions(data, data_dir, image_size, skip_unreadable, held_out, split, validation)
     is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
-    options = given.with_run(open_run(weights)) if is_run else given.with_defaults({})
+    options = with_run(chosen, open_run(weights)) if is_run else chosen.with_defaults({})
     # The run's own data are loaded as they were for the training.
-    shown_to = None if is_run and data is None else info
+    shown_to = None if is_run and chosen.data is None else info
     if shown_to is not None and taken is not None and (taken[0] == taken[1] or info.preparation != UNSAID):
         options = replace(options, image_size=taken)
     folder = None  # where somebody chose the data: of its own unless they are the run's
-    if not is_run or data is None or out is not None:
-        folder = _folder(weights, out, is_run=is_run, overwrite=overwrite)
+    if not is_run or chosen.data is None or where.out is not None:
+        folder = _folder(weights, where.out, is_run=is_run, overwrite=where.overwrite)
     with lines(console) as shown:
-        domains, parts = options.load(shown, shown_to)
+        domains, parts = load(options, shown, shown_to)
         if shown_to is not None and domains.preparation is not None and info.preparation.changes:
             shown.note(f"{weights} was trained on {info.preparation.in_words()}: {options.data} is prepared alike")
         if is_run:
-            its_own = _are_its_own(open_run(weights), domains, chosen=data is not None)
-            folder = folder or _folder(weights, None, is_run=its_own, overwrite=overwrite)
+            its_own = _are_its_own(open_run(weights), domains, chosen=chosen.data is not None)
+            folder = folder or _folder(weights, None, is_run=its_own, overwrite=where.overwrite)
         if (trained := run_behind(weights)) is not None:
             check_never_trained_on(trained, domains, parts, shown)
         assert folder is not None
@@ -126,10 +108,10 @@ def command(
             embedder, info = load_embedder(
                 weights, arch=arch, listener=None, image_size=domains.image_size, **overrides
             )
-        embedder = embedder.to(choose_device(device or "auto"))
+        embedder = embedder.to(choose_device(machine.get("device", "auto")))
         evaluation = evaluate(embedder, info, domains, parts, settings, listener=shown)
         measured = evaluation.data.get("held_out", {}).get("episodes", {})
-        for ways, shots in settings.episode_kinds if episodes is not None else ():
+        for ways, shots in settings.episode_kinds if "episode_kinds" in protocol else ():
             if f"{ways}-way {shots}-shot" not in measured:
                 shown.note(
                     f"{ways}-way {shots}-shot episodes are left out: they need {ways} held-out domains with at "
@@ -137,8 +119,9 @@ def command(
                 )
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
     folder.mkdir(parents=True, exist_ok=True)
-    run = Run(folder, config)
-    print_evaluation(console, evaluation, run.method, write_evaluation(run, evaluation, domains))
+    measured_run = Run(folder, config)
+    written = write_evaluation(measured_run, evaluation, domains)
+    print_evaluation(console, evaluation, measured_run.method, written)
 
 
 def _are_its_own(run: Run, domains: DomainSet, *, chosen: bool) -> bool:
@@ -183,18 +166,3 @@ def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -
         again = "it" if len(there) == 1 or "evaluation.json" in there else "them"
         raise MetaSiamError(f"{folder} holds {what}. Use --overwrite to replace {again}, or another --out.")
     return folder
-
-
-def _known_distance(distance: str | None) -> str | None:
-    if distance not in (None, "cosine", "squared_euclidean"):
-        raise MetaSiamError(f"--distance {distance} is unknown. Use cosine or squared_euclidean.")
-    return distance
-
-
-def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
-    if text is None:
-        return None
-    try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise MetaSiamError(f"{option} {text} is not a list of numbers. Use e.g. 0.49,0.48,0.45.") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,106 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from metasiam.cli.options import given
-from metasiam.errors import MetaSiamError
-from metasiam.presets import ADAPT_SHOTS
-
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
-    from metasiam.cli.training import RunOptions
     from metasiam.data.domains import DomainSet, Split
     from metasiam.evaluation.draws import Draws
     from metasiam.evaluation.result import Evaluation
-    from metasiam.evaluation.settings import ProtocolSettings, Shots
+    from metasiam.options.evaluation import ProtocolSettings
     from metasiam.runs import Run
-
-#: Test pairs of a task; triplets are as many, drawn for every domain at once.
-_MOST_PAIRS = 1_000_000
-
-
-def parse_shots(text: str) -> tuple[Shots, ...]:
-    """Read ``--adapt-shots``: counts of images and ``all``, separated by commas.
-
-    Raises:
-        MetaSiamError: for anything else.
-    """
-    shots: list[Shots] = []
-    for part in text.split(","):
-        word = part.strip()
-        if word == "all":
-            shots.append("all")
-        elif word.isdecimal():
-            shots.append(int(word))
-        else:
-            raise MetaSiamError(f"--adapt-shots {text}: '{word}' is not a number of images. Use e.g. 0,1,5,20,all.")
-    return tuple(dict.fromkeys(shots))
-
-
-def parse_counts(option: str, text: str, example: str = "0,5,10,30") -> tuple[int, ...]:
-    """Read whole numbers separated by commas.
-
-    Raises:
-        MetaSiamError: naming the option, for anything else.
-    """
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() for word in words):
-        raise MetaSiamError(f"{option} {text} is not a list of whole numbers. Use e.g. {example}.")
-    return tuple(int(word) for word in words)
-
-
-def more_settings(protocol: str | None, inference: str | None, episodes: str | None) -> dict[str, Any]:
-    """Read ``--protocol``, ``--inference`` (names) and ``--episodes`` (WAYSxSHOTS), each separated by commas.
-
-    Returns:
-        Those that were given, as fields of ``ProtocolSettings``.
-
-    Raises:
-        MetaSiamError: for episodes of another form.
-    """
-    more: dict[str, Any] = {}
-    if protocol is not None:
-        more["protocols"] = tuple(dict.fromkeys(word.strip() for word in protocol.split(",")))
-    if inference is not None:
-        more["inference"] = tuple(dict.fromkeys(word.strip() for word in inference.split(",")))
-    if episodes is not None:
-        kinds = [word.strip().split("x") for word in episodes.split(",")]
-        if not all(len(kind) == 2 and all(part.isdecimal() for part in kind) for kind in kinds):
-            raise MetaSiamError(f"--episodes {episodes} is not a list of WAYSxSHOTS. Use e.g. 5x1,5x5,20x1.")
-        more["episode_kinds"] = tuple((int(ways), int(shots)) for ways, shots in kinds)
-    return more
-
-
-def settings_from(
-    run: RunOptions, seed: int | None, *, earlier: Mapping[str, Any] | None = None, **more: Any
-) -> ProtocolSettings:
-    """Return the protocol settings that the options ask for.
-
-    Args:
-        run: the options.
-        seed: of every draw; None is 0, or the earlier one.
-        earlier: settings as they were saved, which hold where nothing else was given.
-        more: further fields of ``ProtocolSettings``; None is not given.
-
-    Raises:
-        MetaSiamError: for a threshold that is no number, more pairs than fit, or shots and steps that cannot be read.
-    """
-    from metasiam.evaluation.settings import ProtocolSettings
-
-    values = given(seed=seed, **more)
-    if not math.isfinite(values.get("threshold", 0.0)):
-        raise MetaSiamError(f"--threshold must be a finite number, not {values['threshold']}.")
-    if run.pairs is not None:
-        if run.pairs > _MOST_PAIRS:
-            raise MetaSiamError(f"--pairs {run.pairs} is more than {_MOST_PAIRS}, the most a task can have. Lower it.")
-        values |= {"pairs": run.pairs, "triplets": run.pairs}
-    shots = run.adapt_shots if run.adapt_shots is not None else ADAPT_SHOTS.get(run.preset or "")
-    if shots is not None:
-        values["shots"] = parse_shots(shots)
-    if run.adapt_steps is not None:
-        values["adapt_steps"] = run.adapt_steps
-    if run.curve_steps is not None:
-        values["curve_steps"] = parse_counts("--curve-steps", run.curve_steps)
-    return replace(ProtocolSettings.of_saved(earlier or {}), **values)
 
 
 def evaluate_run(

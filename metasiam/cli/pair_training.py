@@ -3,131 +3,58 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
-from metasiam.cli.options import saved
-from metasiam.cli.pair_presets import preset_options
 from metasiam.cli.progress import Lines, lines
 from metasiam.cli.terminal import terminal
-from metasiam.cli.training import check_stored
 from metasiam.errors import MetaSiamError
-from metasiam.option_values import check_seconds
+from metasiam.options.pairs import PairDataOptions
+from metasiam.options.presets import preset_options
+from metasiam.options.run import RunOptions
+from metasiam.workflows.data import load_pairs, pairs_of_run, pairs_stored_in, pairs_with_defaults, saved
 
 if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet
     from metasiam.pair_session import PairTraining
-    from metasiam.runs import Run
     from metasiam.session import TrainingStopped
 
-_KOCH_SIZE = 105
 _TEN_FOLDS = "lfw:10-folds"
 
 
-@dataclass(frozen=True)
-class PairOptions:
-    """Which pairs, and what is done to their images; None means not given."""
-
-    data: str | None = None
-    data_dir: Path | None = None
-    crop: int | None = None
-    image_size: int | None = None
-    grey: bool = False
-    squeeze: bool = False  #: pictures to their size, as runs of before did
-    fold: int | None = None  #: of data in folds: the one that is the test part, from 1; None: all in turn
-
-    def with_defaults(self, preset: dict[str, Any], arch: str) -> PairOptions:
-        """Fill what was not given from a preset, then from the defaults."""
-        values = {"data": "lfw", "image_size": _KOCH_SIZE if arch.startswith("koch") else None} | preset
-        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
-
-    def load(self, shown: Lines) -> PairSet:
-        """Load the pairs."""
-        from metasiam.data.sources import load_pairs
-        from metasiam.pair_folds import with_test_fold
-
-        assert self.data is not None
-        pairs = load_pairs(
-            self.data,
-            data_dir=self.data_dir,
-            image_size=self.image_size,
-            crop=self.crop,
-            grey=self.grey,
-            listener=shown,
-            squeeze=self.squeeze,
-        )
-        return pairs if self.fold is None else with_test_fold(pairs, self.fold - 1)
-
-    def saved(self) -> dict[str, Any]:
-        """Return the options as they are kept in ``config.json``, to load the same pairs again."""
-        return saved(self)
-
-    @staticmethod
-    def of_run(run: Run) -> PairOptions:
-        """Return the options that a run's pairs were loaded with.
-
-        Raises:
-            MetaSiamError: if it was not trained on pairs, or from Python.
-        """
-        run.check_method("siamese")
-        return PairOptions.stored_in(run.path, run.config)
-
-    @staticmethod
-    def stored_in(path: Path, config: dict[str, Any]) -> PairOptions:
-        """Return the options that the ``config.json`` of a run, or ``folds-config.json`` of its folds, says."""
-        from metasiam.data.preparation import squeezed_before
-
-        stored = dict(config["data"]["options"] or {})
-        if not stored:
-            raise MetaSiamError(f"{path} was trained from Python: it does not say how its data was loaded..")
-        check_stored(stored, {field.name for field in fields(PairOptions)})
-        if stored.get("data_dir") is not None:
-            stored["data_dir"] = Path(stored["data_dir"])
-        return PairOptions(**{"squeeze": squeezed_before(str(stored.get("data"))), **stored})
-
-
-def run_siamese(
-    given: dict[str, Any],
-    data: PairOptions,
-    *,
-    preset: str | None,
-    out: Path | None,
-    resume: Path | None,
-    overwrite: bool,
-    checkpoint_every: float,
-) -> None:
+def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -> None:
     """Train on pairs, test once, print the result, and say what was written."""
-    from metasiam.config import SiameseConfig, config_from
+    from metasiam.options.pairs import SiameseOptions
+    from metasiam.options.training import options_of
     from metasiam.pair_folds import holds_folds, read_plan
     from metasiam.pair_session import train_pairs
     from metasiam.runs import open_run
     from metasiam.session import TrainingStopped
 
     console = terminal()
-    check_seconds(checkpoint_every)
-    preset_data, preset_method = preset_options(preset)
+    preset_data, preset_method = preset_options(run.preset, "siamese")
+    out, resume, overwrite, checkpoint_every = run.out, run.resume, run.overwrite, run.checkpoint_every
     if resume is not None:
-        if data != PairOptions() or preset is not None:
+        if data != PairDataOptions() or run.preset is not None:
             raise MetaSiamError("--resume takes the data and options of the run. Omit --data and --preset.")
         ten_fold = holds_folds(resume)
         if ten_fold:
             plan = read_plan(resume)
-            options, data = plan["options"] | given, PairOptions.stored_in(resume, plan)
+            options, data = plan["options"] | given, pairs_stored_in(resume, plan)
             out, overwrite = resume, False
         else:
-            options, data = dict(given), PairOptions.of_run(open_run(resume))
+            options, data = dict(given), pairs_of_run(open_run(resume))
     else:
         options = preset_method | given
-        config = config_from(SiameseConfig, options)
-        data = data.with_defaults(preset_data, config.arch)
+        config = options_of(SiameseOptions, options)
+        data = pairs_with_defaults(data, preset_data, config.arch)
         ten_fold = data.data == _TEN_FOLDS
         _check_out(out, ten_fold=ten_fold, overwrite=overwrite)
     with lines(console) as shown:
-        pairs = data.load(shown)
+        pairs = load_pairs(data, shown)
         if ten_fold:
             _ten_folds(pairs, options, data, out, overwrite, checkpoint_every, shown, console)
             return
@@ -140,7 +67,7 @@ def run_siamese(
                 overwrite=overwrite,
                 checkpoint_every=checkpoint_every,
                 listener=shown,
-                data_options=data.saved(),
+                data_options=saved(data),
                 **options,
             )
         except TrainingStopped as stopped:
@@ -201,7 +128,7 @@ def show(console: Console, trained: PairTraining) -> None:
 def _ten_folds(
     pairs: PairSet,
     options: dict[str, Any],
-    data: PairOptions,
+    data: PairDataOptions,
     out: Path | None,
     overwrite: bool,
     checkpoint_every: float,
@@ -224,7 +151,7 @@ def _ten_folds(
             overwrite=overwrite,
             checkpoint_every=checkpoint_every,
             listener=shown,
-            data_options=data.saved(),
+            data_options=saved(data),
             **options,
         )
     except TrainingStopped as stopped:

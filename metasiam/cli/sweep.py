@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 
-from metasiam.cli import options as o
+from metasiam.cli import groups
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.options.budget import SweepOptions
+from metasiam.options.data import DataOptions
+from metasiam.options.evaluation import ProtocolSettings, read_counts, settings_from
+from metasiam.options.flags import Flags, takes
+from metasiam.options.run import RunOptions
+from metasiam.options.training import TrainingOptions
 from metasiam.reading import read_text
 from metasiam.shapes import parse_json
+from metasiam.workflows.data import saved
 
 if TYPE_CHECKING:
     from metasiam.data.domains import Split
@@ -24,77 +30,83 @@ _PLAN_FILE = "sweep.json"
 _RESULT_FILES = ("sweep.md", "sweep.svg", "results.json")
 
 
+@takes(
+    groups.PRESET,
+    Flags(SweepOptions, "plan"),
+    Flags(
+        TrainingOptions,
+        "training",
+        only=("arch", "loss", "lr", "batch_size", "shift", "seed", "device", "precision", "compile"),
+    ),
+    Flags(DataOptions, "data", only=("data", "data_dir", "image_size", "skip_unreadable")),
+    Flags(
+        RunOptions,
+        "run",
+        only=("out", "overwrite"),
+        defaults={"out": "runs/sweep"},
+        more={
+            "out": {"help": "Folder of the sweep; an unfinished sweep in it is continued."},
+            "overwrite": {"help": "Replace the sweep in --out."},
+        },
+    ),
+    Flags(ProtocolSettings, "protocol", only=("pairs", "protocols"), defaults={"protocols": "balanced,reference"}),
+)
 def command(
-    methods: Annotated[str, typer.Option("--methods", help="Methods to train on every split.")] = "triplet",
-    splits: Annotated[
-        str, typer.Option("--splits", help="Percentages of the domains to train on.")
-    ] = "10,20,30,40,50,60,70,80,90,100",
-    budget_images: Annotated[int | None, typer.Option("--budget-images", help="Training images for each run.")] = None,
-    data: o.Data = None,
-    data_dir: o.DataDir = None,
-    image_size: o.ImageSize = None,
-    skip_unreadable: o.SkipUnreadable = False,
-    arch: o.Arch = None,
-    loss: o.Loss = None,
-    lr: o.LearningRate = None,
-    batch_size: o.BatchSize = None,
-    shift: o.Shift = None,
-    seed: o.Seed = None,
-    device: o.Device = None,
-    precision: o.Precision = None,
-    compile: o.Compile = None,
-    out: Annotated[
-        Path, typer.Option("--out", help="Folder of the sweep; an unfinished sweep in it is continued.")
-    ] = Path("runs/sweep"),
-    overwrite: o.Overwrite = False,
-    preset: o.Preset = None,
-    pairs: o.Pairs = None,
-    protocol: o.SweepProtocol = None,
+    preset: dict[str, Any],
+    plan: dict[str, Any],
+    training: dict[str, Any],
+    data: dict[str, Any],
+    run: dict[str, Any],
+    protocol: dict[str, Any],
 ) -> None:
     """Train on a growing share of the domains and test on the rest, next to published results and a constant answer.
 
-    Example: [bold]metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000[/bold]
-
     Run the same command again after a stop: finished runs are kept, the unfinished one is resumed.
+
+    \b
+    Examples:
+      metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000
     """
-    from metasiam.cli.evaluating import more_settings, parse_counts, settings_from
     from metasiam.cli.progress import lines
-    from metasiam.cli.training import DataOptions, RunOptions, check_place, train_or_take
+    from metasiam.cli.training import check_place, train_or_take
     from metasiam.comparison import options_for_budget
-    from metasiam.config import config_from
     from metasiam.data.sources import load_domains
-    from metasiam.learners import config_class
     from metasiam.locking import run_held
-    from metasiam.presets import check_start, preset_options
+    from metasiam.methods import options_class
+    from metasiam.options.presets import check_start, preset_options
+    from metasiam.options.training import options_of
     from metasiam.runs import write_text
     from metasiam.session import check_trainable
     from metasiam.sweeping import check_sweep, sweep
 
+    wanted, where = SweepOptions(**plan), RunOptions(**{"out": Path("runs/sweep"), **run, **preset})
+    out, overwrite, budget_images = where.out, where.overwrite, wanted.budget_images
+    assert out is not None
     console = terminal()
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    names = list(dict.fromkeys(name.strip() for name in wanted.methods.split(",") if name.strip()))
     if not names:
         raise MetaSiamError("--methods does not name a method. Use e.g. --methods triplet,reptile.")
-    given = o.given(
-        arch=arch, loss=loss, lr=lr, batch_size=batch_size, shift=shift, seed=seed, device=device,
-        precision=precision, compile=compile,
-    )  # fmt: skip
     options = {}
     for name in names:
-        options[name] = preset_options(preset, name)[1] | given
-        config_from(config_class(name), options[name])  # said now, not when the data are loaded
-        check_start(preset, name, options[name])
+        options[name] = preset_options(where.preset, name)[1] | training
+        options_of(options_class(name), options[name])  # said now, not when the data are loaded
+        check_start(where.preset, name, options[name])
         if budget_images is not None:
             options[name] = options_for_budget(name, options[name], budget_images)
-    more = more_settings(protocol or "balanced,reference", None, None)
-    settings = settings_from(RunOptions(pairs=pairs, adapt_shots="0"), seed, regimes=("closed",), episodes=0, **more)
-    shares = parse_counts("--splits", splits, example="10,50,90")
-    source = DataOptions(data, data_dir, image_size, skip_unreadable).with_defaults(preset_options(preset, names[0])[0])
-    plan = {"options": options, "data": source.saved()}
-    _check_plan(out, plan, overwrite=overwrite)
+    settings = settings_from(
+        {"protocols": ("balanced", "reference"), **protocol, "shots": (0,)},
+        regimes=("closed",),
+        episodes=0,
+        seed=training.get("seed"),
+    )
+    shares = read_counts("--splits", wanted.splits, "10,50,90")
+    source = DataOptions(**data).with_defaults(preset_options(where.preset, names[0])[0])
+    stored_plan = {"options": options, "data": saved(source)}
+    _check_plan(out, stored_plan, overwrite=overwrite)
     with lines(console) as shown:
         domains = load_domains(
-            str(source.data), data_dir=data_dir, image_size=image_size, skip_unreadable=skip_unreadable,
-            listener=shown,
+            str(source.data), data_dir=source.data_dir, image_size=source.image_size,
+            skip_unreadable=source.skip_unreadable, listener=shown,
         )  # fmt: skip
 
         def check(method: str, chosen: dict[str, Any], path: Path, split: Split) -> None:
@@ -113,8 +125,17 @@ def command(
             )  # fmt: skip
 
         with run_held(out):
-            write_text(out / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
-            swept = sweep(options, domains, shares, out, trainer, settings, device=device or "auto", listener=shown)
+            write_text(out / _PLAN_FILE, json.dumps(stored_plan, indent=1) + "\n")
+            swept = sweep(
+                options,
+                domains,
+                shares,
+                out,
+                trainer,
+                settings,
+                device=training.get("device", "auto"),
+                listener=shown,
+            )
     _write_and_render(console, out, swept)
 
 

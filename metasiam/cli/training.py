@@ -3,169 +3,48 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from metasiam.cli import options as o
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
-from metasiam.option_values import check_seconds
-from metasiam.presets import check_start, preset_options
+from metasiam.options.data import DataOptions
+from metasiam.options.evaluation import settings_from
+from metasiam.options.flags import given_of, refuse
+from metasiam.options.presets import check_start, preset_options
+from metasiam.options.run import RunOptions
 from metasiam.progress import Listener, Progress, Relay
-from metasiam.shapes import DATA_OPTIONS, check
+from metasiam.workflows.data import data_of_run, load, saved
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split
-    from metasiam.data.preparation import Size
-    from metasiam.evaluation.settings import ProtocolSettings
-    from metasiam.models.files import EmbedderInfo
+    from metasiam.options.evaluation import ProtocolSettings
     from metasiam.runs import Run
 
 #: A CPU run that needs longer than this is told what an hour would do instead.
 _LONG = 2 * 3600.0
 
 
-def check_stored(stored: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Raise unless these are options that data can be loaded with.
-
-    Raises:
-        MetaSiamError: naming the one that is not.
-    """
-    try:
-        check(stored, DATA_OPTIONS)
-        if unknown := sorted(set(stored) - set(known)):
-            raise ValueError(f"{unknown[0]} is not a data option")
-    except ValueError as error:
-        raise MetaSiamError(
-            f"the run does not say properly how its data was loaded: {error}. Pass --data again."
-        ) from error
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """Which data, and how its domains are split; None means not given."""
-
-    data: str | None = None
-    data_dir: Path | None = None
-    image_size: int | Size | None = None
-    skip_unreadable: bool = False
-    held_out: int | None = None
-    split: str | None = None
-    validation: int | None = None
-    keep_back: int | None = None  #: a preset's validation, for data that have no split of their own
-    squeeze: bool = False  #: pictures to their size, as runs of before did with npz
-
-    def given(self) -> dict[str, Any]:
-        """Return the options that were given."""
-        return {name: value for name, value in self.__dict__.items() if value is not None and value is not False}
-
-    def with_defaults(self, preset: dict[str, Any]) -> DataOptions:
-        """Fill what was not given from a preset, then from the defaults."""
-        values = {"data": preset.get("data", "glyphs"), "keep_back": preset.get("validation")}
-        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
-
-    def load(self, shown: Lines, shown_to: EmbedderInfo | None = None) -> tuple[DomainSet, Split]:
-        """Load the domain set, prepared for trained weights where these are given, and split its domains."""
-        from metasiam.data.domains import split_domains
-        from metasiam.data.preparation import Preparation
-        from metasiam.data.sources import load_domains
-
-        assert self.data is not None
-        how = shown_to.preparation if shown_to is not None else None
-        if self.squeeze:
-            how = Preparation(fit="squeeze")
-        domains = load_domains(
-            self.data,
-            data_dir=self.data_dir,
-            image_size=self.image_size,
-            skip_unreadable=self.skip_unreadable,
-            listener=shown,
-            preparation=how,
-            grey=shown_to is not None and shown_to.channels == 1,
-        )
-        validation = self.validation
-        if validation is None:
-            own = self.held_out is None and self.split is None and domains.own_split is not None
-            validation = 0 if own else self.keep_back or 0
-        return domains, split_domains(domains, held_out=self.held_out, validation=validation, split=self.split)
-
-    def saved(self) -> dict[str, Any]:
-        """Return the options as they are kept in ``config.json``, to load the same data again."""
-        return o.saved(self)
-
-    @staticmethod
-    def of_run(run: Run) -> DataOptions:
-        """Return the options that a run's data was loaded with."""
-        stored = dict(run.config["data"]["options"] or {})
-        if "split" not in run.config:
-            raise MetaSiamError(
-                f"{run.path} was trained on pairs ({run.method}) and has no split. Pass --data and --held-out."
-            )
-        if not stored:
-            raise MetaSiamError(
-                f"{run.path} was trained from Python and does not say how its data was loaded. Pass --data and "
-                "--held-out (or --split)."
-            )
-        return DataOptions.from_stored(stored)
-
-    @staticmethod
-    def from_stored(stored: dict[str, Any]) -> DataOptions:
-        """Return the options that ``saved`` made into JSON."""
-        from metasiam.data.preparation import squeezed_before
-
-        check_stored(stored, {field.name for field in fields(DataOptions)})
-        values = {"squeeze": squeezed_before(str(stored.get("data"))), **stored}
-        if values.get("data_dir") is not None:
-            values["data_dir"] = Path(values["data_dir"])
-        return DataOptions(**values)
-
-    def with_run(self, run: Run) -> DataOptions:
-        """Fill from a run what was not given: its data, its split, or both."""
-        stored: dict[str, Any] = {}
-        if self.data is None or (run.config["data"]["options"] and "split" in run.config):
-            stored = DataOptions.of_run(run).__dict__
-        missing = ["data", "data_dir", "image_size", "skip_unreadable", "squeeze"] if self.data is None else []
-        if self.held_out is None and self.split is None:
-            missing += ["held_out", "split", "validation", "keep_back"]
-        filled = {name: stored[name] for name in missing if name in stored and name not in self.given()}
-        return replace(self, **filled).with_defaults({})
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Where a run goes and how it is measured; None means not given."""
-
-    out: Path | None = None
-    resume: Path | None = None
-    overwrite: bool = False
-    checkpoint_every: float = 60.0
-    preset: str | None = None
-    pairs: int | None = None
-    adapt_shots: str | None = None
-    adapt_steps: int | None = None
-    curve_steps: str | None = None
-
-
-def run_training(method: str, given: dict[str, Any], data: DataOptions, run: RunOptions) -> None:
+def run_training(
+    method: str, given: dict[str, Any], data: DataOptions, run: RunOptions, protocol: dict[str, Any]
+) -> None:
     """Train with a method, evaluate, print the per-task table, and say what was written."""
-    from metasiam.cli.evaluating import evaluate_run, print_evaluation, settings_from, write_evaluation
-    from metasiam.config import config_from
+    from metasiam.cli.evaluating import evaluate_run, print_evaluation, write_evaluation
     from metasiam.evaluation.draws import draw_protocol
-    from metasiam.learners import config_class
     from metasiam.locking import run_held
+    from metasiam.methods import options_class
+    from metasiam.options.training import options_of
     from metasiam.runs import check_out
     from metasiam.session import TrainingStopped, arch_of, train
 
     console = terminal()
-    check_seconds(run.checkpoint_every)
     preset_data, preset_method = preset_options(run.preset, method)
     if run.resume is not None:
-        options, data, settings = dict(given), *_resumed(method, run, given, data)
+        options, data, settings = dict(given), *_resumed(method, run, given, data, protocol)
     else:
         options, data = preset_method | given, data.with_defaults(preset_data)
         if "epochs" in given:  # a preset's iterations give way
@@ -173,15 +52,15 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 raise MetaSiamError("--epochs and --iterations both set the length. Use one of them.")
             options["iterations"] = None
         check_start(run.preset, method, options)
-        init = config_from(config_class(method), options).init  # said now, not when the data are loaded
+        init = options_of(options_class(method), options).init  # said now, not when the data are loaded
         if init is not None and "arch" not in options:
             options["arch"] = arch_of(init)
-        settings = settings_from(run, given.get("seed"))
+        settings = settings_from(protocol, preset=run.preset, seed=given.get("seed"))
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)
     speaks = _is_first_process()
     with lines(console if speaks else terminal(quiet=True)) as shown:
-        domains, split = data.load(shown)
+        domains, split = load(data, shown)
         draws = draw_protocol(domains, split, settings)  # before hours of training: it may not fit the data
         try:
             trained = train(
@@ -193,7 +72,7 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
                 overwrite=run.overwrite,
                 checkpoint_every=run.checkpoint_every,
                 listener=Talk(shown),
-                data_options=data.saved(),
+                data_options=saved(data),
                 evaluation=settings,
                 **options,
             )
@@ -217,23 +96,22 @@ def run_training(method: str, given: dict[str, Any], data: DataOptions, run: Run
 
 
 def _resumed(
-    method: str, run: RunOptions, given: dict[str, Any], data: DataOptions
+    method: str, run: RunOptions, given: dict[str, Any], data: DataOptions, protocol: dict[str, Any]
 ) -> tuple[DataOptions, ProtocolSettings]:
     """Return the data and the evaluation of the run to go on with; only where the data lie may have changed."""
-    from metasiam.cli.evaluating import settings_from
     from metasiam.runs import open_run
 
-    refused = o.given(preset=run.preset, out=run.out, overwrite=run.overwrite or None) | data.given()
+    refused = given_of(preset=run.preset, out=run.out, overwrite=run.overwrite or None) | data.given()
     for where in ("data", "data_dir"):  # their images must be the run's
         refused.pop(where, None)
-    o.refuse(refused, "--resume takes the split and the options of the run")
+    refuse(refused, "--resume takes the split and the options of the run")
     assert run.resume is not None
     earlier = open_run(run.resume)
     earlier.check_method(method)
-    stored = DataOptions.of_run(earlier)
+    stored = data_of_run(earlier)
     measured = earlier.config.get("evaluation") or {"seed": earlier.config["options"].get("seed", 0)}
-    settings = settings_from(run, given.get("seed"), earlier=measured)
-    return replace(stored, **o.given(data=data.data, data_dir=data.data_dir)), settings
+    settings = settings_from(protocol, earlier=measured, seed=given.get("seed"))
+    return replace(stored, **given_of(data=data.data, data_dir=data.data_dir)), settings
 
 
 def check_place(
@@ -291,7 +169,7 @@ def train_or_take(
             resume=path if begun else None,
             overwrite=True,
             listener=Talk(shown),
-            data_options=data.saved(),
+            data_options=saved(data),
             **({} if begun else options),
         )
     except TrainingStopped as stopped:

@@ -2,128 +2,123 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
-from metasiam.cli import options as o
+from metasiam.cli import groups
 from metasiam.errors import MetaSiamError
+from metasiam.options.flags import Flags, takes
+from metasiam.options.pairs import PairDataOptions
+from metasiam.options.run import RunOptions
+from metasiam.options.training import TrainingOptions
+from metasiam.options.tune import TuneOptions
+from metasiam.workflows.data import load_pairs, pairs_with_defaults
 
-if TYPE_CHECKING:
-    from metasiam.cli.pair_training import PairOptions
 
-
+@takes(
+    groups.PRESET,
+    Flags(TuneOptions, "search"),
+    Flags(PairDataOptions, "data"),
+    Flags(TrainingOptions, "training", only=("device",)),
+    Flags(
+        RunOptions,
+        "run",
+        only=("out", "resume"),
+        defaults={"out": "runs/tune"},
+        more={"out": {"help": "Folder of the search."}, "resume": {"help": "Resume the search in this folder."}},
+    ),
+)
 def command(
-    tries: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--try",
-            help="Option and values to try: lr=0.0001,0.001 or lr=0.0001..0.01 (repeatable).",
-            show_default=False,
-        ),
-    ] = None,
-    strategy: Annotated[str, typer.Option("--strategy", help="grid, random or tpe (Optuna).")] = "grid",
-    trials: Annotated[int, typer.Option("--trials", min=1, help="Number of trials (random and tpe).")] = 20,
-    fix: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Option and value for all trials: epochs=5 (repeatable).", show_default=False),
-    ] = None,
-    data: Annotated[str, typer.Option("--data", help="lfw or pairs:FILE.csv.")] = "lfw",
-    data_dir: o.DataDir = None,
-    crop: Annotated[
-        int | None, typer.Option("--crop", help="First crop images to their middle square of N pixels.")
-    ] = None,
-    image_size: o.ImageSize = None,
-    grey: Annotated[bool, typer.Option("--grey", help="Make all images grey.")] = False,
-    preset: Annotated[str | None, typer.Option("--preset", help="Preset of metasiam siamese to start from.")] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Random seed of the search; --set seed=… is that of the trainings.")
-    ] = 0,
-    device: o.Device = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the search.")] = Path("runs/tune"),
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the search in --out.")] = False,
+    preset: dict[str, Any],
+    search: dict[str, Any],
+    data: dict[str, Any],
+    training: dict[str, Any],
+    run: dict[str, Any],
 ) -> None:
     """Search training options on the validation pairs; report one table and figures. Test pairs are never used.
 
-    Example: [bold]metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10[/bold]
+    \b
+    Examples:
+      metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10
     """
     from metasiam.cli.evaluating import print_written
-    from metasiam.cli.pair_presets import preset_options
-    from metasiam.cli.pair_training import PairOptions
     from metasiam.cli.progress import lines
     from metasiam.cli.terminal import terminal
-    from metasiam.config import SiameseConfig, config_from
+    from metasiam.options.pairs import SiameseOptions
+    from metasiam.options.presets import preset_options
+    from metasiam.options.training import options_of
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
     from metasiam.runs import check_writable
-    from metasiam.tuning import STRATEGIES, best_trial, parse_choice, search
+    from metasiam.tuning import best_trial, parse_choice
+    from metasiam.tuning import search as search_for
 
     console = terminal()
-    if not tries:
+    wanted, where = TuneOptions(**search), RunOptions(**run, **preset)
+    if where.resume is not None and where.out is not None:
+        raise MetaSiamError("--resume says the folder of the search. Omit --out.")
+    out = where.resume or where.out or Path("runs/tune")
+    if not wanted.tries:
         raise MetaSiamError("there is nothing to try. Add e.g. --try lr=0.0001,0.001.")
-    choices = [parse_choice(text) for text in tries]
-    preset_data, preset_method = preset_options(preset)
+    choices = [parse_choice(text) for text in wanted.tries]
+    preset_data, preset_method = preset_options(where.preset, "siamese")
     fixed = {}
-    for text in fix or ():
+    for text in wanted.settings or ():
         if not text.partition("=")[2].strip():
             raise MetaSiamError(f"--set {text} has no value. Use e.g. --set epochs=5.")
         choice = parse_choice(text)
         if len(choice.values) != 1:
             raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
         fixed[choice.name] = choice.values[0]
-    fixed |= o.given(device=device)
+    fixed |= training
     options = preset_method | fixed
-    arch = config_from(SiameseConfig, options).arch
+    arch = options_of(SiameseOptions, options).arch
     ends = {c.name: c.values or ((round(c.low), round(c.high)) if c.whole else (c.low, c.high)) for c in choices}
     together = itertools.product(*ends.values())
     first = tuple(values[0] for values in ends.values())
     apart = ((*first[:i], v, *first[i + 1 :]) for i, values in enumerate(ends.values()) for v in values)
-    for values in together if strategy == "grid" else apart:  # said now, not when its trial comes
-        config_from(SiameseConfig, options | dict(zip(ends, values, strict=True)))
-    if strategy not in STRATEGIES:
-        raise MetaSiamError(f"--strategy {strategy} is unknown. Use one of: {', '.join(STRATEGIES)}.")
+    for values in together if wanted.strategy == "grid" else apart:  # said now, not when its trial comes
+        options_of(SiameseOptions, options | dict(zip(ends, values, strict=True)))
     check_writable(out)
-    chosen = PairOptions(data, data_dir, crop, image_size, grey).with_defaults(preset_data, arch)
+    chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
     with lines(console) as shown:
-        rows = search(
-            chosen.load(shown),
+        rows = search_for(
+            load_pairs(chosen, shown),
             choices,
             out=out,
-            strategy=strategy,
-            trials=trials,
-            seed=seed,
-            resume=resume,
+            strategy=wanted.strategy,
+            trials=wanted.trials,
+            seed=wanted.seed,
+            resume=where.resume is not None,
             listener=shown,
             **options,
         )
     written = write_tune_report(rows, out)
     print_table(console, trials_table(rows))
     print_written(console, written)
-    line = next_command(chosen, preset, fixed | best_trial(rows)["options"])
+    line = next_command(chosen, where.preset, fixed | best_trial(rows)["options"])
     console.print(f"next: {line}", highlight=False, markup=False, soft_wrap=True)
 
 
-def next_command(data: PairOptions, preset: str | None, options: Mapping[str, Any]) -> str:
+def next_command(data: PairDataOptions, preset: str | None, options: Mapping[str, Any]) -> str:
     """Return the ``metasiam siamese`` command that trains with what was found, as a shell takes it.
 
     Args:
         data: the pairs that were searched on, with every default filled in.
         preset: where the search started.
-        options: fields of ``SiameseConfig``, those tried and those fixed.
+        options: fields of ``SiameseOptions``, those tried and those fixed.
     """
-    from metasiam.cli import siamese
-    from metasiam.cli.pair_presets import preset_options
+    from metasiam.cli.siamese import TRAINING
+    from metasiam.options.presets import preset_options
 
-    preset_method = preset_options(preset)[1]
+    preset_method = preset_options(preset, "siamese")[1]
     if any(value is None and name in preset_method for name, value in options.items()):
         # No command line can take a preset's value back: say the rest of the preset word by word.
         preset, options = None, preset_method | dict(options)
-    known = inspect.signature(siamese.command).parameters  # what has no option there does nothing to pairs
+    known = {option.name for option in TRAINING.options()}  # what has no flag there does nothing to pairs
     said = {
         "data": data.data,
         "preset": preset,

@@ -13,10 +13,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from metasiam.data.augment import Augmentation
 from metasiam.data.domains import DomainSet
 from metasiam.evaluation.embedding import embed_images
-from metasiam.evaluation.settings import TrainedPart
 from metasiam.evaluation.solved import learn_background, solve_head
 from metasiam.losses import TripletCosine, TripletSquaredEuclidean
 from metasiam.models.files import EmbedderInfo, device_of
+from metasiam.options.evaluation import TrainedPart
 from metasiam.training.machine import choose_precision
 from metasiam.training.step import TrainingStep
 

@@ -14,9 +14,9 @@ from metasiam.evaluation.draws import Draws
 from metasiam.evaluation.embedded import embed_all
 from metasiam.evaluation.plans import ChosenPlan
 from metasiam.evaluation.resampling import as_percent
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted

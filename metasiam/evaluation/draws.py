@@ -18,7 +18,7 @@ from metasiam.data.domains import DomainSet, Part, Pool, Split
 from metasiam.data.tasks import Episodes, Pairs, draw_episodes, draw_pairs, draw_triplets
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.episodes import all_way_one_shot
-from metasiam.evaluation.settings import ProtocolSettings, Regime
+from metasiam.options.evaluation import ProtocolSettings, Regime
 from metasiam.training.machine import generator_for
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet
 from metasiam.evaluation.embedding import embed_images
-from metasiam.evaluation.settings import WRAPPING
 from metasiam.models.files import EmbedderInfo, device_of
+from metasiam.options.evaluation import WRAPPING
 
 #: Seen-domain training images that mean and covariance are learned from, at most.
 SEEN_IMAGES = 5000
@@ -34,7 +34,7 @@ class InferenceEmbedder(nn.Module):
     Args:
         embedder: float [B, C, H, W] to [B, D], with ``embedding_size``.
         distance: ``cosine`` brings each view to length 1 before averaging.
-        steps: names out of ``metasiam.evaluation.settings.WRAPPING``.
+        steps: names out of ``metasiam.options.evaluation.WRAPPING``.
     """
 
     mean: Tensor

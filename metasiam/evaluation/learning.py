@@ -17,11 +17,11 @@ from metasiam.evaluation.plans import (
     default_plan,
 )
 from metasiam.evaluation.scored_pairs import score_images
-from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import Background, learn_background
 from metasiam.evaluation.thresholds import DEFAULT_STRENGTH, Calibration, calibrate_globally
 from metasiam.evaluation.trials import ActedDomains, learn_strength
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.progress import Listener
 
 #: Numbers of images that the shrinkage strength of unadapted embedders is learned on.

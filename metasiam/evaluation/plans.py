@@ -14,7 +14,6 @@ from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.scored_pairs import ScoredPairs, score_images
-from metasiam.evaluation.settings import ProtocolSettings, Shots
 from metasiam.evaluation.solved import FEWEST, default_stretch
 from metasiam.evaluation.thresholds import DEFAULT_HEAD_STRENGTH, MANY, Calibration, calibrate_globally
 from metasiam.evaluation.trials import (
@@ -26,6 +25,7 @@ from metasiam.evaluation.trials import (
 )
 from metasiam.evaluation.verification import all_triplets_accuracy
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted

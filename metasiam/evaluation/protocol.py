@@ -24,11 +24,11 @@ from metasiam.evaluation.plans import ChosenPlan
 from metasiam.evaluation.reference import reference_images, reference_protocol
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
 from metasiam.evaluation.scored_pairs import ScoredPairs, join, on_scale_of, score_images, thin
-from metasiam.evaluation.settings import WRAPPING, ProtocolSettings
 from metasiam.evaluation.solved import Background, leave_out_scores, solve_head
 from metasiam.evaluation.thresholds import MANY, Calibration, TaskCalibration
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import EmbedderInfo, device_of
+from metasiam.options.evaluation import WRAPPING, ProtocolSettings
 from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 from metasiam.wording import counted

@@ -18,9 +18,9 @@ from metasiam.evaluation.adaptation import AdaptationPlan, adapt
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.episodes import all_way_one_shot
 from metasiam.evaluation.resampling import as_percent
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import bootstrap_mean
 from metasiam.models.files import EmbedderInfo
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import generator_for
 

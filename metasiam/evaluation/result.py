@@ -13,7 +13,6 @@ from torch import Tensor
 from metasiam.evaluation import weighted
 from metasiam.evaluation.resampling import Mean, as_percent, bootstrap_images, bootstrap_pairs, independent_answers
 from metasiam.evaluation.scored_pairs import ScoredPairs
-from metasiam.evaluation.settings import ProtocolSettings, Regime
 from metasiam.evaluation.statistics import bootstrap_mean, over_trainings
 from metasiam.evaluation.verification import (
     accept_rate_at,
@@ -22,6 +21,7 @@ from metasiam.evaluation.verification import (
     pairs_right,
     roc_auc,
 )
+from metasiam.options.evaluation import ProtocolSettings, Regime
 from metasiam.training.machine import generator_for
 from metasiam.wording import plus_minus
 

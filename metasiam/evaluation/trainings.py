@@ -11,8 +11,8 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.comparison import check_same_draws
 from metasiam.evaluation.resampling import Mean, as_percent
 from metasiam.evaluation.result import Evaluation, TaskResult, assemble
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.evaluation.statistics import over_trainings
+from metasiam.options.evaluation import ProtocolSettings
 
 
 def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evaluation:

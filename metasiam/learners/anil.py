@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metasiam.few_shot_config import AnilConfig
 from metasiam.interop.learn2learn import learn2learn
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.meta_gradient import MetaGradient
 from metasiam.losses import episode_cross_entropy
+from metasiam.options.few_shot import AnilOptions
 from metasiam.training.distributed import Processes
 
 
-def anil(config: AnilConfig, context: TrainingContext, processes: Processes) -> MetaGradient:
+def anil(config: AnilOptions, context: TrainingContext, processes: Processes) -> MetaGradient:
     """Return meta-gradients through heads adapted by ``l2l.algorithms.MAML``; the features are computed once.
 
     Raises:

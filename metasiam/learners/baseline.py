@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metasiam.few_shot_config import BaselineConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.gradient_steps import GradientSteps
+from metasiam.options.few_shot import BaselineOptions
 from metasiam.training.distributed import Processes
 
 
-def baseline(config: BaselineConfig, context: TrainingContext, processes: Processes) -> GradientSteps:
+def baseline(config: BaselineOptions, context: TrainingContext, processes: Processes) -> GradientSteps:
     """Return gradient steps on images drawn uniformly from the seen domains, with the normalised-softmax loss.
 
     Raises:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from metasiam.catalogue import OWN
-from metasiam.config import TrainingConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.data.preparation import USUAL
@@ -20,6 +19,7 @@ from metasiam.losses import NormalisedSoftmax, build_objective
 from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.own import Embedder
+from metasiam.options.training import TrainingOptions
 from metasiam.own_parts import OwnParts
 from metasiam.progress import SILENT, Listener
 from metasiam.training.distributed import Processes
@@ -55,7 +55,7 @@ class TrainingContext:
         listener: told what the person who waits should know.
     """
 
-    config: TrainingConfig
+    config: TrainingOptions
     domains: DomainSet
     split: Split
     seen: Pool
@@ -161,7 +161,7 @@ def _in_words(decision: CompileDecision) -> str:
 
 
 def prepare(
-    config: TrainingConfig,
+    config: TrainingOptions,
     domains: DomainSet,
     split: Split,
     *,
@@ -249,7 +249,7 @@ def prepare(
     )
 
 
-def _untrained(config: TrainingConfig, domains: DomainSet, own: OwnParts, *, pretrained: bool) -> nn.Module:
+def _untrained(config: TrainingOptions, domains: DomainSet, own: OwnParts, *, pretrained: bool) -> nn.Module:
     embedder: nn.Module
     if config.arch.startswith(OWN):
         embedder = own.embedder(config.arch)
@@ -262,7 +262,7 @@ def _untrained(config: TrainingConfig, domains: DomainSet, own: OwnParts, *, pre
     return embedder
 
 
-def _objective(config: TrainingConfig, embedder: nn.Module, seen: Pool, own: OwnParts) -> nn.Module:
+def _objective(config: TrainingOptions, embedder: nn.Module, seen: Pool, own: OwnParts) -> nn.Module:
     if config.loss.startswith(OWN):
         return own.objective(config.loss)
     return build_objective(
@@ -277,7 +277,7 @@ def _objective(config: TrainingConfig, embedder: nn.Module, seen: Pool, own: Own
 
 
 @torch.no_grad()
-def _check_batch(embedder: nn.Module, config: TrainingConfig, domains: DomainSet) -> None:
+def _check_batch(embedder: nn.Module, config: TrainingOptions, domains: DomainSet) -> None:
     """Raise where a batch is one image that the embedder shrinks to one pixel: BatchNorm cannot normalise by that.
 
     Raises:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from metasiam.data.tasks import draw_episodes
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import EpisodesConfig
 from metasiam.learners.context import TrainingContext
+from metasiam.options.few_shot import EpisodesOptions
 
 
-def episode_drawer(config: EpisodesConfig, context: TrainingContext) -> Callable[[torch.Generator], Tensor]:
+def episode_drawer(config: EpisodesOptions, context: TrainingContext) -> Callable[[torch.Generator], Tensor]:
     """Return what draws an episode: int64 [ways, shots + queries], each way's supports first.
 
     Raises:

@@ -8,15 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from metasiam.few_shot_config import FomamlConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.meta_gradient import MetaGradient
 from metasiam.losses import episode_cross_entropy
+from metasiam.options.few_shot import FomamlOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.state import restore_, snapshot, trainable
 
 
-def fomaml(config: FomamlConfig, context: TrainingContext, processes: Processes) -> MetaGradient:
+def fomaml(config: FomamlOptions, context: TrainingContext, processes: Processes) -> MetaGradient:
     """Return meta-gradients of whole networks adapted by plain gradient steps.
 
     Raises:

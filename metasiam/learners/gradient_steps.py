@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import FewShotConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.optimized import OptimizedLearner
+from metasiam.options.few_shot import FewShotOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import set_rate
 
 
-class GradientSteps(OptimizedLearner[FewShotConfig]):
+class GradientSteps(OptimizedLearner[FewShotOptions]):
     """One gradient step an iteration on a batch that ``draw_batch`` draws.
 
     Args:
@@ -31,7 +31,7 @@ class GradientSteps(OptimizedLearner[FewShotConfig]):
 
     def __init__(
         self,
-        config: FewShotConfig,
+        config: FewShotOptions,
         context: TrainingContext,
         processes: Processes,
         draw_batch: Callable[[torch.Generator], Tensor],

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from metasiam.few_shot_config import MamlConfig
 from metasiam.interop.learn2learn import learn2learn
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.meta_gradient import MetaGradient
 from metasiam.losses import episode_cross_entropy
+from metasiam.options.few_shot import MamlOptions
 from metasiam.training.distributed import Processes
 
 
-def maml(config: MamlConfig, context: TrainingContext, processes: Processes) -> MetaGradient:
+def maml(config: MamlOptions, context: TrainingContext, processes: Processes) -> MetaGradient:
     """Return meta-gradients of whole networks adapted by ``l2l.algorithms.MAML``.
 
     Raises:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 
 from metasiam.errors import MetaSiamError
-from metasiam.few_shot_config import FomamlConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.episodes import episode_drawer
 from metasiam.learners.optimized import OptimizedLearner
+from metasiam.options.few_shot import FomamlOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import set_rate
 
 
-class MetaGradient(OptimizedLearner[FomamlConfig]):
+class MetaGradient(OptimizedLearner[FomamlOptions]):
     """One optimizer step an iteration along the mean gradient of ``meta_batch`` episodes' query losses.
 
     BatchNorm normalises support and queries by their own batches, as in the source; its running statistics, which the
@@ -39,7 +39,7 @@ class MetaGradient(OptimizedLearner[FomamlConfig]):
 
     def __init__(
         self,
-        config: FomamlConfig,
+        config: FomamlOptions,
         context: TrainingContext,
         processes: Processes,
         add_gradients: Callable[[Tensor, Tensor], Tensor],

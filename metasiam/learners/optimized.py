@@ -7,13 +7,13 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from metasiam.config import GradientStepsConfig
 from metasiam.learners.context import TrainingContext
+from metasiam.options.training import GradientStepsOptions
 from metasiam.training.optimizers import adam, sgd
 from metasiam.training.schedules import step_rate
 from metasiam.training.state import counters, prime, running_statistics, snapshot, take_up_, trainable
 
-ConfigType = TypeVar("ConfigType", bound=GradientStepsConfig)
+ConfigType = TypeVar("ConfigType", bound=GradientStepsOptions)
 
 
 class OptimizedLearner(Generic[ConfigType]):
@@ -60,7 +60,7 @@ class OptimizedLearner(Generic[ConfigType]):
         self.context.embedder.eval()
 
 
-def _optimizer(config: GradientStepsConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
+def _optimizer(config: GradientStepsOptions, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
         return sgd(weights, config.lr, 0.9, device, nesterov=True, weight_decay=config.weight_decay)
     return adam(weights, config.lr, (0.9, 0.999), device, config.weight_decay)

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from metasiam.atomic import atomically
-from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL
@@ -19,6 +18,7 @@ from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, load_state, read_embedder, usual_feeding
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
+from metasiam.options.pairs import SiameseOptions
 from metasiam.progress import SILENT, Listener
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
@@ -98,7 +98,7 @@ def balanced_share(right: Tensor, same: Tensor) -> float:
 
 
 def build_pair_model(
-    config: SiameseConfig, pairs: PairSet, precision: str | None = None, *, listener: Listener = SILENT
+    config: SiameseOptions, pairs: PairSet, precision: str | None = None, *, listener: Listener = SILENT
 ) -> PairModel:
     """Build the embedder and head that the options ask for, with their first weights.
 

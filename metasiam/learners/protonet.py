@@ -5,14 +5,14 @@ Source: Snell, Swersky, Zemel, "Prototypical Networks for Few-shot Learning" (20
 
 from __future__ import annotations
 
-from metasiam.few_shot_config import ProtoNetConfig
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.episodes import episode_drawer
 from metasiam.learners.gradient_steps import GradientSteps
+from metasiam.options.few_shot import ProtoNetOptions
 from metasiam.training.distributed import Processes
 
 
-def protonet(config: ProtoNetConfig, context: TrainingContext, processes: Processes) -> GradientSteps:
+def protonet(config: ProtoNetOptions, context: TrainingContext, processes: Processes) -> GradientSteps:
     """Return gradient steps on one episode each, with the prototypical loss.
 
     Raises:

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metasiam.config import ReptileConfig
 from metasiam.data.tasks import draw_triplets, draw_triplets_of
 from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
+from metasiam.options.reptile import ReptileOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import adam, set_rate, sgd
@@ -48,7 +48,7 @@ class Reptile:
         processes: this process's place among those that share the iteration's tasks.
     """
 
-    def __init__(self, config: ReptileConfig, context: TrainingContext, processes: Processes) -> None:
+    def __init__(self, config: ReptileOptions, context: TrainingContext, processes: Processes) -> None:
         self.config = config
         self.context = context
         self.processes = processes
@@ -197,14 +197,14 @@ class Reptile:
         self.context.embedder.eval()
 
 
-def _inner_optimizer(config: ReptileConfig, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
+def _inner_optimizer(config: ReptileOptions, weights: list[Tensor], device: torch.device) -> torch.optim.Optimizer:
     if config.inner_optimizer == "sgd":
         return sgd(weights, config.lr, config.beta1 or 0.0, device, weight_decay=config.weight_decay)
     beta1 = 0.9 if config.beta1 is None else config.beta1
     return adam(weights, config.lr, (beta1, 0.999), device, config.weight_decay)
 
 
-def _meta_optimizer(config: ReptileConfig, slow: list[Tensor]) -> torch.optim.Optimizer:
+def _meta_optimizer(config: ReptileOptions, slow: list[Tensor]) -> torch.optim.Optimizer:
     if config.meta_optimizer == "adam":
         return torch.optim.Adam(slow, lr=config.meta_step, betas=(config.meta_momentum, 0.999))
     nesterov = config.meta_optimizer == "nesterov"

@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metasiam.config import SiameseConfig
 from metasiam.data.augment import Augmentation
 from metasiam.data.pairs import PairSet
 from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.losses import contrastive, pair_bce
+from metasiam.options.pairs import SiameseOptions
 from metasiam.progress import SILENT, Listener
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import derive_seed, generator_for
@@ -52,7 +52,7 @@ class Siamese:
 
     def __init__(
         self,
-        config: SiameseConfig,
+        config: SiameseOptions,
         pairs: PairSet,
         model: PairModel,
         listener: Listener = SILENT,
@@ -224,7 +224,7 @@ class Siamese:
         self.model.eval()
 
 
-def _optimizer(config: SiameseConfig, modules: tuple[nn.Module, ...]) -> torch.optim.Optimizer:
+def _optimizer(config: SiameseOptions, modules: tuple[nn.Module, ...]) -> torch.optim.Optimizer:
     """Return Adam or SGD over the weights that learn, with an L2 penalty of its own for each layer when asked."""
     groups: list[dict[str, Any]] = []
     penalised: set[int] = set()

@@ -13,10 +13,10 @@ import torch
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from metasiam.config import SiameseConfig
 from metasiam.data.pairs import PairSet, fold_people
 from metasiam.errors import MetaSiamError
 from metasiam.learners.pair_model import PairModel, balanced_share
+from metasiam.options.pairs import SiameseOptions
 from metasiam.progress import SILENT, Listener
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import generator_for
@@ -41,7 +41,7 @@ class SolvedHead:
 
     def __init__(
         self,
-        config: SiameseConfig,
+        config: SiameseOptions,
         pairs: PairSet,
         model: PairModel,
         listener: Listener = SILENT,

@@ -11,17 +11,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from metasiam.config import TripletConfig
 from metasiam.data.tasks import complete_triplets
 from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
 from metasiam.learners.optimized import OptimizedLearner
+from metasiam.options.triplet import TripletOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import set_rate
 
 
-class Triplet(OptimizedLearner[TripletConfig]):
+class Triplet(OptimizedLearner[TripletOptions]):
     """Gradient steps on triplets whose anchors pass through the seen images in a fresh order every epoch.
 
     With several processes a step's batch is as many times larger, each process takes an equal part of it, and the
@@ -34,7 +34,7 @@ class Triplet(OptimizedLearner[TripletConfig]):
         processes: this process's place among those that train together; each takes its part of the anchors.
     """
 
-    def __init__(self, config: TripletConfig, context: TrainingContext, processes: Processes) -> None:
+    def __init__(self, config: TripletOptions, context: TrainingContext, processes: Processes) -> None:
         images = len(context.seen.images)
         whole = config.batch_size * processes.planned
         part, rest = divmod(whole, processes.count)

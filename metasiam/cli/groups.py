@@ -1,0 +1,25 @@
+"""The groups of flags that commands share."""
+
+from __future__ import annotations
+
+from metasiam.options.data import DataOptions
+from metasiam.options.evaluation import ProtocolSettings
+from metasiam.options.flags import Flags
+from metasiam.options.run import RunOptions
+from metasiam.options.training import TrainingOptions
+
+PRESET = Flags(RunOptions, "preset", only=("preset",))
+DATA = Flags(DataOptions, "data")
+RUN = Flags(RunOptions, "run", without=("preset",))
+
+#: What is measured at the end of a training.
+TRAINING_PROTOCOL = Flags(ProtocolSettings, "protocol", only=("pairs", "shots", "adapt_steps", "curve_steps"))
+#: What can be measured of weights that are there.
+PROTOCOL = Flags(ProtocolSettings, "protocol", without=("seed", "mirror"))
+
+#: Options that mean the same to every method.
+SHARED_TRAINING = Flags(
+    TrainingOptions,
+    "training",
+    only=("arch", "loss", "lr", "batch_size", "shift", "init", "seed", "device", "precision", "compile"),
+)

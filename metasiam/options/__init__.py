@@ -1,0 +1,1 @@
+"""Every option, said once: type, default, bounds, help and panel. No torch here: the command line reads it."""

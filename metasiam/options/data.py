@@ -1,0 +1,63 @@
+"""Which data, and how its domains are split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from metasiam.options.declare import Opt
+
+_DATA = "Data"
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which data, and how its domains are split; None means not given.
+
+    ``keep_back`` is a preset's validation, for data that have no split of their own; ``squeeze`` is how runs of before
+    brought npz pictures to their size.
+    """
+
+    data: Annotated[
+        str | None,
+        Opt(
+            "glyphs, cifar100, mnist, omniglot, omniglot-rotated, lfw, folder:PATH or npz:PATH.",
+            panel=_DATA,
+            nothing="glyphs",
+        ),
+    ] = None
+    data_dir: Annotated[
+        Path | None, Opt("Where downloads live.", panel=_DATA, nothing="$METASIAM_DATA or the user cache")
+    ] = None
+    image_size: Annotated[
+        int | tuple[int, int] | None,
+        Opt("Crop images to their middle square and resize it to so many pixels.", panel=_DATA),
+    ] = None
+    skip_unreadable: Annotated[bool, Opt("Skip images that cannot be read.", panel=_DATA)] = False
+    held_out: Annotated[
+        int | None, Opt("Hold out the last so many domains.", panel=_DATA, nothing="the data's own split, else 10")
+    ] = None
+    split: Annotated[
+        str | None,
+        Opt(
+            "cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to tune.",
+            panel=_DATA,
+        ),
+    ] = None
+    validation: Annotated[
+        int | None,
+        Opt("Hold out so many seen domains to choose thresholds and adaptation on.", panel=_DATA, nothing="0"),
+    ] = None
+    keep_back: Annotated[int | None, Opt(hidden=True)] = None
+    squeeze: Annotated[bool, Opt(hidden=True)] = False
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given."""
+        return {name: value for name, value in self.__dict__.items() if value is not None and value is not False}
+
+    def with_defaults(self, preset: Mapping[str, Any]) -> DataOptions:
+        """Fill what was not given from a preset, then from the defaults."""
+        values = {"data": preset.get("data", "glyphs"), "keep_back": preset.get("validation")}
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})

@@ -1,0 +1,127 @@
+"""Options of every training, and of the methods whose iteration is one gradient step. Saved with the run.
+
+The defaults are the published systems'.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from metasiam import catalogue
+from metasiam.option_values import MOST_SEED
+from metasiam.options.declare import Opt, check, known, made_of
+
+Options = TypeVar("Options", bound="TrainingOptions")
+
+#: How a learning rate can change over a run (``metasiam.training.schedules.step_rate``): to 0 in a straight line or
+#: along a cosine, or warmed up over the first fifth and then linearly to 0.
+Schedule = Literal["constant", "linear", "cosine", "onecycle"]
+
+_MODEL, _TRAINING, _RUN = "Model", "Training", "Run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """Options that every method has.
+
+    Attributes:
+        method: the method's name, and its command's.
+        needs_weights: whether an embedder without weights, as of fixed statistics, is of no use to the method.
+        losses: the losses that the method takes; where none is named, all of ``metasiam.catalogue.LOSSES``.
+        presets: groups of options by name; ``{}`` is the defaults.
+    """
+
+    method: ClassVar[str] = "training"
+    needs_weights: ClassVar[bool] = True
+    losses: ClassVar[tuple[str, ...]] = ()
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    arch: Annotated[
+        str, Opt("Embedder: resnet8 … resnet110, conv4, conv4-scales, resnet12, resnet18.", panel=_TRAINING)
+    ] = "resnet56"
+    loss: Annotated[
+        str,
+        Opt("cosine, euclidean, contrastive, softmax, balanced-softmax, mined-hard, mined-semihard or supcon."),
+    ] = "cosine"
+    margin: Annotated[
+        float | None, Opt("Margin of the loss.", least=0, nothing="0.3 cosine, 1.0 squared Euclidean")
+    ] = None
+    temperature: Annotated[float, Opt("Temperature of the softmax and supcon losses: divides cosines.", above=0)] = 0.05
+    lr: Annotated[float, Opt("Learning rate (of the inner steps, where there are any).", above=0)] = 0.001
+    batch_size: Annotated[int, Opt("Triplets per batch.", least=1, largest=2**20)] = 128
+    flip: Annotated[
+        bool | None, Opt("Mirror images at random.", nothing="yes, but not symbols", flag="--flip/--no-flip")
+    ] = None
+    shift: Annotated[int, Opt("Crop at random after padding by so many pixels.", least=0, most=16, unit="pixels")] = 0
+    init: Annotated[str | None, Opt("Start from this run or these weights.")] = None
+    seed: Annotated[
+        int, Opt("Random seed: everything random follows from it.", panel=_RUN, least=0, largest=MOST_SEED)
+    ] = 0
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], Opt("Where to compute.", panel=_RUN)] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"],
+        Opt("What the network computes with; the loss is fp32", panel=_RUN),
+    ] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], Opt("Compile the step; auto: if it saves time", panel=_RUN)] = (
+        "auto"
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        catalogue.check_embedder(f"{self.method}'s --arch", self.arch, with_weights=self.needs_weights)
+        catalogue.check_loss(f"{self.method}'s --loss", self.loss, self.losses)
+
+    @property
+    def batch_shape(self) -> tuple[int, int]:
+        """Images of a gradient step: anchors, positives and negatives, ``batch_size`` of each."""
+        return 3, self.batch_size
+
+    @property
+    def images_per_iteration(self) -> int:
+        """Images that go through the network in one iteration of one process."""
+        return math.prod(self.batch_shape)
+
+    @property
+    def episode(self) -> tuple[int, int] | None:
+        """Ways and shots of a batch that is an episode; None for batches of triplets."""
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every option, with the method's name, as JSON-ready values."""
+        return {"method": self.method, **asdict(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientStepsOptions(TrainingOptions):
+    """Options of methods whose iteration is one gradient step."""
+
+    optimizer: Annotated[Literal["adam", "sgd"], Opt("What makes a step; sgd has Nesterov momentum 0.9")] = "adam"
+    weight_decay: Annotated[float, Opt("L2 penalty; decoupled with adam.", least=0)] = 0.0
+    schedule: Annotated[Schedule, Opt("How the learning rate changes over the run")] = "constant"
+
+
+def options_of(kind: type[Options], values: Mapping[str, Any]) -> Options:
+    """Make a method's options from saved or given values; a path among them is taken as its text.
+
+    Raises:
+        MetaSiamError: for an option that it does not have, or a value that it does not take.
+    """
+    return made_of(kind, {name: value for name, value in values.items() if name != "method"}, kind.method)
+
+
+def value_of(kind: type[TrainingOptions], name: str, word: str, said: str) -> Any:
+    """Read an option's value, as typed on a command line.
+
+    Args:
+        kind: the method's options.
+        name: of the option.
+        word: what was typed.
+        said: how to name it in a complaint, e.g. ``--try lr=x``.
+
+    Raises:
+        MetaSiamError: for an unknown option, or a word that is no value of it.
+    """
+    return known(kind, name, kind.method, said).from_text(word, said)

@@ -1,0 +1,1 @@
+"""What a command does, without printing and without a command line: the same calls from Python."""
