@@ -12,13 +12,13 @@ import torch
 
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
-from metasiam.locking import check_free, run_held
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of
 from metasiam.pair_session import train_pairs
 from metasiam.progress import SHOWN, SILENT, Listener, Part, heard
-from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
+from metasiam.runs.locks import check_free, run_held
+from metasiam.runs.reading import read_text
 from metasiam.shapes import FOLD, FOLDS, check, parse_json
 from metasiam.training.checkpoint import CHECKPOINT_FILE
 

@@ -20,13 +20,13 @@ from metasiam.evaluation.verification import best_threshold, roc_auc, similarity
 from metasiam.learners.pair_model import HEAD_FILE, PairModel, build_pair_model, save_head
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
-from metasiam.locking import run_held
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.option_values import check_seconds
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of
 from metasiam.progress import SHOWN, SILENT, Listener, Relay, heard
 from metasiam.runs import Run, check_out, check_overwrite, create_run, open_run
+from metasiam.runs.locks import run_held
 from metasiam.session import TrainingStopped
 from metasiam.training.distributed import Processes
 from metasiam.training.loop import TrainingLoop

@@ -21,7 +21,6 @@ from metasiam.errors import MetaSiamError, UnknownArchitectureError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation
 from metasiam.learners.context import TrainingContext, prepare
-from metasiam.locking import run_held
 from metasiam.measurable import embedder_of
 from metasiam.methods import find, options_class
 from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
@@ -32,6 +31,7 @@ from metasiam.options.training import TrainingOptions, options_of
 from metasiam.own_parts import taken_apart
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
+from metasiam.runs.locks import run_held
 from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
 from metasiam.training.learner import Learner

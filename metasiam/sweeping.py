@@ -15,8 +15,8 @@ from metasiam.evaluation.protocol import evaluate
 from metasiam.models.files import load_embedder
 from metasiam.options.evaluation import ProtocolSettings
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
-from metasiam.reading import read_text
 from metasiam.runs import Run
+from metasiam.runs.reading import read_text
 from metasiam.shapes import EVALUATION, check, parse_json
 from metasiam.training.machine import choose_device
 from metasiam.wording import counted

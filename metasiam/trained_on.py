@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from metasiam.data.domains import DomainSet, Split
+from metasiam.data.names import plain
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
-from metasiam.names import plain
 from metasiam.options.training import options_of
 from metasiam.progress import SHOWN_OR_WARNED, Listener
 from metasiam.runs import Run, run_behind

@@ -21,11 +21,11 @@ from metasiam.cli import run
 from metasiam.data.preparation import UNSAID
 from metasiam.errors import MetaSiamError
 from metasiam.grouping import methods_of
-from metasiam.locking import check_free, run_held
 from metasiam.methods import names, options_class
 from metasiam.options.presets import preset_options
 from metasiam.options.training import options_of
 from metasiam.runs import Run, create_run, open_run
+from metasiam.runs.locks import check_free, run_held
 
 SMALL = ["--arch", "resnet8", "--batch-size", "6", "--device", "cpu", "--precision", "fp32", "--compile", "off",
          "--held-out", "3", "--validation", "2", "--pairs", "40"]  # fmt: skip

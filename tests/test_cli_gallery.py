@@ -22,9 +22,9 @@ from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery import load_gallery
 from metasiam.gallery.background import BackgroundChoice, load_background, of_run
-from metasiam.locking import file_held
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+from metasiam.runs.locks import file_held
 
 SIZE = 16
 

@@ -14,10 +14,10 @@ from pair_samples import write_lfw
 
 import metasiam
 from metasiam.data.sources import load_pairs
-from metasiam.locking import check_free, file_held, run_held
 from metasiam.pair_folds import train_folds, with_test_fold
 from metasiam.pair_session import train_pairs
 from metasiam.runs import check_out
+from metasiam.runs.locks import check_free, file_held, run_held
 
 TRIPLET = {"arch": "resnet8", "batch_size": 6, "device": "cpu", "precision": "fp32", "compile": "off", "iterations": 2}
 SIAMESE = {"arch": "conv4", "head": "features", "solver": "svm", "device": "cpu", "precision": "fp32", "flip": False}
@@ -155,7 +155,7 @@ def test_many_that_wait_for_a_file_get_it_one_at_a_time(tmp_path, temporary):
 
 def test_a_killed_process_lets_go_of_a_file(tmp_path, temporary):
     code = (
-        "import os, pathlib, tempfile\nfrom metasiam.locking import file_held\n"
+        "import os, pathlib, tempfile\nfrom metasiam.runs.locks import file_held\n"
         f"tempfile.tempdir = {str(temporary)!r}\n"
         f"with file_held(pathlib.Path({str(tmp_path / 'gallery')!r})):\n    os._exit(9)\n"
     )

@@ -14,9 +14,9 @@ from PIL import Image
 
 from metasiam import DomainSet, EmbedderInfo, MetaSiamError, load_domains, load_pairs, save_embedder, split_domains
 from metasiam.cli import run
+from metasiam.data.names import plain_name
 from metasiam.gallery import EmbedderKey, Gallery, load_gallery
 from metasiam.models import build_embedder
-from metasiam.names import plain_name
 
 NFC = unicodedata.normalize("NFC", "José")
 NFD = unicodedata.normalize("NFD", "José")

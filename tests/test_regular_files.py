@@ -22,7 +22,7 @@ from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.store import load_gallery
 from metasiam.models.files import load_embedder
-from metasiam.reading import open_regular, read_text, why_no_file
+from metasiam.runs.reading import open_regular, read_text, why_no_file
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
 

@@ -14,10 +14,10 @@ from filelock import FileLock
 from listeners import Heard
 from torch import nn
 
-from metasiam.atomic import atomically, storage_error, trouble
 from metasiam.learners.reptile import _meta_optimizer
-from metasiam.locking import file_held, run_held
 from metasiam.options.reptile import ReptileOptions
+from metasiam.runs.atomic import atomically, storage_error, trouble
+from metasiam.runs.locks import file_held, run_held
 from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.machine import derive_seed, generator_for
 from metasiam.training.state import (

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from metasiam.app.ground import FAINTEST
 from metasiam.app.ink import InkStyle, centre_ink, draw_strokes
+from metasiam.data.names import plain_name
 from metasiam.errors import MetaSiamError
-from metasiam.names import plain_name
 from metasiam.shapes import many, number, parse_json
 
 MOST_BYTES = 4 << 20  # of a request, and so of a symbol file

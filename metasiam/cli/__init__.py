@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
-from metasiam.atomic import storage_error, trouble
 from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, methods, siamese, sweep, tune
 from metasiam.cli.command import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
 from metasiam.methods import METHODS
+from metasiam.runs.atomic import storage_error, trouble
 from metasiam.wording import harmless
 
 _OUT_OF_MEMORY = (

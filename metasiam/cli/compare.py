@@ -21,7 +21,7 @@ from metasiam.options.data import DataOptions
 from metasiam.options.evaluation import read_counts, settings_from
 from metasiam.options.flags import Flags, given_of, refuse, takes
 from metasiam.options.run import RunOptions
-from metasiam.reading import read_text
+from metasiam.runs.reading import read_text
 from metasiam.shapes import COMPARISON, check, parse_json
 from metasiam.workflows.data import from_stored, load, saved, with_run
 
@@ -241,7 +241,7 @@ def _train_and_compare(
     from metasiam.cli.training import check_place
     from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
-    from metasiam.locking import run_held
+    from metasiam.runs.locks import run_held
     from metasiam.session import check_trainable
 
     data = from_stored(plan["data"])

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from metasiam.atomic import atomically
 from metasiam.cli.command import Command
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
 from metasiam.options.flags import Flags, takes
 from metasiam.progress import Listener, Relay
+from metasiam.runs.atomic import atomically
 from metasiam.wording import counted
 
 if TYPE_CHECKING:

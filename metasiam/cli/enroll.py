@@ -13,8 +13,8 @@ from rich.text import Text
 
 from metasiam.cli import own_pictures as o
 from metasiam.cli.terminal import terminal
+from metasiam.data.names import plain, plain_name
 from metasiam.errors import MetaSiamError
-from metasiam.names import plain, plain_name
 from metasiam.wording import counted
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def command(
     from metasiam.gallery.recognise import thresholds_moved
     from metasiam.gallery.store import check_writable
     from metasiam.gallery.upkeep import missing_note
-    from metasiam.locking import file_held
+    from metasiam.runs.locks import file_held
 
     if out is not None and out.exists():
         there = shlex.quote(str(out))

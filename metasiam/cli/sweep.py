@@ -17,7 +17,7 @@ from metasiam.options.evaluation import ProtocolSettings, read_counts, settings_
 from metasiam.options.flags import Flags, takes
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
-from metasiam.reading import read_text
+from metasiam.runs.reading import read_text
 from metasiam.shapes import parse_json
 from metasiam.workflows.data import saved
 
@@ -71,11 +71,11 @@ def command(
     from metasiam.cli.training import check_place, train_or_take
     from metasiam.comparison import options_for_budget
     from metasiam.data.sources import load_domains
-    from metasiam.locking import run_held
     from metasiam.methods import options_class
     from metasiam.options.presets import check_start, preset_options
     from metasiam.options.training import options_of
     from metasiam.runs import write_text
+    from metasiam.runs.locks import run_held
     from metasiam.session import check_trainable
     from metasiam.sweeping import check_sweep, sweep
 

@@ -35,10 +35,10 @@ def run_training(
     """Train with a method, evaluate, print the per-task table, and say what was written."""
     from metasiam.cli.evaluating import evaluate_run, print_evaluation, write_evaluation
     from metasiam.evaluation.draws import draw_protocol
-    from metasiam.locking import run_held
     from metasiam.methods import options_class
     from metasiam.options.training import options_of
     from metasiam.runs import check_out
+    from metasiam.runs.locks import run_held
     from metasiam.session import TrainingStopped, arch_of, train
 
     console = terminal()
@@ -122,8 +122,8 @@ def check_place(
     Raises:
         MetaSiamError: if another run, somebody's files or a process at work is there.
     """
-    from metasiam.locking import check_free
     from metasiam.runs import CONFIG_FILE, check_overwrite, open_run
+    from metasiam.runs.locks import check_free
     from metasiam.trained_on import check_trained_so
 
     if (path / CONFIG_FILE).is_file() and not overwrite:

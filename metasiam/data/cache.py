@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener
-from metasiam.reading import check_regular
+from metasiam.runs.atomic import atomically
+from metasiam.runs.reading import check_regular
 from metasiam.shapes import parse_json
 
 _LAYOUT = 3  # raise it when the file's layout changes

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from metasiam.arguments import checked
+from metasiam.data.names import first_twice, plain
 from metasiam.data.pixels import as_image, as_images, image_and_label, stacked
 from metasiam.data.preparation import Preparation, in_grey
 from metasiam.errors import MetaSiamError
-from metasiam.names import first_twice, plain
 from metasiam.option_values import shown
-from metasiam.reading import read_text
+from metasiam.runs.reading import read_text
 from metasiam.shapes import SPLIT_FILE, check, parse_json
 from metasiam.wording import counted, listed
 

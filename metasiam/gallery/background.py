@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from metasiam.data.domains import DomainSet
+from metasiam.data.names import plain
 from metasiam.data.preparation import Preparation, squeezed_before
 from metasiam.data.sources import SOURCES, load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted
 from metasiam.models.files import EmbedderInfo
-from metasiam.names import plain
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
-from metasiam.reading import read_text
 from metasiam.runs import CONFIG_FILE, open_run
+from metasiam.runs.reading import read_text
 from metasiam.shapes import parse_json
 from metasiam.wording import counted
 

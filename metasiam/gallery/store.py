@@ -17,13 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from metasiam.arguments import checked
-from metasiam.atomic import atomically, check_can_write, storage_error, trouble
+from metasiam.data.names import composed, plain, plain_name
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
-from metasiam.names import composed, plain, plain_name
-from metasiam.reading import check_regular, why_no_file
+from metasiam.runs.atomic import atomically, check_can_write, storage_error, trouble
+from metasiam.runs.reading import check_regular, why_no_file
 from metasiam.shapes import GALLERY, check, parse_json, record, whole
 
 SCHEMA = 1

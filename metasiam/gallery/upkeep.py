@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from metasiam.data.names import composed, plain
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.store import Gallery
-from metasiam.names import composed, plain
-from metasiam.reading import open_regular
+from metasiam.runs.reading import open_regular
 from metasiam.wording import counted
 
 _BLOCK = 1 << 20  # bytes read at a time

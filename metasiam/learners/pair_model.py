@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from metasiam.atomic import atomically
 from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL
@@ -20,6 +19,7 @@ from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
 from metasiam.options.pairs import SiameseOptions
 from metasiam.progress import SILENT, Listener
+from metasiam.runs.atomic import atomically
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 
 HEAD_FILE = "head.safetensors"

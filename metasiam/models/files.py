@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from metasiam import catalogue
 from metasiam.arguments import checked
-from metasiam.atomic import atomically
 from metasiam.data.preparation import UNSAID, USUAL, Preparation
 from metasiam.errors import MetaSiamError, OtherArchitectureError, UnknownArchitectureError
 from metasiam.models import architecture, feeding_of
@@ -26,8 +25,9 @@ from metasiam.models.architecture import Architecture
 from metasiam.models.own import Embedder, own_embedder
 from metasiam.models.state_dicts import Match, fitting_architectures, match, unwrapped
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
-from metasiam.reading import check_regular, why_no_file
-from metasiam.safe_load import UnsafeOrDamaged, load_plain
+from metasiam.runs.atomic import atomically
+from metasiam.runs.reading import check_regular, why_no_file
+from metasiam.runs.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
 from metasiam.wording import counted, listed
 

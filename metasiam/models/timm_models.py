@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from metasiam.data.names import close_to
 from metasiam.data.preparation import USUAL, Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.models.architecture import Architecture, Feeding
 from metasiam.models.backbone import Backbone, Size
-from metasiam.names import close_to
 
 
 def architecture(name: str) -> Architecture:

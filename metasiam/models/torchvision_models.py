@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from metasiam.data.names import close_to
 from metasiam.data.preparation import USUAL, Preparation
 from metasiam.errors import MetaSiamError
 from metasiam.models.architecture import Architecture, Feeding
 from metasiam.models.backbone import Backbone, Size
-from metasiam.names import close_to
 
 #: What two of them must be told to have no second head.
 _MORE: dict[str, dict[str, Any]] = {

@@ -21,10 +21,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
 from metasiam.reports.inputs import Curve
 from metasiam.reports.numbers import clean, method_name
+from metasiam.runs.atomic import atomically
 
 INK = "#1b2430"
 FAINT = "#5d6878"

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from metasiam.atomic import atomically
 from metasiam.errors import MetaSiamError
-from metasiam.safe_load import UnsafeOrDamaged, load_plain
+from metasiam.runs.atomic import atomically
+from metasiam.runs.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import CHECKPOINT, check
 
 CHECKPOINT_FILE = "checkpoint.pt"

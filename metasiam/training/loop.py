@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from metasiam.atomic import storage_error, trouble
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener, Progress
 from metasiam.runs import Run
+from metasiam.runs.atomic import storage_error, trouble
 from metasiam.training.checkpoint import CHECKPOINT_FILE, is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.learner import Learner, StopRequested

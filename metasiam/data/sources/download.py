@@ -12,10 +12,10 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from metasiam.atomic import atomically
 from metasiam.data.sources.source import shown
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
+from metasiam.runs.atomic import atomically
 
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18

@@ -17,7 +17,7 @@ from metasiam.data.sources.source import Request, Source, shown
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
-from metasiam.reading import read_text
+from metasiam.runs.reading import read_text
 
 #: The files that name pairs, by what they are for.
 PAIR_FILES = {"train": "pairsDevTrain.txt", "test": "pairsDevTest.txt", "10-folds": "pairs.txt"}

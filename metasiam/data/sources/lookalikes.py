@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from metasiam.reading import open_regular
+from metasiam.runs.reading import open_regular
 
 #: What follows ``ftyp`` in the files of phones and cameras.
 _BRANDS = {

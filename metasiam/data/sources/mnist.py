@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 
-from metasiam.atomic import atomically
 from metasiam.data.domains import DomainSet
 from metasiam.data.sources.download import download
 from metasiam.data.sources.source import Request, Source, resized, shown
 from metasiam.errors import MetaSiamError
+from metasiam.runs.atomic import atomically
 
 
 def _files(data_dir: Path) -> list[Path]:

@@ -14,12 +14,12 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from metasiam.data.domains import DomainSet
+from metasiam.data.names import first_twice
 from metasiam.data.preparation import TooSmallToCrop, prepared_images
 from metasiam.data.sources.memory import need_bytes
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
-from metasiam.names import first_twice
-from metasiam.reading import open_regular
+from metasiam.runs.reading import open_regular
 from metasiam.wording import counted
 
 _LAYOUT = "It needs train_images and test_images (uint8 [N, H, W] or [N, H, W, 3]), train_labels and test_labels"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
+from metasiam.data.names import plain
 from metasiam.data.pairs import PARTS, PairSet, fold_people
 from metasiam.data.sources.pair_images import PairRequest, load_images
 from metasiam.data.sources.pair_labels import NamedPair, check_consistent, people_of, with_one_path
 from metasiam.errors import MetaSiamError
-from metasiam.names import plain
-from metasiam.reading import read_text, why_no_file
+from metasiam.runs.reading import read_text, why_no_file
 from metasiam.wording import counted
 
 _SAME = {"true": True, "yes": True, "same": True, "false": False, "no": False, "different": False}

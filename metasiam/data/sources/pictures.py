@@ -35,7 +35,7 @@ from metasiam.data.sources.lookalikes import what_it_is
 from metasiam.data.sources.memory import need_memory
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
-from metasiam.reading import open_regular
+from metasiam.runs.reading import open_regular
 from metasiam.wording import counted
 
 Pixels = NDArray[np.uint8]

@@ -12,7 +12,7 @@ from PIL import ExifTags
 
 from metasiam.data.sources.pictures import opened
 from metasiam.progress import Listener
-from metasiam.reading import open_regular
+from metasiam.runs.reading import open_regular
 from metasiam.wording import counted, listed
 
 _USUAL = (84, 64, 32, 28)  # that embedders are trained on; 224 is there to be asked for: it takes hours

@@ -9,8 +9,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
+from metasiam.data.names import plain
 from metasiam.data.sources.files import Found, find
-from metasiam.names import plain
 from metasiam.wording import counted, listed
 
 #: What people call the parts of a data set, in any case.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from metasiam.atomic import remove_partials
+from metasiam.runs.atomic import remove_partials
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metasiam.arguments import checked
-from metasiam.atomic import atomically, check_can_write, remove_partials
+from metasiam.runs.atomic import atomically, check_can_write, remove_partials
 from metasiam.errors import MetaSiamError
-from metasiam.locking import RUN_LOCK, check_free
-from metasiam.reading import read_text
+from metasiam.runs.locks import RUN_LOCK, check_free
+from metasiam.runs.reading import read_text
 from metasiam.shapes import METRICS, RUN, check, parse_json
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from metasiam.reading import check_regular
+from metasiam.runs.reading import check_regular
 
 #: How a file of torch.save begins: a zip archive, or before torch 1.6 a pickle.
 _STARTS = (b"PK", b"\x80")
