@@ -97,7 +97,7 @@ RECIPES: dict[str, Recipe] = {
 
 def trained(name: str, recipe: Recipe, data: ms.DomainSet, split: ms.Split, options: dict[str, Any], out: Path) -> Run:
     """Return the finished run of these options, trained here unless it is there already."""
-    from metasiam.comparison import options_for_budget
+    from metasiam.workflows.compare import options_for_budget
 
     if (out / "embedder.safetensors").is_file():
         run = open_run(out)

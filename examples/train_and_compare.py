@@ -9,9 +9,9 @@ import argparse
 from pathlib import Path
 
 import metasiam as ms
-from metasiam.comparison import options_for_budget
 from metasiam.reports.comparison import comparison_table
 from metasiam.reports.rendering import to_markdown
+from metasiam.workflows.compare import options_for_budget
 
 
 def main() -> None:

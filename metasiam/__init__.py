@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from metasiam.comparison import Comparison, compare
     from metasiam.data.domains import DomainSet, Pool, Split, split_domains
     from metasiam.data.pairs import PairSet
     from metasiam.data.preparation import Preparation
@@ -30,10 +29,11 @@ if TYPE_CHECKING:
     from metasiam.progress import Listener, Progress
     from metasiam.runs import Run, open_run
     from metasiam.session import TrainingStopped, evaluate, train
-    from metasiam.sweeping import sweep
+    from metasiam.workflows.compare import Comparison, compare
+    from metasiam.workflows.sweep import sweep
 
 _HOMES = {
-    "Comparison": "metasiam.comparison",
+    "Comparison": "metasiam.workflows.compare",
     "DomainSet": "metasiam.data.domains",
     "Embedder": "metasiam.models.own",
     "EmbedderInfo": "metasiam.models.files",
@@ -52,7 +52,7 @@ _HOMES = {
     "ThresholdCalibrator": "metasiam.evaluation.calibration",
     "TrainingStopped": "metasiam.session",
     "build_embedder": "metasiam.models",
-    "compare": "metasiam.comparison",
+    "compare": "metasiam.workflows.compare",
     "draw_episodes": "metasiam.data.tasks",
     "draw_pairs": "metasiam.data.tasks",
     "draw_triplets": "metasiam.data.tasks",
@@ -66,7 +66,7 @@ _HOMES = {
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
     "split_domains": "metasiam.data.domains",
-    "sweep": "metasiam.sweeping",
+    "sweep": "metasiam.workflows.sweep",
     "train": "metasiam.session",
     "train_pairs": "metasiam.pair_session",
 }

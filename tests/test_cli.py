@@ -435,7 +435,7 @@ def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures
         for module in ("comparison", "session", "sweeping"):  # imported meanwhile, they would keep the patched function
             importlib.import_module(f"metasiam.{module}")
         patched.setattr("metasiam.evaluation.protocol.evaluate", interrupted)
-        patched.setattr("metasiam.comparison.compare", interrupted)
+        patched.setattr("metasiam.workflows.compare.compare", interrupted)
         for command, out in (([*TRIPLET, "--out", "my run"], "my run"), (both, "my both")):
             assert run([*command, *arguments]) == 130
             shown = capsys.readouterr()
@@ -641,7 +641,7 @@ def test_a_run_finds_its_pictures_from_anywhere_and_where_they_moved(arguments, 
 def test_nothing_is_trained_before_everything_is_known_to_fit(arguments, capsys, monkeypatch, command, text):
     """Also what the second method has no data for."""
     monkeypatch.setattr("metasiam.session.train", lambda *_, **__: pytest.fail("it trains"))
-    monkeypatch.setattr("metasiam.comparison.images_in", lambda *_, **__: pytest.fail("it measures"))
+    monkeypatch.setattr("metasiam.workflows.compare.images_in", lambda *_, **__: pytest.fail("it measures"))
     own = arguments if command[0] == "compare" else [*arguments[:-6], "--pairs", "40"]
     assert text in complaint(capsys, [*command, *own, "--out", "new"])
     assert not Path("new").exists()

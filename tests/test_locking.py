@@ -14,10 +14,10 @@ from pair_samples import write_lfw
 
 import metasiam
 from metasiam.data.sources import load_pairs
-from metasiam.pair_folds import train_folds, with_test_fold
 from metasiam.pair_session import train_pairs
 from metasiam.runs import check_out
 from metasiam.runs.locks import check_free, file_held, run_held
+from metasiam.workflows.folds import train_folds, with_test_fold
 
 TRIPLET = {"arch": "resnet8", "batch_size": 6, "device": "cpu", "precision": "fp32", "compile": "off", "iterations": 2}
 SIAMESE = {"arch": "conv4", "head": "features", "solver": "svm", "device": "cpu", "precision": "fp32", "flip": False}

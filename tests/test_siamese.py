@@ -30,12 +30,12 @@ from metasiam.models.fisher import FisherFaces
 from metasiam.models.koch import KOCH_NETWORKS, KochNetwork
 from metasiam.models.pair_heads import build_pair_head
 from metasiam.options.pairs import SiameseOptions
-from metasiam.pair_folds import train_folds
 from metasiam.pair_session import train_pairs
 from metasiam.reports.pair_report import write_pair_report
 from metasiam.session import TrainingStopped
 from metasiam.training.schedules import epoch_rate
 from metasiam.training.stopping import EarlyStopping
+from metasiam.workflows.folds import train_folds
 
 QUICK = {"arch": "conv4", "head": "features", "lr": 0.01, "batch_size": 16, "precision": "fp32"}
 

@@ -27,10 +27,10 @@ from metasiam.workflows.data import from_stored, load, saved, with_run
 
 if TYPE_CHECKING:
     from metasiam.cli.progress import Lines
-    from metasiam.comparison import Comparison
     from metasiam.data.domains import DomainSet, Split
     from metasiam.options.evaluation import ProtocolSettings
     from metasiam.runs import Run
+    from metasiam.workflows.compare import Comparison
 
 _PLAN_FILE = "comparison.json"
 _RESULT_FILE = "compare.json"
@@ -120,9 +120,9 @@ def _compare_runs(
     *, overwrite: bool,
 ) -> None:  # fmt: skip
     from metasiam.cli.progress import lines
-    from metasiam.comparison import compare
     from metasiam.grouping import methods_of
     from metasiam.runs import open_run
+    from metasiam.workflows.compare import compare
 
     runs = methods_of(open_run(path) for path in paths)
     first = next(iter(runs.values()))[0]
@@ -239,10 +239,10 @@ def _train_and_compare(
     plan: dict[str, Any], folder: Path, settings: ProtocolSettings, shown: Lines, *, overwrite: bool
 ) -> tuple[Comparison, dict[str, list[Run]], list[Path]]:
     from metasiam.cli.training import check_place
-    from metasiam.comparison import compare, options_for_budget
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.runs.locks import run_held
     from metasiam.session import check_trainable
+    from metasiam.workflows.compare import compare, options_for_budget
 
     data = from_stored(plan["data"])
     domains, split = load(data, shown)
@@ -314,9 +314,9 @@ def _images_in(
     minutes: float, methods: dict[str, dict[str, Any]], domains: DomainSet, split: Split, shown: Lines
 ) -> int:
     """Return how many images the slowest of the methods' embedders gets through in so many minutes here."""
-    from metasiam.comparison import images_in
     from metasiam.methods import options_class
     from metasiam.options.training import options_of
+    from metasiam.workflows.compare import images_in
 
     first = {options_of(options_class(name), options).arch: name for name, options in reversed(methods.items())}
     return min(images_in(minutes, name, methods[name], domains, split, shown) for name in first.values())

@@ -11,9 +11,9 @@ from rich.text import Text
 from metasiam.cli.progress import in_words
 
 if TYPE_CHECKING:
-    from metasiam.comparison import Comparison
     from metasiam.data.domains import DomainSet
     from metasiam.runs import Run
+    from metasiam.workflows.compare import Comparison
 
 
 def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:

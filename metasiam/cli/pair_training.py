@@ -29,10 +29,10 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
     """Train on pairs, test once, print the result, and say what was written."""
     from metasiam.options.pairs import SiameseOptions
     from metasiam.options.training import options_of
-    from metasiam.pair_folds import holds_folds, read_plan
     from metasiam.pair_session import train_pairs
     from metasiam.runs import open_run
     from metasiam.session import TrainingStopped
+    from metasiam.workflows.folds import holds_folds, read_plan
 
     console = terminal()
     preset_data, preset_method = preset_options(run.preset, "siamese")
@@ -78,8 +78,8 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
 
 def _check_out(out: Path | None, *, ten_fold: bool, overwrite: bool) -> None:
     """Refuse a folder that cannot be written or must not be, before the pairs are loaded."""
-    from metasiam.pair_folds import check_folds_out, holds_folds
     from metasiam.runs import check_out, check_overwrite
+    from metasiam.workflows.folds import check_folds_out, holds_folds
 
     if out is None:
         return
@@ -138,10 +138,10 @@ def _ten_folds(
     """Run LFW's View 2: ten trainings, each tested on one fold, and their mean; or go on with them."""
     import datetime
 
-    from metasiam.pair_folds import holds_folds, train_folds
     from metasiam.reports.pair_report import folds_table
     from metasiam.reports.rendering import print_table
     from metasiam.session import TrainingStopped
+    from metasiam.workflows.folds import holds_folds, train_folds
 
     path = out or Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     try:

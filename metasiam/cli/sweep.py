@@ -24,7 +24,7 @@ from metasiam.workflows.data import saved
 if TYPE_CHECKING:
     from metasiam.data.domains import Split
     from metasiam.runs import Run
-    from metasiam.sweeping import SweptRun
+    from metasiam.workflows.sweep import SweptRun
 
 _PLAN_FILE = "sweep.json"
 _RESULT_FILES = ("sweep.md", "sweep.svg", "results.json")
@@ -69,7 +69,6 @@ def command(
     """
     from metasiam.cli.progress import lines
     from metasiam.cli.training import check_place, train_or_take
-    from metasiam.comparison import options_for_budget
     from metasiam.data.sources import load_domains
     from metasiam.methods import options_class
     from metasiam.options.presets import check_start, preset_options
@@ -77,7 +76,8 @@ def command(
     from metasiam.runs import write_text
     from metasiam.runs.locks import run_held
     from metasiam.session import check_trainable
-    from metasiam.sweeping import check_sweep, sweep
+    from metasiam.workflows.compare import options_for_budget
+    from metasiam.workflows.sweep import check_sweep, sweep
 
     wanted, where = SweepOptions(**plan), RunOptions(**{"out": Path("runs/sweep"), **run, **preset})
     out, overwrite, budget_images = where.out, where.overwrite, wanted.budget_images

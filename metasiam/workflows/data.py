@@ -117,7 +117,7 @@ def pairs_with_defaults(options: PairDataOptions, preset: Mapping[str, Any], arc
 def load_pairs(options: PairDataOptions, listener: Listener | None) -> PairSet:
     """Load pairs."""
     from metasiam.data.sources import load_pairs
-    from metasiam.pair_folds import with_test_fold
+    from metasiam.workflows.folds import with_test_fold
 
     assert options.data is not None
     pairs = load_pairs(
