@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metasiam.arguments import checked
-from metasiam.runs.atomic import atomically, check_can_write, remove_partials
 from metasiam.errors import MetaSiamError
+from metasiam.runs.atomic import atomically, check_can_write, remove_partials
 from metasiam.runs.locks import RUN_LOCK, check_free
 from metasiam.runs.reading import read_text
 from metasiam.shapes import METRICS, RUN, check, parse_json

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from metasiam.runs.atomic import remove_partials
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener
+from metasiam.runs.atomic import remove_partials
 
 RUN_LOCK = ".lock"
 #: What the library raises where the file system has no locks.
