@@ -1,4 +1,4 @@
-"""Search over the options of a pair training: grid, random or TPE; resumable; chosen on validation pairs only.
+"""Search over the options of a pair training with Optuna: grid, random or TPE; resumable; on validation pairs only.
 
 The test pairs are withheld from every trial. The best options can be trained and tested once afterwards.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
+from metasiam.locking import run_held
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of, value_of
 from metasiam.pair_session import cross_validated
@@ -27,11 +28,14 @@ from metasiam.shapes import TRIAL, check, parse_json
 from metasiam.training.machine import generator_for
 
 TRIALS_FILE = "trials.jsonl"
+#: Optuna's own account of the search, which a search goes on from: a journal of JSON lines.
+STUDY_FILE = "study.log"
+#: Under which name a trial of the study keeps what was measured.
+_FOUND = "found"
 #: How trials are proposed.
 STRATEGIES = ("grid", "random", "tpe")
 #: Trials that TPE draws at random first. Not a share of all trials: a search may be resumed with more of them.
 _STARTUP = 5
-Values = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -84,89 +88,12 @@ def parse_choice(text: str) -> Choice:
     )
 
 
-def proposals(
-    strategy: str, choices: Sequence[Choice], trials: int, seed: int, earlier: Sequence[Values]
-) -> Iterator[tuple[int, Values, Callable[[float], None]]]:
-    """Yield the trials that are still to be made: number, options, and whom to tell the score.
-
-    Args:
-        strategy: of ``STRATEGIES``.
-        choices: what may vary.
-        trials: how many trials in all; a grid has its own number.
-        seed: of the draws; trial n is the same however often the search was stopped.
-        earlier: trials made already, in order, as ``trials.jsonl`` has them.
-
-    Raises:
-        MetaSiamError: for a grid over a range, or TPE without Optuna.
-    """
-    if strategy == "grid":
-        ranged = [choice.name for choice in choices if not choice.values]
-        if ranged:
-            raise MetaSiamError(f"a grid needs listed values for {ranged[0]}, not a range. Use --strategy random.")
-        names = [choice.name for choice in choices]
-        grid = [dict(zip(names, values, strict=True)) for values in itertools.product(*(c.values for c in choices))]
-        yield from ((number, grid[number], lambda score: None) for number in range(len(earlier), len(grid)))
-    elif strategy == "random":
-        for number in range(len(earlier), trials):
-            yield number, _drawn(choices, generator_for("cpu", seed, "trial", number)), lambda score: None
-    else:
-        yield from _tpe(choices, trials, seed, earlier)
-
-
-def _drawn(choices: Sequence[Choice], generator: torch.Generator) -> dict[str, Any]:
-    drawn: dict[str, Any] = {}
-    for choice in choices:
-        share = float(torch.rand((), generator=generator))
-        if choice.values:
-            drawn[choice.name] = choice.values[min(int(share * len(choice.values)), len(choice.values) - 1)]
-            continue
-        if choice.logarithmic:
-            value = choice.low * (choice.high / choice.low) ** share
-        else:
-            value = choice.low + (choice.high - choice.low) * share
-        drawn[choice.name] = round(value) if choice.whole else float(f"{value:.4g}")
-    return drawn
-
-
-def _tpe(
-    choices: Sequence[Choice], trials: int, seed: int, earlier: Sequence[Values]
-) -> Iterator[tuple[int, Values, Callable[[float], None]]]:
-    """Propose by the tree-structured Parzen estimator (Bergstra et al., 2011), told of every earlier trial."""
-    try:
-        import optuna
-    except ImportError as error:
-        raise MetaSiamError("--strategy tpe needs Optuna. Install it with: pip install optuna") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    space = {choice.name: _distribution(optuna, choice) for choice in choices}
-    # A sampler of its own for every trial: the n-th trial does not depend on where the search was stopped.
-    study = optuna.create_study(direction="maximize")
-    for row in earlier:
-        study.add_trial(optuna.trial.create_trial(params=row["options"], distributions=space, value=row["score"]))
-    for number in range(len(earlier), trials):
-        sampler_seed = int(torch.randint(2**31, (), generator=generator_for("cpu", seed, "trial", number)))
-        study.sampler = optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=_STARTUP)
-        trial = study.ask(space)
-
-        def tell(score: float, trial: Any = trial) -> None:
-            study.tell(trial, score)
-
-        yield number, dict(trial.params), tell
-
-
-def _distribution(optuna: Any, choice: Choice) -> Any:
-    if choice.values:
-        return optuna.distributions.CategoricalDistribution(choice.values)
-    if choice.whole:
-        return optuna.distributions.IntDistribution(round(choice.low), round(choice.high), log=choice.logarithmic)
-    return optuna.distributions.FloatDistribution(choice.low, choice.high, log=choice.logarithmic)
-
-
 @heard
 def search(
     pairs: PairSet,
     choices: Sequence[Choice],
     *,
-    out: Path,
+    out: str | Path,
     strategy: str = "grid",
     trials: int = 20,
     seed: int = 0,
@@ -174,14 +101,14 @@ def search(
     listener: Listener | None = SHOWN,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Try options and keep what each found in ``out/trials.jsonl``.
+    """Try options with Optuna, and keep what each found in ``out/trials.jsonl``; Optuna's own study lies beside it.
 
     Args:
         pairs: their test part is removed before anything else.
         choices: what may vary.
         out: folder of the search.
         strategy: of ``STRATEGIES``.
-        trials: how many, for ``random`` and ``tpe``.
+        trials: how many, for ``random`` and ``tpe``; a grid has its own number.
         seed: of the search; every training has the same seed from ``options``.
         resume: go on with the trials in ``out``.
         listener: told of every trial before it; by default a terminal or a notebook shows it; None is silent.
@@ -192,27 +119,141 @@ def search(
         accuracy (a fraction) at the best threshold, with the AUC deciding between equals.
 
     Raises:
-        MetaSiamError: for options that do not fit, or an earlier search in ``out`` that is another one.
+        MetaSiamError: for options that do not fit, an earlier search in ``out`` that is another one, or without Optuna.
     """
-    listener = listener or SILENT
+    told = listener or SILENT
+    check_search(strategy, choices)
+    total = math.prod(len(choice.values) for choice in choices) if strategy == "grid" else trials
+    about = {"strategy": strategy, "seed": seed, "choices": [str(choice) for choice in choices], "options": options}
+    kept = without_test(pairs)
+    out = Path(out)
+    _open_search(out, about | {"fingerprint": kept.fingerprint}, resume)
+    with run_held(out):
+        file, study = out / TRIALS_FILE, open_study(out, choices)
+        rows = finished(study)
+        write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
+        for trial in proposals(study, strategy, choices, total, seed):
+            told.started({"trial": len(rows) + 1, "trials": total, "options": dict(trial.params)})
+            found = cross_validated(kept, options_of(SiameseOptions, {**options, **trial.params}))
+            trial.set_user_attr(_FOUND, found)
+            study.tell(trial, found["accuracy"] + 1e-3 * found["auc"])
+            rows = finished(study)
+            with open(file, "a", encoding="utf-8") as text:
+                text.write(json.dumps(rows[-1]) + "\n")
+    return rows
+
+
+def check_search(strategy: str, choices: Sequence[Choice]) -> None:
+    """Raise unless choices can be searched so.
+
+    Raises:
+        MetaSiamError: for an unknown strategy, nothing to try, a grid over a range, or without Optuna.
+    """
+    _optuna()
     if strategy not in STRATEGIES:
         raise MetaSiamError(f"--strategy {strategy} is unknown. Use one of: {', '.join(STRATEGIES)}.")
     if not choices:
         raise MetaSiamError("there is nothing to try. Add e.g. --try lr=0.0001,0.001.")
-    total = math.prod(len(choice.values) for choice in choices) if strategy == "grid" else trials
-    about = {"strategy": strategy, "seed": seed, "choices": [str(choice) for choice in choices], "options": options}
-    kept = without_test(pairs)
-    file = _open_search(out, about | {"fingerprint": kept.fingerprint}, resume)
-    rows = read_trials(file)
-    for number, tried, tell in proposals(strategy, choices, trials, seed, rows):
-        listener.started({"trial": number + 1, "trials": total, "options": dict(tried)})
-        found = cross_validated(kept, options_of(SiameseOptions, {**options, **tried}))
-        row = {"trial": number, "options": dict(tried), "score": found["accuracy"] + 1e-3 * found["auc"], **found}
-        tell(row["score"])
-        with open(file, "a", encoding="utf-8") as text:
-            text.write(json.dumps(row) + "\n")
-        rows.append(row)
-    return rows
+    ranged = [choice.name for choice in choices if not choice.values]
+    if strategy == "grid" and ranged:
+        raise MetaSiamError(f"a grid needs listed values for {ranged[0]}, not a range. Use --strategy random.")
+
+
+def proposals(study: Any, strategy: str, choices: Sequence[Choice], total: int, seed: int) -> Iterator[Any]:
+    """Yield the trials that are still to be made, as Optuna's, one after the other: tell the study of each.
+
+    Args:
+        study: from ``open_study``.
+        strategy: of ``STRATEGIES``.
+        choices: what may vary.
+        total: how many trials in all.
+        seed: of the draws; trial n is the same however often the search was stopped.
+    """
+    samplers, space = _optuna().samplers, _space(choices)
+    grid = itertools.product(*(choice.values for choice in choices)) if strategy == "grid" else ()
+    together = [dict(zip(space, values, strict=True)) for values in grid]
+    for number in range(len(finished(study)), total):
+        # A sampler of its own for every trial: the n-th trial does not depend on where the search was stopped.
+        own = int(torch.randint(2**31, (), generator=generator_for("cpu", seed, "trial", number)))
+        tpe = strategy == "tpe"
+        study.sampler = (
+            samplers.TPESampler(seed=own, n_startup_trials=_STARTUP) if tpe else samplers.RandomSampler(seed=own)
+        )
+        if together and not study.get_trials(states=(_optuna().trial.TrialState.WAITING,)):
+            study.enqueue_trial(together[number])
+        yield study.ask(space)
+
+
+def open_study(out: Path, choices: Sequence[Choice]) -> Any:
+    """Return Optuna's study in a folder, new if there is none; it then knows the trials in ``trials.jsonl``.
+
+    Raises:
+        MetaSiamError: if its file is damaged, or Optuna is not installed.
+    """
+    optuna, file = _optuna(), out / STUDY_FILE
+    _drop_half_a_line(file)
+    journal = optuna.storages.journal
+    try:
+        backend = journal.JournalFileBackend(str(file), lock_obj=journal.JournalFileOpenLock(str(file)))
+        storage = optuna.storages.JournalStorage(backend)
+        study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
+        known = study.get_trials(deepcopy=False)
+        finished(study)
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise MetaSiamError(f"{file} is damaged ({error}). Remove it: {TRIALS_FILE} knows the trials too.") from error
+    for trial in known:  # of a search that was killed: it is made again
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+    if not known:
+        try:
+            study.add_trials([_told(optuna, row, choices) for row in read_trials(out / TRIALS_FILE)])
+        except (ValueError, LookupError, TypeError) as error:
+            raise MetaSiamError(f"{out / TRIALS_FILE} holds trials of other options ({error}). Remove it.") from error
+    return study
+
+
+def finished(study: Any) -> list[dict[str, Any]]:
+    """Return the finished trials of a study, as ``trials.jsonl`` has them."""
+    done = study.get_trials(deepcopy=False, states=(_optuna().trial.TrialState.COMPLETE,))
+    return [
+        {"trial": number, "options": dict(trial.params), "score": trial.value, **trial.user_attrs[_FOUND]}
+        for number, trial in enumerate(done)
+    ]
+
+
+def _told(optuna: Any, row: dict[str, Any], choices: Sequence[Choice]) -> Any:
+    """Return a trial of a search that has no study yet, as Optuna knows it."""
+    tried = dict(row["options"])
+    for choice in choices:
+        if not choice.values:  # it may have been rounded beyond the range's end
+            tried[choice.name] = min(max(tried[choice.name], choice.low), choice.high)
+    found = {name: value for name, value in row.items() if name not in ("trial", "options", "score")}
+    return optuna.trial.create_trial(
+        params=tried, distributions=_space(choices), value=row["score"], user_attrs={_FOUND: found}
+    )
+
+
+def _space(choices: Sequence[Choice]) -> dict[str, Any]:
+    """Return what may vary as Optuna's distributions."""
+    kinds, space = _optuna().distributions, {}
+    for choice in choices:
+        if choice.values:
+            space[choice.name] = kinds.CategoricalDistribution(choice.values)
+        elif choice.whole:
+            low = round(choice.low)
+            space[choice.name] = kinds.IntDistribution(low, round(choice.high), log=choice.logarithmic and low > 0)
+        else:
+            space[choice.name] = kinds.FloatDistribution(choice.low, choice.high, log=choice.logarithmic)
+    return space
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MetaSiamError("metasiam tune needs Optuna. Install it with: pip install 'metasiam[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
 
 
 def without_test(pairs: PairSet) -> PairSet:
@@ -224,34 +265,37 @@ def without_test(pairs: PairSet) -> PairSet:
     return replace(pairs, **{name: getattr(pairs, name)[rows] for name in columns})
 
 
-def _open_search(out: Path, about: dict[str, Any], resume: bool) -> Path:
-    file, described = out / TRIALS_FILE, out / "search.json"
+def _open_search(out: Path, about: dict[str, Any], resume: bool) -> None:
+    described = out / "search.json"
     text = json.dumps(about, indent=1, sort_keys=True, default=str) + "\n"
     if described.is_file():
         if not resume:
             raise MetaSiamError(f"{out} holds a search. Use --resume to continue it, or another --out.")
         if read_text(described) != text:
             raise MetaSiamError(f"{out} holds a search over other options or pairs. Use another --out.")
-        return file
+        return
     check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(described, text)
-    return file
+
+
+def _drop_half_a_line(file: Path) -> None:
+    """Take away what a killed process left of a last line: the next would be joined to it."""
+    if file.is_file() and not (text := file.read_bytes()).endswith(b"\n"):
+        with open(file, "r+b") as journal:
+            journal.truncate(text.rfind(b"\n") + 1)
 
 
 def read_trials(file: Path) -> list[dict[str, Any]]:
-    """Return the whole lines of a ``trials.jsonl``; a killed search may have left half a last one, which is dropped."""
-    if not file.is_file():
-        return []
-    rows = []
-    for line in file.read_bytes().splitlines():
+    """Return the lines of a ``trials.jsonl`` up to a damaged one: a killed search may have left half of a last one."""
+    rows: list[dict[str, Any]] = []
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
         try:
             row = parse_json(line)
             check(row, TRIAL)
             rows.append(row)
         except ValueError:
             break
-    write_text(file, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.options.pairs import PairDataOptions
 from metasiam.reports.tune_report import numeric_options, trials_table
-from metasiam.tuning import Choice, best_trial, parse_choice, proposals, read_trials, search, without_test
+from metasiam.tuning import (
+    STUDY_FILE,
+    Choice,
+    best_trial,
+    check_search,
+    finished,
+    open_study,
+    parse_choice,
+    proposals,
+    read_trials,
+    search,
+    without_test,
+)
 
 FIXED: dict[str, Any] = {"arch": "conv4", "head": "features", "precision": "fp32", "batch_size": 16, "epochs": 1}
 
@@ -36,14 +49,14 @@ def pairs(lfw: Path) -> PairSet:
     return load_pairs("lfw", data_dir=lfw, image_size=16)
 
 
-def drawn(strategy: str, choices: list[Choice], trials: int, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Make trials whose score prefers a learning rate of 0.01."""
-    rows = list(earlier)
-    for number, options, tell in proposals(strategy, choices, trials, 0, earlier):
-        score = -abs(math.log10(options["lr"]) + 2)
-        tell(score)
-        rows.append({"trial": number, "options": dict(options), "score": score})
-    return rows
+def drawn(strategy: str, choices: list[Choice], trials: int, folder: Path) -> list[dict[str, Any]]:
+    """Make trials whose score prefers a learning rate of 0.01, or go on with them."""
+    folder.mkdir(exist_ok=True)
+    study = open_study(folder, choices)
+    for trial in proposals(study, strategy, choices, trials, 0):
+        trial.set_user_attr("found", {"auc": 0.5})
+        study.tell(trial, -abs(math.log10(trial.params["lr"]) + 2))
+    return finished(study)
 
 
 def test_values_and_ranges_are_read_with_their_options_type() -> None:
@@ -70,34 +83,31 @@ def test_bad_choices_are_refused_in_one_line(text: str, message: str) -> None:
         parse_choice(text)
 
 
-def test_a_grid_has_every_combination_once() -> None:
+def test_a_grid_has_every_combination_once_in_order(tmp_path: Path) -> None:
     choices = [Choice("lr", (0.1, 0.2)), Choice("epochs", (1, 2, 3))]
-    options = [options for _, options, _ in proposals("grid", choices, 0, 0, [])]
-    assert len(options) == 6
-    assert {(o["lr"], o["epochs"]) for o in options} == {(a, b) for a in (0.1, 0.2) for b in (1, 2, 3)}
+    options = [row["options"] for row in drawn("grid", choices, 6, tmp_path)]
+    assert options == [{"lr": a, "epochs": b} for a in (0.1, 0.2) for b in (1, 2, 3)]
 
 
 def test_a_grid_over_a_range_is_refused() -> None:
     with pytest.raises(MetaSiamError, match="a grid needs listed values for lr"):
-        list(proposals("grid", [Choice("lr", low=0.1, high=1.0)], 0, 0, []))
+        check_search("grid", [Choice("lr", low=0.1, high=1.0)])
 
 
 @pytest.mark.parametrize("strategy", ["random", "tpe"])
-def test_a_stopped_search_goes_on_as_if_it_had_not(strategy: str) -> None:
-    if strategy == "tpe":
-        pytest.importorskip("optuna")
+def test_a_stopped_search_goes_on_as_if_it_had_not(strategy: str, tmp_path: Path) -> None:
     choices = [parse_choice("lr=1e-5..1"), parse_choice("batch_size=4..64"), parse_choice("head=l1,features")]
-    whole = drawn(strategy, choices, 8, [])
-    resumed = drawn(strategy, choices, 8, drawn(strategy, choices, 5, []))
-    assert whole == resumed
+    whole = drawn(strategy, choices, 8, tmp_path / "whole")
+    first = drawn(strategy, choices, 5, tmp_path / "stopped")
+    assert whole[:5] == first
+    assert whole == drawn(strategy, choices, 8, tmp_path / "stopped")
     assert all(1e-5 <= row["options"]["lr"] <= 1 for row in whole)
     assert all(isinstance(row["options"]["batch_size"], int) for row in whole)
     assert len({row["options"]["lr"] for row in whole}) > 4
 
 
-def test_tpe_comes_nearer_to_the_best_value_than_its_first_draws() -> None:
-    pytest.importorskip("optuna")
-    rows = drawn("tpe", [parse_choice("lr=1e-6..1")], 30, [])
+def test_tpe_comes_nearer_to_the_best_value_than_its_first_draws(tmp_path: Path) -> None:
+    rows = drawn("tpe", [parse_choice("lr=1e-6..1")], 30, tmp_path)
     first, last = rows[:10], rows[-10:]
     assert sum(row["score"] for row in last) > sum(row["score"] for row in first)
 
@@ -116,8 +126,7 @@ def test_turning_the_test_answers_round_changes_no_trial(pairs: PairSet, tmp_pat
 
 
 def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = iter([{"accuracy": a, "auc": 0.5, "epochs": 1, "seconds": 1.0} for a in (0.6, 0.8, 0.7)])
-    monkeypatch.setattr("metasiam.tuning.cross_validated", lambda *args, **kwargs: next(found))
+    found_one_after_the_other(monkeypatch, 0.6, 0.8, 0.7)
     choices = [parse_choice("lr=0.001,0.01,0.1")]
     seen = []
 
@@ -141,6 +150,48 @@ def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, mo
     assert best_trial(rows)["options"] == {"lr": 0.01}
     table = trials_table(rows)
     assert [row[0] for row in table.rows] == ["2", "3", "1"]
+
+
+def found_one_after_the_other(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
+    found = iter([{"accuracy": a, "auc": 0.5, "epochs": 1, "seconds": 1.0} for a in accuracies])
+    monkeypatch.setattr("metasiam.tuning.cross_validated", lambda *args, **kwargs: next(found))
+
+
+@pytest.mark.parametrize("gone", [STUDY_FILE, "trials.jsonl"])
+def test_a_search_goes_on_from_either_of_its_two_accounts(
+    pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    """Folders of before Optuna kept searches have no study."""
+    found_one_after_the_other(monkeypatch, 0.6, 0.8, 0.7, 0.9)
+    choices = [parse_choice("lr=0.001..0.1")]
+    before = search(pairs, choices, out=tmp_path / "s", strategy="tpe", trials=2, **FIXED)
+    (tmp_path / "s" / gone).unlink()
+    rows = search(pairs, choices, out=tmp_path / "s", strategy="tpe", trials=4, resume=True, **FIXED)
+    assert rows[:2] == before
+    assert [row["accuracy"] for row in rows] == [0.6, 0.8, 0.7, 0.9]
+    assert read_trials(tmp_path / "s" / "trials.jsonl") == rows
+
+
+def test_half_a_line_of_a_study_is_dropped_and_a_damaged_study_is_said(
+    pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_one_after_the_other(monkeypatch, 0.6, 0.8)
+    search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
+    study = tmp_path / "s" / STUDY_FILE
+    whole = study.read_bytes()
+    study.write_bytes(whole + b'{"op_code": 4, "tri')
+    assert len(search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)) == 1
+    study.write_bytes(b"no JSON\n" + whole)
+    with pytest.raises(MetaSiamError, match=r"study\.log is damaged .* Remove it: trials\.jsonl knows the trials too"):
+        search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)
+
+
+def test_without_optuna_one_line_says_what_to_install(
+    pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(MetaSiamError, match=r"needs Optuna. Install it with: pip install 'metasiam\[tune\]'"):
+        search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
 
 
 def test_only_options_with_several_numbers_get_a_figure() -> None:

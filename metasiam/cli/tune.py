@@ -53,7 +53,7 @@ def command(
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
     from metasiam.runs import check_writable
-    from metasiam.tuning import best_trial, parse_choice
+    from metasiam.tuning import best_trial, check_search, parse_choice
     from metasiam.tuning import search as search_for
 
     console = terminal()
@@ -82,6 +82,7 @@ def command(
     apart = ((*first[:i], v, *first[i + 1 :]) for i, values in enumerate(ends.values()) for v in values)
     for values in together if wanted.strategy == "grid" else apart:  # said now, not when its trial comes
         options_of(SiameseOptions, options | dict(zip(ends, values, strict=True)))
+    check_search(wanted.strategy, choices)
     check_writable(out)
     chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
     with lines(console) as shown:
