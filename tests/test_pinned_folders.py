@@ -205,7 +205,7 @@ def test_a_stopped_search_goes_on_to_the_trials_of_one_that_was_not(today, unpac
     pytest.importorskip("optuna")
     folder = today(f"search-{kind}") / f"search-{kind}"
     begun = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
-    assert run([*SEARCH, "--strategy", kind, *options, "--out", str(folder), "--resume"]) == 0
+    assert run([*SEARCH, "--strategy", kind, *options, "--resume", str(folder)]) == 0
     found = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     pinned = [json.loads(line) for line in (unpacked / f"search-{kind}-all.jsonl").read_text().splitlines()]
     assert found[:2] == begun  # not tried again
