@@ -17,12 +17,12 @@ import torch
 
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
-from metasiam.locking import run_held
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of, value_of
 from metasiam.pair_session import cross_validated
 from metasiam.progress import SHOWN, SILENT, Listener, heard
 from metasiam.runs import check_writable, write_text
+from metasiam.runs.locks import run_held
 from metasiam.runs.reading import read_text
 from metasiam.shapes import TRIAL, check, parse_json
 from metasiam.training.machine import generator_for
