@@ -17,9 +17,10 @@ from metasiam.data.pairs import PairSet, keep_validation
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import PairResult, as_evaluation, judge
 from metasiam.evaluation.verification import best_threshold, roc_auc, similarity
-from metasiam.learners.pair_model import HEAD_FILE, PairModel, build_pair_model, save_head
+from metasiam.learners.pair_model import PairModel, build_pair_model
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
+from metasiam.learners.trained_head import HEAD_FILE, TrainedHead, save_head
 from metasiam.models.files import EMBEDDER_FILE, save_embedder
 from metasiam.option_values import check_seconds
 from metasiam.options.pairs import SiameseOptions
@@ -206,16 +207,10 @@ def _finished(
     evaluation = as_evaluation(result, pairs, config.seed)
     info = replace(model.info, threshold=_embedding_threshold(pairs, model))
     save_embedder(run.path / EMBEDDER_FILE, model.embedder, info)
-    save_head(
-        run.path / HEAD_FILE,
-        model.head,
-        {
-            "head": "contrastive" if config.loss == "contrastive" else config.head,
-            "threshold": str(result.threshold),
-            "mirror": str(config.mirror),
-            "difference_weight": str(config.difference_weight),
-        },
-    )
+    kind = "contrastive" if config.loss == "contrastive" else config.head
+    curve = result.curve
+    head = TrainedHead(model.head, kind, result.threshold, curve.slope, curve.intercept, config.mirror)
+    save_head(run.path / HEAD_FILE, head)
     run.write_json("evaluation.json", evaluation)
     return PairTraining(run, pairs, model, result, evaluation)
 

@@ -19,10 +19,11 @@ from metasiam.cli.own_pictures import printable
 from metasiam.errors import MetaSiamError
 from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery, open_embedder
 from metasiam.gallery.calibrate import Background, calibrate
+from metasiam.gallery.enrolled import check_name
 from metasiam.gallery.pictures import embed_pixels
 from metasiam.gallery.recognise import answer_from, suitability, thresholds_moved, unlikeness
 from metasiam.gallery.scoring import NameScorer, centroids
-from metasiam.gallery.store import check_name, check_writable
+from metasiam.gallery.store import check_writable
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, save_embedder
 from metasiam.runs import write_text

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from metasiam.data.pairs import PARTS, PairSet, keep_validation
 from metasiam.data.sources import load_pairs
+from metasiam.evaluation.calibration import ProbabilityCalibrator
 from metasiam.evaluation.pair_result import PairResult, as_evaluation, judge
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.learners.siamese import Siamese
@@ -33,7 +34,9 @@ def test_of_few_same_pairs_the_oracle_is_an_upper_bound_and_a_constant_answer_sc
     pairs, scores = listed(20, same), torch.linspace(-1, 0.5, 20)
     scores[:2] = torch.tensor([0.4, -0.5])
     for threshold in (0.6, 0.37, 0.3, -0.6, -2.0):
-        result = PairResult(torch.arange(20), scores, same, torch.full((20,), 0.5), threshold, 0.9, 20, 0.9)
+        result = PairResult(
+            torch.arange(20), scores, same, torch.full((20,), 0.5), threshold, 0.9, 20, 0.9, ProbabilityCalibrator()
+        )
         data = as_evaluation(result, pairs, 0)
         found = data["held_out"]["closed"]["0"]
         right = (scores > threshold) == same

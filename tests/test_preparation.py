@@ -447,7 +447,7 @@ def test_colour_of_16_bits_is_refused_where_nothing_would_be_left_of_it(tmp_path
     ordinary = png_of_16_bits(tmp_path / "ordinary.png", colours(0, 16, 16).astype(np.int64) * 257)
     small = png_of_16_bits(tmp_path / "small.png", colours(0, 16, 16).astype(np.int64) + 100)
     found = embed_pictures(Pixels(), EmbedderInfo("resnet8", image_size=(16, 16)), [ordinary, small], mirror=False)
-    assert found.paths == (ordinary,)
+    assert found.pictures == (ordinary,)
     ((path, reason),) = found.unreadable
     assert path == small
     assert "16 bits a channel, of which the upper 8 are read, and they have 2 of 256 levels" in reason

@@ -20,7 +20,7 @@ from PIL import Image
 from metasiam.cli import run
 from metasiam.data.sources import load_domains, load_pairs
 from metasiam.errors import MetaSiamError
-from metasiam.gallery.store import load_gallery
+from metasiam.gallery import load_gallery
 from metasiam.models.files import load_embedder
 from metasiam.runs.reading import open_regular, read_text, why_no_file
 

@@ -315,7 +315,7 @@ def test_overwriting_refuses_a_folder_whose_figures_are_not_a_runs(tmp_path, dat
 
 
 def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
-    from metasiam.learners.pair_model import HEAD_FILE
+    from metasiam.learners.trained_head import HEAD_FILE
     from metasiam.runs import RUN_FILES, RUN_FOLDERS, create_run
 
     config = {"options": {"method": "siamese"}}

@@ -20,15 +20,15 @@ from metasiam.data.pairs import PairSet, groups_of, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.pair_result import judge
-from metasiam.learners.pair_model import HEAD_FILE, build_pair_model, load_head
+from metasiam.learners.pair_model import build_pair_model
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
+from metasiam.learners.trained_head import load_pair_model
 from metasiam.losses import contrastive, pair_bce
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
 from metasiam.models.fisher import FisherFaces
 from metasiam.models.koch import KOCH_NETWORKS, KochNetwork
-from metasiam.models.pair_heads import build_pair_head
 from metasiam.options.pairs import SiameseOptions
 from metasiam.pair_session import train_pairs
 from metasiam.reports.pair_report import write_pair_report
@@ -176,14 +176,13 @@ def test_a_tiny_run_learns_and_leaves_everything(lfw: Path, pairs: PairSet, tmp_
 
 def test_saved_weights_give_the_same_answers(pairs: PairSet, tmp_path: Path) -> None:
     trained = train_pairs(pairs, out=tmp_path / "run", epochs=1, **QUICK)
-    embedder, _ = load_embedder(tmp_path / "run")
-    head = build_pair_head("features", int(embedder.embedding_size))  # type: ignore[arg-type]
-    load_head(tmp_path / "run" / HEAD_FILE, head)
-    model = replace(trained.model, embedder=embedder, head=head)
+    model, head = load_pair_model(tmp_path / "run", torch.device("cpu"))
     rows = trained.pairs.rows("test")
     embeddings = model.embed(trained.pairs.images)
     scores = model.compare(embeddings, trained.pairs.first[rows], trained.pairs.second[rows])
     assert torch.allclose(scores, trained.result.scores, atol=1e-5)
+    assert torch.allclose(head.calibrated(scores), trained.result.probability, atol=1e-5)
+    assert head.threshold == trained.result.threshold
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
-from metasiam.gallery.pictures import find_pictures
+from metasiam.gallery.given import find_pictures
 from metasiam.options.evaluation import ProtocolSettings
 
 Pixels = np.ndarray

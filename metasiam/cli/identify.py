@@ -22,6 +22,7 @@ from metasiam.wording import counted, harmless, harmless_json, spreadsheet_cell
 
 if TYPE_CHECKING:
     from metasiam.gallery import Answer
+    from metasiam.gallery.given import Picture
 
     Row = Answer | str  # of a picture that has no answer: why
 
@@ -50,7 +51,8 @@ def command(
     input, or none could be read.
     """
     from metasiam.gallery import identify, load_gallery, open_embedder
-    from metasiam.gallery.pictures import BLANK, find_pictures
+    from metasiam.gallery.given import find_pictures
+    from metasiam.gallery.pictures import BLANK
     from metasiam.gallery.recognise import suitability, unlikeness
     from metasiam.runs import write_text
 
@@ -67,10 +69,10 @@ def command(
     pictures = find_pictures(paths)
     embedder = o.on_device(embedder, device)
     found = o.embedded(embedder, key.info, pictures, mirror=opened.mirror, answer_blank=True)
-    rows: dict[Path, Row] = dict(found.unreadable)
+    rows: dict[Picture, Row] = dict(found.unreadable)
     rows |= dict.fromkeys(found.blank, BLANK)
-    if found.paths:
-        rows |= dict(zip(found.paths, identify(opened, found.embeddings), strict=True))
+    if found.pictures:
+        rows |= dict(zip(found.pictures, identify(opened, found.embeddings), strict=True))
     answers = [(path, rows[path]) for path in pictures]
     if as_json:
         # Where the terminal cannot print every letter, JSON's own escapes keep what is said readable for programs.

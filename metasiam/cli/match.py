@@ -32,35 +32,32 @@ def command(
 ) -> None:
     """Compare two pictures: same or different, similarity, threshold and probability.
 
-    With a gallery the threshold is calibrated; with --weights alone it is the one stored with them, or a fixed one.
+    With a gallery the threshold is calibrated. With --weights alone, the pair head of a siamese run decides at the
+    run's threshold, and similarity is its log-odds; for other weights the threshold is the stored one, or a fixed one.
 
     Example: [bold]metasiam match a.jpg b.jpg --gallery pets.safetensors[/bold]
 
     Exit codes: 0 same; 1 different; 2 bad input.
     """
-    from metasiam.gallery import compare, load_gallery, open_embedder
-    from metasiam.gallery.pictures import BLANK, embed_pictures
-    from metasiam.gallery.recognise import pair_rules
+    from metasiam.gallery import load_gallery, open_embedder
+    from metasiam.gallery.matching import judge_by_head, judge_by_rules
+    from metasiam.learners.trained_head import has_head
+    from metasiam.training.machine import choose_device
 
     if gallery is None and weights is None and arch is None and o.DEFAULT_GALLERY.is_file():
         gallery = o.DEFAULT_GALLERY
     opened = load_gallery(gallery) if gallery is not None else None
-    embedder, key = open_embedder(
-        weights, arch=arch, key=opened.embedder if opened is not None else None, listener=o.Notes()
-    )
-    mirror = opened.mirror if opened is not None else key.info.mirrored
+    if opened is None and arch is None and weights is not None and has_head(Path(weights)):
+        judge = judge_by_head(Path(weights), choose_device(device))
+    else:
+        key = opened.embedder if opened is not None else None
+        embedder, key = open_embedder(weights, arch=arch, key=key, listener=o.Notes())
+        mirror = opened.mirror if opened is not None else key.info.mirrored
+        judge = judge_by_rules(o.on_device(embedder, device), key.info, mirror=mirror, gallery=opened)
     for path in (first, second):
         if path.is_dir() or not path.exists():
             raise MetaSiamError(f"{path} is not a file. Pass two pictures.")
-    found = embed_pictures(o.on_device(embedder, device), key.info, [first, second], mirror=mirror, listener=None)
-    for text in found.notes:
-        o.note(text)
-    if found.blank:
-        raise MetaSiamError(f"{found.blank[0]} has {BLANK}. Use another picture.")
-    if len(found.paths) < 2:
-        raise MetaSiamError(f"{found.unreadable[0][0]} cannot be read ({found.unreadable[0][1]}). Use another picture.")
-    rules = pair_rules(key.info, opened)
-    verdict = compare(found.embeddings[0], found.embeddings[1], rules, key.info.distance)
+    verdict = judge.verdict(first, second, listener=o.Notes())
     if as_json:
         row = {
             "same": verdict.same,
@@ -75,12 +72,6 @@ def command(
         terminal(highlight=False, soft_wrap=True).print(
             f"{word} ({100 * sure:.0f} %): similarity {verdict.similarity:.3f}, threshold {verdict.threshold:.3f}"
         )
-        o.say(f"the threshold was learned on {rules.learned_on}" if opened is not None else _fixed(key.info))
+        o.say(judge.learned_on)
     if not verdict.same:
         raise typer.Exit(1)
-
-
-def _fixed(info: object) -> str:
-    if getattr(info, "threshold", None) is not None:
-        return "the threshold is the one stored with the weights, not calibrated for these pictures: see --gallery"
-    return "the threshold is fixed, not calibrated: see --gallery"

@@ -9,7 +9,6 @@ import typer
 from rich.markup import escape
 
 from metasiam.cli.terminal import terminal
-from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
 
 if TYPE_CHECKING:
@@ -59,13 +58,7 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
         result = embed_pictures(embedder, info, paths, mirror=mirror, listener=shown)
     for text in result.notes:
         note(text)
-    if not result.paths and not (result.blank and answer_blank):
-        if result.blank:
-            raise MetaSiamError(_all_blank(result, len(paths)))
-        path, reason = result.unreadable[0]
-        if len(paths) == 1:
-            raise MetaSiamError(f"{path} cannot be read ({reason}). Use another picture.")
-        raise MetaSiamError(f"none of the {len(paths):,} pictures can be read, e.g. {path} ({reason}). Pass others.")
+    result.check_some(answer_blank=answer_blank)
     for path, reason in result.unreadable[:_NAMED]:
         say(f"metasiam: {path} cannot be read ({reason}): left out")
     if len(result.unreadable) > 1:
@@ -75,16 +68,6 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
         said = f"{len(result.blank):,} pictures have nothing on them (one colour), e.g. " if many else ""
         say(f"metasiam: {said}{result.blank[0]}{'' if many else ' has ' + BLANK}: left out")
     return result
-
-
-def _all_blank(result: Embedded, count: int) -> str:
-    from metasiam.gallery.pictures import BLANK
-
-    if count == 1:
-        return f"{result.blank[0]} has {BLANK}. Use another picture."
-    unread = f" and {len(result.unreadable):,} cannot be read" if result.unreadable else ""
-    which = f"{len(result.blank):,} of the {count:,} pictures have" if unread else f"all {count:,} pictures have"
-    return f"{which} nothing on them (one colour){unread}, e.g. {result.blank[0]}. Pass others."
 
 
 def say(text: str) -> None:

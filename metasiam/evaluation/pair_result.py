@@ -28,6 +28,9 @@ class PairResult:
         probability: float [P], calibrated on validation pairs.
         threshold: chosen on validation pairs.
         validation_accuracy: the balanced accuracy there; a little too good, since the threshold was chosen for it.
+        validation_pairs: how many there were.
+        validation_auc: their area under the curve, a fraction.
+        curve: what made probabilities of scores.
     """
 
     rows: Tensor
@@ -38,6 +41,7 @@ class PairResult:
     validation_accuracy: float
     validation_pairs: int
     validation_auc: float
+    curve: ProbabilityCalibrator
 
     @property
     def right(self) -> Tensor:
@@ -66,6 +70,7 @@ def judge(rows: Tensor, scores: Tensor, same: Tensor, validation_scores: Tensor,
         accuracy,
         len(validation_same),
         roc_auc(validation_scores, validation_same),
+        curve,
     )
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from metasiam.gallery.recognise import Answer, Guess, Verdict, calibrated, compare, identify, open_embedder
-from metasiam.gallery.store import EmbedderKey, Gallery, load_gallery
+from metasiam.gallery.embedders import open_embedder
+from metasiam.gallery.enrolled import EmbedderKey
+from metasiam.gallery.enrolling import enroll
+from metasiam.gallery.gallery import Gallery, load_gallery
+from metasiam.gallery.matching import match
+from metasiam.gallery.recognise import Answer, Guess, Verdict, calibrated, compare, identify
 
 __all__ = [
     "Answer",
@@ -13,7 +17,9 @@ __all__ = [
     "Verdict",
     "calibrated",
     "compare",
+    "enroll",
     "identify",
     "load_gallery",
+    "match",
     "open_embedder",
 ]

@@ -103,14 +103,61 @@ def load_background(
     domains = load_domains(choice.data, listener=listener, **options)
     if choice.fingerprint not in (None, domains.fingerprint):
         raise MetaSiamError(f"{choice.data} holds other pictures than were trained on. Pass --background.")
-    wanted = {plain(name).casefold() for name in without}
     usable = range(len(domains.names)) if choice.domains is None else choice.domains
-    same = [domain for domain in usable if plain(domains.names[domain]).casefold() in wanted]
+    left = _others(domains, usable, without, listener)
+    return embed_background(domains, left, embedder, info, mirror=mirror, listener=listener)
+
+
+def _others(domains: DomainSet, usable: Iterable[int], without: Iterable[str], listener: Listener) -> tuple[int, ...]:
+    """Return the domains that are none of the names ``without``, and say which are left out."""
+    wanted = {plain(name).casefold() for name in without}
+    listed = tuple(usable)
+    same = [domain for domain in listed if plain(domains.names[domain]).casefold() in wanted]
     if same:
         what = "is also a name to enroll" if len(same) == 1 else "are also names to enroll"
         listener.note(f"{domains.said(same)} {what}: left out of the background")
-    left = tuple(domain for domain in usable if domain not in same)
-    return embed_background(domains, left, embedder, info, mirror=mirror, listener=listener)
+    return tuple(domain for domain in listed if domain not in same)
+
+
+def chosen_background(
+    asked: str | DomainSet | None,
+    weights: Path | None,
+    embedder: nn.Module,
+    info: EmbedderInfo,
+    *,
+    mirror: bool,
+    names: Iterable[str] = (),
+    listener: Listener = SILENT,
+) -> Background | None:
+    """Return the background that is asked for, or what a run was trained on; None where there is none.
+
+    Args:
+        asked: a ``--data`` name, a domain set, ``none``, or None for what the run was trained on.
+        weights: run folder or weights file, if the embedder came from there.
+        embedder: in evaluation mode.
+        info: how it is fed.
+        mirror: whether embeddings are averaged with the mirrored picture's.
+        names: that are enrolled: domains of theirs are left out.
+        listener: told of progress, and why what the run was trained on cannot be had.
+
+    Raises:
+        MetaSiamError: as ``load_background``, for what was asked for.
+    """
+    if isinstance(asked, DomainSet):
+        left = _others(asked, range(len(asked.names)), names, listener)
+        return embed_background(asked, left, embedder, info, mirror=mirror, listener=listener)
+    if asked == "none":
+        return None
+    choice = BackgroundChoice(asked, {}) if asked is not None else of_run(weights) if weights is not None else None
+    if choice is None:
+        return None
+    try:
+        return load_background(choice, embedder, info, mirror=mirror, listener=listener, without=names)
+    except MetaSiamError as error:
+        if asked is not None:
+            raise
+        listener.note(f"no background pictures ({error}): thresholds come from your own pictures alone")
+        return None
 
 
 def embed_background(

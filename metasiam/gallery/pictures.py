@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from metasiam.data.preparation import USUAL, Span, TooSmallToCrop, in_grey, levels_left, prepared_images
-from metasiam.data.sources.files import find
-from metasiam.data.sources.pictures import Read, Unreadable, decode_picture
+from metasiam.data.sources.pictures import Read, Unreadable, decode_picture, prepare_picture
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.embedding import embed_batch
+from metasiam.gallery.given import Picture
 from metasiam.models.files import EmbedderInfo, device_of
 from metasiam.progress import SHOWN, SILENT, Listener, heard
 from metasiam.wording import counted
@@ -34,87 +34,117 @@ class Embedded:
     """Pictures that show something, as embeddings, and those that show nothing or could not be read.
 
     Attributes:
-        paths: the files that were embedded, in the order given.
-        embeddings: float32 [len(paths), D]; rows have length 1 when the distance is cosine.
-        unreadable: file and reason of those that could not be read.
-        statistics: float32 [len(paths), 2 · C]: each picture's mean and standard deviation per channel, 0 … 1.
+        pictures: those that were embedded, in the order given.
+        embeddings: float32 [len(pictures), D]; rows have length 1 when the distance is cosine.
+        unreadable: picture and reason of those that could not be read.
+        statistics: float32 [len(pictures), 2 · C]: each picture's mean and standard deviation per channel, 0 … 1.
         notes: what people should know of how the pictures were prepared.
-        blank: the files that were read and have nothing on them.
+        blank: those that were read and have nothing on them.
     """
 
-    paths: tuple[Path, ...]
+    pictures: tuple[Picture, ...]
     embeddings: Tensor
-    unreadable: tuple[tuple[Path, str], ...]
+    unreadable: tuple[tuple[Picture, str], ...]
     statistics: Tensor
     notes: tuple[str, ...] = ()
-    blank: tuple[Path, ...] = ()
+    blank: tuple[Picture, ...] = ()
 
+    @property
+    def left_out(self) -> int:
+        """How many could not be read or have nothing on them."""
+        return len(self.unreadable) + len(self.blank)
 
-def find_pictures(paths: Sequence[Path]) -> list[Path]:
-    """List the picture files among ``paths``: files as they are, folders with everything below them, sorted.
+    def check_some(self, *, answer_blank: bool = False) -> None:
+        """Raise if nothing is left.
 
-    In folders, pictures are found as ``metasiam.data.sources.files.find`` does, those of formats that are not read
-    here among them: embedding them says so. What is named is always taken.
+        Args:
+            answer_blank: whether pictures of one colour get an answer of their own, so that they are no reason to stop.
 
-    Raises:
-        MetaSiamError: if a path does not exist or cannot be read, or there is no picture at all.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += [Path(file.path) for file in find(path)]
-        elif path.exists():
-            found.append(path)
-        else:
-            raise MetaSiamError(f"{path} does not exist. Pass picture files, or folders of them.")
-    if not found:
-        raise MetaSiamError(f"{', '.join(map(str, paths))} has no pictures in it. Pass files, or folders of them.")
-    return list(dict.fromkeys(found))
+        Raises:
+            MetaSiamError: if none can be read, or none has something on it.
+        """
+        if self.pictures or (self.blank and answer_blank):
+            return
+        count = self.left_out
+        if self.blank:
+            raise MetaSiamError(self._all_blank(count))
+        picture, reason = self.unreadable[0]
+        if count == 1:
+            raise MetaSiamError(f"{picture} cannot be read ({reason}). Use another picture.")
+        raise MetaSiamError(f"none of the {count:,} pictures can be read, e.g. {picture} ({reason}). Pass others.")
+
+    def check_all(self) -> None:
+        """Raise unless all could be read and have something on them.
+
+        Raises:
+            MetaSiamError: naming the first that could not, and counting the others.
+        """
+        if not self.left_out:
+            return
+        picture, reason = self.unreadable[0] if self.unreadable else (self.blank[0], "")
+        said = f"cannot be read ({reason})" if reason else f"has {BLANK}"
+        others = f", and {counted(self.left_out - 1, 'other')} cannot be used" if self.left_out > 1 else ""
+        it = "them" if others else "it"
+        raise MetaSiamError(f"{picture} {said}{others}. Leave {it} out, or pass --skip-unreadable.")
+
+    def _all_blank(self, count: int) -> str:
+        if count == 1:
+            return f"{self.blank[0]} has {BLANK}. Use another picture."
+        unread = f" and {len(self.unreadable):,} cannot be read" if self.unreadable else ""
+        which = f"{len(self.blank):,} of the {count:,} pictures have" if unread else f"all {count:,} pictures have"
+        return f"{which} nothing on them (one colour){unread}, e.g. {self.blank[0]}. Pass others."
 
 
 @heard
 def embed_pictures(
     embedder: nn.Module,
     info: EmbedderInfo,
-    paths: Sequence[Path],
+    pictures: Sequence[Picture],
     *,
     mirror: bool,
     listener: Listener | None = SHOWN,
 ) -> Embedded:
-    """Decode and embed picture files; those that cannot be read or are of one colour are left out and listed.
+    """Decode and embed pictures; those that cannot be read or are of one colour are left out and listed.
 
     They are prepared as the training pictures were (``info.preparation``).
 
     Args:
         embedder: in eval mode.
         info: preparation, image size, channels, normalisation and distance.
-        paths: the files.
+        pictures: files, or what is in memory already.
         mirror: average each embedding with that of the mirrored picture.
         listener: told how far it is; None is silent.
     """
+    return embed_each(lambda pixels: embed_pixels(embedder, info, pixels, mirror=mirror), info, pictures, listener)
+
+
+def embed_each(
+    embed: Callable[[Tensor], Tensor], info: EmbedderInfo, pictures: Sequence[Picture], listener: Listener | None
+) -> Embedded:
+    """Do the same with what turns prepared pixels, uint8 [B, C, H, W], into embeddings, float32 [B, D] on the CPU."""
     read, rows, statistics, unreadable, blank = [], [], [], [], []
-    deep: list[tuple[Path, Span]] = []
+    deep: list[tuple[Picture, Span]] = []
     what, told = "reading pictures", listener or SILENT
-    for begin in range(0, len(paths), _BATCH):
+    for begin in range(0, len(pictures), _BATCH):
         pixels = []
-        for path in paths[begin : begin + _BATCH]:
-            picture = _decoded(path, info)
-            if isinstance(picture, Unreadable):
-                unreadable.append((path, picture.reason))
+        for picture in pictures[begin : begin + _BATCH]:
+            found = _prepared(picture, info)
+            if isinstance(found, Unreadable):
+                unreadable.append((picture, found.reason))
                 continue
-            if picture.span is not None:
-                deep.append((path, picture.span))
-            if is_blank(picture.pixels):
-                blank.append(path)
+            if found.span is not None:
+                deep.append((picture, found.span))
+            if is_blank(found.pixels):
+                blank.append(picture)
                 continue
-            read.append(path)
-            pixels.append(torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1).expand(info.channels, -1, -1))
+            read.append(picture)
+            pixels.append(_as_tensor(found, info.channels))
         if pixels:
             batch = torch.stack(pixels)
-            rows.append(embed_pixels(embedder, info, batch, mirror=mirror))
+            rows.append(embed(batch))
             fractions = batch.flatten(2).float() / 255
             statistics.append(torch.cat((fractions.mean(2), fractions.std(2)), 1))
-        told.progress(what, min(begin + _BATCH, len(paths)), len(paths))
+        told.progress(what, min(begin + _BATCH, len(pictures)), len(pictures))
     embeddings = torch.cat(rows) if rows else torch.empty(0, 0)
     numbers = torch.cat(statistics) if rows else torch.empty(0, 2 * info.channels)
     return Embedded(tuple(read), embeddings, tuple(unreadable), numbers, _depth_notes(deep, info), tuple(blank))
@@ -125,15 +155,38 @@ def is_blank(pixels: NDArray[np.uint8]) -> bool:
     return bool((np.ptp(pixels, axis=(0, 1)) <= _ROUNDING).all())
 
 
-def _decoded(path: Path, info: EmbedderInfo) -> Read | Unreadable:
+def _as_tensor(found: Read, channels: int) -> Tensor:
+    return torch.from_numpy(found.pixels.copy()).permute(2, 0, 1).expand(channels, -1, -1)
+
+
+def _prepared(picture: Picture, info: EmbedderInfo) -> Read | Unreadable:
+    """Prepare a picture as ``info`` says; an image in memory that has its size already is prepared, as from a set."""
     try:
-        return decode_picture(path, info.preparation, info.image_size, info.channels)
+        if isinstance(picture, Path):
+            return decode_picture(picture, info.preparation, info.image_size, info.channels)
+        ready = picture.image.size == info.image_size[::-1]
+        return prepare_picture(picture.image, USUAL if ready else info.preparation, info.image_size, info.channels)
     except TooSmallToCrop:
         side = info.preparation.crop
         return Unreadable(f"it is smaller than the {side}x{side} pixels that the embedder was shown of each picture")
+    except ValueError as error:
+        return Unreadable(str(error))
 
 
-def _depth_notes(deep: Sequence[tuple[Path, Span]], info: EmbedderInfo) -> tuple[str, ...]:
+def prepared_pixels(pictures: Sequence[Picture], info: EmbedderInfo) -> Tensor:
+    """Return the pixels of pictures that can be read and show something, prepared: uint8 [N, C, H, W].
+
+    Raises:
+        MetaSiamError: if there are none.
+    """
+    found = [_prepared(picture, info) for picture in pictures]
+    shown = [one for one in found if isinstance(one, Read) and not is_blank(one.pixels)]
+    if not shown:
+        raise MetaSiamError(f"none of the {counted(len(pictures), 'picture')} can be read and shows something.")
+    return torch.stack([_as_tensor(one, info.channels) for one in shown])
+
+
+def _depth_notes(deep: Sequence[tuple[Picture, Span]], info: EmbedderInfo) -> tuple[str, ...]:
     """Say how many pictures of more than 8 bits keep few levels, as the embedder was trained on others."""
     left = {path: levels_left(span, info.preparation.levels) for path, span in deep}
     few = [path for path, levels in left.items() if levels < _FEW_LEVELS]

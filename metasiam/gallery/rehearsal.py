@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from metasiam.gallery.calibrate import own_scores
+from metasiam.gallery.enrolled import Enrolled
 from metasiam.gallery.posterior import some_rows
 from metasiam.gallery.recognise import scorer_of
-from metasiam.gallery.store import Gallery
 from metasiam.wording import counted
 
 _MOST_SCORES = 1 << 22  # in one table: of a thousand names, four thousand pictures are acted out
@@ -93,7 +93,7 @@ class Rehearsal:
         )
 
 
-def rehearse(gallery: Gallery) -> Rehearsal | None:
+def rehearse(gallery: Enrolled) -> Rehearsal | None:
     """Act a gallery's pictures out (evenly spread ones of very many); None for one without names.
 
     Args:

@@ -8,12 +8,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic
 
 import torch
 
 from metasiam.data.names import composed, plain
 from metasiam.errors import MetaSiamError
-from metasiam.gallery.store import Gallery
+from metasiam.gallery.enrolled import IN_MEMORY, Enrolled, Kind
 from metasiam.runs.reading import open_regular
 from metasiam.wording import counted
 
@@ -33,7 +34,9 @@ def content_of(path: str | Path) -> str:
 
 
 def is_missing(file: str) -> bool:
-    """Tell whether a file is gone; one that merely cannot be looked at is not."""
+    """Tell whether a file is gone; one that merely cannot be looked at is not, nor a picture that never was a file."""
+    if file.startswith(IN_MEMORY):
+        return False
     try:
         os.stat(file)
     except (FileNotFoundError, NotADirectoryError):
@@ -43,12 +46,12 @@ def is_missing(file: str) -> bool:
     return False
 
 
-def missing(gallery: Gallery) -> tuple[str, ...]:
+def missing(gallery: Enrolled) -> tuple[str, ...]:
     """Return the gallery's pictures whose files are gone."""
     return tuple(file for file in gallery.files if is_missing(file))
 
 
-def missing_note(gallery: Gallery) -> str:
+def missing_note(gallery: Enrolled) -> str:
     """Say in one line that pictures are gone and what can be done; empty where all are there."""
     gone = missing(gallery)
     if not gone:
@@ -60,7 +63,7 @@ def missing_note(gallery: Gallery) -> str:
     )
 
 
-def without_missing(gallery: Gallery) -> tuple[Gallery, int]:
+def without_missing(gallery: Kind) -> tuple[Kind, int]:
     """Return the gallery without pictures whose files are gone, and how many those were.
 
     Raises:
@@ -75,7 +78,7 @@ def without_missing(gallery: Gallery) -> tuple[Gallery, int]:
     return gallery.keeping(stays), int((~stays).sum())
 
 
-def without_picture(gallery: Gallery, path: str) -> Gallery | None:
+def without_picture(gallery: Kind, path: str) -> Kind | None:
     """Return the gallery without one picture, there or not, under whatever names it is; None if it has no such one."""
     wanted = {composed(text) for text in (path, os.path.abspath(path), str(Path(path).resolve()))}
     stays = torch.tensor([composed(file) not in wanted for file in gallery.files], dtype=torch.bool)
@@ -83,7 +86,7 @@ def without_picture(gallery: Gallery, path: str) -> Gallery | None:
 
 
 @dataclass(frozen=True)
-class Joined:
+class Joined(Generic[Kind]):
     """What is to be done to add pictures to a gallery.
 
     Attributes:
@@ -92,7 +95,7 @@ class Joined:
         notes: what was found, a line for each kind.
     """
 
-    gallery: Gallery
+    gallery: Kind
     add: list[int]
     notes: list[str]
 
@@ -138,7 +141,7 @@ class _Comparison:
         return [f"{counted(len(found), 'picture')} {said.format(*found[0])}" for found, said in kinds if found]
 
 
-def join(gallery: Gallery, names: Sequence[str], files: Sequence[str], contents: Sequence[str]) -> Joined:
+def join(gallery: Kind, names: Sequence[str], files: Sequence[str], contents: Sequence[str]) -> Joined[Kind]:
     """Compare new pictures with a gallery's by content: a moved one moves there too, a copy does not count again.
 
     Args:
@@ -171,7 +174,7 @@ def join(gallery: Gallery, names: Sequence[str], files: Sequence[str], contents:
     return Joined(gallery.keeping(stays) if dropped else gallery, sorted(add), compared.notes())
 
 
-def _with_contents(gallery: Gallery) -> Gallery:
+def _with_contents(gallery: Kind) -> Kind:
     """Look up contents that a gallery of before does not say, of the files that are still there."""
     contents = tuple(known or content_of(file) for known, file in zip(gallery.contents, gallery.files, strict=True))
     return replace(gallery, hashes=contents)

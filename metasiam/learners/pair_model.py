@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from metasiam.data.augment import Augmentation, normalise
@@ -14,15 +12,12 @@ from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL
 from metasiam.errors import MetaSiamError
 from metasiam.models import architecture, build
-from metasiam.models.files import EmbedderInfo, load_state, read_embedder, usual_feeding
+from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.koch import KochNetwork, initialise_as_in_paper
 from metasiam.models.pair_heads import Features, MarginDistance, build_pair_head
 from metasiam.options.pairs import SiameseOptions
 from metasiam.progress import SILENT, Listener
-from metasiam.runs.atomic import atomically
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
-
-HEAD_FILE = "head.safetensors"
 
 
 @dataclass
@@ -190,15 +185,3 @@ def _statistics(pairs: PairSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean, square = sums / pixels
     std = (square - mean**2).clamp(min=1e-6).sqrt()
     return tuple(round(m, 4) for m in mean.tolist()), tuple(round(s, 4) for s in std.tolist())
-
-
-def save_head(path: Path, head: nn.Module, about: dict[str, str]) -> None:
-    """Write a head's weights to a safetensors file with ``about`` as its metadata, atomically."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
-    with atomically(path) as partial:
-        save_file(tensors, partial, metadata=about)
-
-
-def load_head(path: Path, head: nn.Module) -> None:
-    """Read a head's weights into ``head``, every key and shape matching."""
-    load_state(head, load_file(path), path)

@@ -18,6 +18,10 @@ from metasiam.runs.reading import read_text
 from metasiam.shapes import METRICS, RUN, check, parse_json
 
 if TYPE_CHECKING:
+    from torch import nn
+
+    from metasiam.learners.trained_head import TrainedHead
+    from metasiam.models.files import EmbedderInfo
     from metasiam.own_parts import OwnParts
 
 CONFIG_FILE = "config.json"
@@ -60,6 +64,27 @@ class Run:
         """Images that went through the network in all, those of the run it started from included."""
         own = self.config.get("total_iterations", 0) * self.config.get("images_per_iteration", 0)
         return int(own + self.config.get("initial_images", 0))
+
+    def embedder(self) -> tuple[nn.Module, EmbedderInfo]:
+        """Return the trained embedder on the CPU in evaluation mode, and what must be known to use it.
+
+        Raises:
+            MetaSiamError: if the training has not finished, or its weights are damaged.
+        """
+        from metasiam.models.files import load_embedder  # here: a run folder can be looked at without torch
+
+        return load_embedder(self.path, build=None if self.own is None else self.own.arch)
+
+    def head(self) -> TrainedHead:
+        """Return what a training on pairs learned beside the embedder: the head that compares two embeddings.
+
+        Raises:
+            MetaSiamError: if the run trained none, has not finished, or its head is damaged.
+        """
+        from metasiam.learners.trained_head import load_head
+
+        embedder, _ = self.embedder()
+        return load_head(self.path, int(embedder.embedding_size))  # type: ignore[arg-type]
 
     def check_method(self, method: str) -> None:
         """Raise unless it is to be gone on with by the method that began it.

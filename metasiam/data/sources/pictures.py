@@ -274,7 +274,6 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
     Raises:
         TooSmallToCrop: with its size.
     """
-    span = None
     try:
         with warnings.catch_warnings(), open_regular(path) as file, opened(file) as image:
             whole, shorter, halved = image.size, min(image.size), _is_deep_colour(image)
@@ -283,16 +282,38 @@ def decode_picture(path: Path, how: Preparation, size: Size | None, channels: in
                 image.draft(None, draft)  # JPEG: decode at a fraction of the size
             if (refused := _too_large(image, whole)) is not None:
                 return Unreadable(refused)
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):  # 16 bits (old Pillow versions say 32 for those)
-                levels = np.asarray(upright)
-                span = span_of(levels)
-                upright = Image.fromarray(eight_bits(levels, how.levels))
-            upright = _plain(upright)
+            upright, span = _upright(image, how)
             if halved:
                 _need_levels(upright)
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         return Unreadable(_reason(path, error))
+    return _read(upright, how, size, channels, shorter, span)
+
+
+def prepare_picture(image: Image.Image, how: Preparation, size: Size | None, channels: int | None = None) -> Read:
+    """Prepare a picture that is open already, just as ``decode_picture`` does that of a file.
+
+    Raises:
+        TooSmallToCrop: with its size.
+        ValueError: for pixels that are not read, as those of floating point.
+    """
+    upright, span = _upright(image, how)
+    return _read(upright, how, size, channels, min(upright.size), span)
+
+
+def _upright(image: Image.Image, how: Preparation) -> tuple[Image.Image, Span | None]:
+    """Return a picture turned upright, of mode L or RGB, and of more than 8 bits the levels that it uses."""
+    upright, span = ImageOps.exif_transpose(image), None
+    if upright.mode.startswith("I"):  # 16 bits (old Pillow versions say 32 for those)
+        levels = np.asarray(upright)
+        span = span_of(levels)
+        upright = Image.fromarray(eight_bits(levels, how.levels))
+    return _plain(upright), span
+
+
+def _read(
+    upright: Image.Image, how: Preparation, size: Size | None, channels: int | None, shorter: int, span: Span | None
+) -> Read:
     pixels: Pixels = np.asarray(prepared(upright, how, size, channels))
     if pixels.ndim == 2:
         return Read(pixels[:, :, None], shorter, span)
