@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
     from metasiam.evaluation.embedding import embed_images
     from metasiam.evaluation.result import Evaluation
-    from metasiam.gallery import Gallery, identify, load_gallery
+    from metasiam.gallery import Answer, Gallery, Verdict, enroll, identify, load_gallery, match
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.models.own import Embedder
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from metasiam.workflows.sweep import sweep
 
 _HOMES = {
+    "Answer": "metasiam.gallery",
     "Comparison": "metasiam.workflows.compare",
     "DomainSet": "metasiam.data.domains",
     "Embedder": "metasiam.models.own",
@@ -51,18 +52,21 @@ _HOMES = {
     "Split": "metasiam.data.domains",
     "ThresholdCalibrator": "metasiam.evaluation.calibration",
     "TrainingStopped": "metasiam.session",
+    "Verdict": "metasiam.gallery",
     "build_embedder": "metasiam.models",
     "compare": "metasiam.workflows.compare",
     "draw_episodes": "metasiam.data.tasks",
     "draw_pairs": "metasiam.data.tasks",
     "draw_triplets": "metasiam.data.tasks",
     "embed_images": "metasiam.evaluation.embedding",
+    "enroll": "metasiam.gallery",
     "evaluate": "metasiam.session",
     "identify": "metasiam.gallery",
     "load_domains": "metasiam.data.sources",
     "load_embedder": "metasiam.models.files",
     "load_pairs": "metasiam.data.sources",
     "load_gallery": "metasiam.gallery",
+    "match": "metasiam.gallery",
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
     "split_domains": "metasiam.data.domains",
@@ -72,6 +76,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Answer",
     "Comparison",
     "DomainSet",
     "Embedder",
@@ -90,6 +95,7 @@ __all__ = [
     "Split",
     "ThresholdCalibrator",
     "TrainingStopped",
+    "Verdict",
     "__version__",
     "build_embedder",
     "compare",
@@ -97,12 +103,14 @@ __all__ = [
     "draw_pairs",
     "draw_triplets",
     "embed_images",
+    "enroll",
     "evaluate",
     "identify",
     "load_domains",
     "load_embedder",
     "load_gallery",
     "load_pairs",
+    "match",
     "open_run",
     "save_embedder",
     "split_domains",

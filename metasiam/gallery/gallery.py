@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.adding import left_without, prepared_rows, take_up, take_up_embeddings
 from metasiam.gallery.embedders import EmbedderLike, embedder_from
 from metasiam.gallery.enrolled import EMBEDDINGS, Enrolled
-from metasiam.gallery.given import NamedPictures, Pictures, as_embeddings, as_pictures, named_embeddings, named_pictures
+from metasiam.gallery.given import (
+    NamedPictures,
+    Picture,
+    Pictures,
+    as_embeddings,
+    as_pictures,
+    named_embeddings,
+    named_pictures,
+)
 from metasiam.gallery.matching import Judge, judge_by_rules, match_embeddings
 from metasiam.gallery.pictures import Embedded, embed_pictures
 from metasiam.gallery.recognise import Answer, Verdict, calibrated, identify
@@ -63,7 +72,7 @@ class Gallery(Enrolled):
             raise MetaSiamError("the gallery has no names yet. Enroll some pictures first.")
         if self.of_embeddings:
             return identify(self, prepared_rows(as_embeddings(pictures), self.embedder.info))
-        found = self.embed(pictures, skip_unreadable=skip_unreadable, listener=listener)
+        found = self.embed(as_pictures(pictures), skip_unreadable=skip_unreadable, listener=listener)
         answers = identify(self, found.embeddings)
         return [replace(answer, picture=str(picture)) for answer, picture in zip(answers, found.pictures, strict=True)]
 
@@ -119,13 +128,15 @@ class Gallery(Enrolled):
         return calibrated(left_without(self, str(what), listener or SILENT), seed=seed)
 
     def embed(
-        self, pictures: Pictures, *, skip_unreadable: bool = False, listener: Listener | None = SHOWN_OR_WARNED
+        self,
+        pictures: Sequence[Picture],
+        *,
+        skip_unreadable: bool = False,
+        listener: Listener | None = SHOWN_OR_WARNED,
     ) -> Embedded:
         """Embed pictures as the gallery's own were; see ``identify``."""
-        found = embed_pictures(
-            self.opened(), self.embedder.info, as_pictures(pictures), mirror=self.mirror, listener=listener
-        )
         told = listener or SILENT
+        found = embed_pictures(self.opened(), self.embedder.info, pictures, mirror=self.mirror, listener=told)
         for text in found.notes:
             told.note(text)
         if not skip_unreadable:
