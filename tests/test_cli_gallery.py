@@ -130,7 +130,7 @@ def test_another_out_leaves_the_gallery_as_it_is(
     assert enrolled.read_bytes() == before
     made = (tmp_path / "more.safetensors").read_bytes()
     assert run(["enroll", "--gallery", str(enrolled), "--out", str(tmp_path / "same.safetensors")]) == 2
-    assert "nothing is to change" in capsys.readouterr().err
+    assert "nothing changes here" in capsys.readouterr().err
     assert run([*more, "--out", str(tmp_path / "more.safetensors")]) == 2
     assert "exists already" in capsys.readouterr().err
     assert (tmp_path / "more.safetensors").read_bytes() == made
