@@ -164,6 +164,17 @@ def losses() -> tuple[str, ...]:
     return (*LOSSES, *(name for name in installed("losses") if name not in LOSSES))
 
 
+def check_stored(options: object) -> None:
+    """Raise if options that were read from a file would import what nobody gave to this process.
+
+    Raises:
+        UnknownArchitectureError: saying how to give it.
+    """
+    if isinstance(options, Mapping):
+        for option in ("arch", "loss"):
+            check_given(str(options.get(option)), f"--{option}")
+
+
 def check_embedder(said: str, name: str, *, with_weights: bool) -> None:
     """Raise unless an embedder can have a name; those of libraries are looked up when it is built.
 

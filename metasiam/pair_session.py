@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.data.augment import normalise
 from metasiam.data.pairs import PairSet, keep_validation
@@ -84,6 +85,7 @@ def train_pairs(
         TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
     check_seconds(checkpoint_every)
+    catalogue.give(options.get("arch"))
     listener = listener or SILENT
     tune_allocator()
     earlier = open_run(resume) if resume is not None else None

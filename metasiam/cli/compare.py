@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from metasiam import catalogue
 from metasiam.cli import groups
 from metasiam.cli.compare_output import next_step, render, write
 from metasiam.cli.terminal import terminal
@@ -83,7 +84,7 @@ def command(
     if runs:
         refuse(
             plan
-            | {name: value for name, value in training.items() if name not in ("seed", "device")}
+            | {name: value for name, value in _but_places(training).items() if name not in ("seed", "device")}
             | given_of(resume=where.resume, preset=where.preset),
             "pass finished runs or what to train here, not both",
         )
@@ -92,7 +93,8 @@ def command(
         _compare_runs(console, runs, chosen, settings, where.out, device, overwrite=where.overwrite)
         return
     if where.resume is not None:
-        given = plan | training | chosen.given() | preset | given_of(out=where.out, overwrite=where.overwrite or None)
+        given = plan | _but_places(training) | chosen.given() | preset
+        given |= given_of(out=where.out, overwrite=where.overwrite or None)
         refuse(given, "--resume takes the methods, the data and the options of the comparison")
         saved_plan, folder = _saved_plan(where.resume), where.resume
         settings = settings_from(protocol, earlier=saved_plan.get("evaluation"))
@@ -224,6 +226,11 @@ def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | No
     return list(seeds)
 
 
+def _but_places(given: dict[str, Any]) -> dict[str, Any]:
+    """Return options without the names that are given so that a file may say them (``metasiam.catalogue``)."""
+    return {name: value for name, value in given.items() if not catalogue.is_place(str(value))}
+
+
 def _saved_plan(folder: Path) -> dict[str, Any]:
     try:
         plan: dict[str, Any] = parse_json(read_text(folder / _PLAN_FILE))
@@ -232,6 +239,8 @@ def _saved_plan(folder: Path) -> dict[str, Any]:
         raise MetaSiamError(
             f"{folder} does not contain a comparison to resume. Start one with --out {shlex.quote(str(folder))}."
         ) from error
+    for options in plan["methods"].values():
+        catalogue.check_stored(options)
     return plan
 
 

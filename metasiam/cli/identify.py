@@ -31,6 +31,7 @@ def command(
     paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them.", show_default=False)],
     gallery: o.GalleryFile = o.DEFAULT_GALLERY,
     weights: o.Weights = None,
+    arch: o.Arch = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line and picture.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print comma-separated values with a header.")] = False,
     device: o.Device = "auto",
@@ -65,7 +66,7 @@ def command(
         raise MetaSiamError(
             f"{gallery} has no names. Add some: metasiam enroll DIR --gallery {shlex.quote(str(gallery))}"
         )
-    embedder, key = open_embedder(weights, key=opened.embedder, listener=o.Notes())
+    embedder, key = open_embedder(weights, arch=arch, key=opened.embedder, listener=o.Notes())
     pictures = find_pictures(paths)
     embedder = o.on_device(embedder, device)
     found = o.embedded(embedder, key.info, pictures, mirror=opened.mirror, answer_blank=True)

@@ -23,7 +23,7 @@ Weights = Annotated[
 ]
 Arch = Annotated[
     str | None,
-    typer.Option("--arch", help="Architecture, for weights that do not say it; resnet18-imagenet needs no --weights."),
+    typer.Option("--arch", help="Architecture, for weights that do not say it; timm:NAME.TAG needs no --weights."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 

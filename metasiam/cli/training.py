@@ -55,6 +55,7 @@ def run_training(
         init = options_of(options_class(method), options).init  # said now, not when the data are loaded
         if init is not None and "arch" not in options:
             options["arch"] = arch_of(init)
+        data = sized(data, str(options.get("arch", "")))
         settings = settings_from(protocol, preset=run.preset, seed=given.get("seed"))
         if run.out is not None:
             check_out(run.out, overwrite=run.overwrite)
@@ -93,6 +94,15 @@ def run_training(
             shown.say(f"trained and saved in {trained.path}, not measured yet\nnext: {again}")
             raise
     print_evaluation(console, evaluation, method, written)
+
+
+def sized(data: DataOptions, arch: str) -> DataOptions:
+    """Return data options with the size that an embedder brings images to, for people's own pictures of no size."""
+    from metasiam.models import size_of
+
+    if data.image_size is not None or not str(data.data).startswith(("folder:", "lfw")) or not arch:
+        return data
+    return replace(data, image_size=size_of(arch))
 
 
 def _resumed(

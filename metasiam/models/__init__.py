@@ -67,6 +67,12 @@ def feeding_of(arch: str) -> Feeding | None:
     return None if arch.startswith(catalogue.OWN) else architecture(arch).feeding
 
 
+def size_of(arch: str) -> tuple[int, int] | None:
+    """Return the height and width that an embedder brings all images to; None where it takes any."""
+    named = None if arch.startswith(catalogue.OWN) else architecture(arch)
+    return None if named is None or named.feeding is None or not named.resizes else named.feeding.image_size
+
+
 def build(arch: str, named: Architecture, channels: int, image_size: tuple[int, int], *, pretrained: bool) -> nn.Module:
     """Build what a name stands for; as ``build_embedder``."""
     if not 1 <= channels <= MOST_CHANNELS:

@@ -68,7 +68,8 @@ def _build(name: str, takes: Size | None, channels: int, image_size: Size) -> nn
 
     if channels not in (1, 3):
         raise ValueError(f"torchvision's networks take 1 or 3 channels, not {channels}")
-    network = without_classifier(get_model(name, weights=None, **_MORE.get(name, {})))
+    more = {"image_size": takes[0]} if takes is not None and name.startswith("vit_") else _MORE.get(name, {})
+    network = without_classifier(get_model(name, weights=None, **more))
     return Backbone(network, channels, image_size, takes=takes, repeated=True)
 
 

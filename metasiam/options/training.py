@@ -40,7 +40,11 @@ class TrainingOptions:
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     arch: Annotated[
-        str, Opt("Embedder: resnet8 … resnet110, conv4, conv4-scales, resnet12, resnet18.", panel=_TRAINING)
+        str,
+        Opt(
+            "Embedder: resnet8 … resnet110, conv4, resnet12, resnet18, timm:NAME, torchvision:NAME, module:factory.",
+            panel=_TRAINING,
+        ),
     ] = "resnet56"
     loss: Annotated[
         str,

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from metasiam import catalogue
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.options.pairs import SiameseOptions
@@ -150,6 +151,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     try:
         plan = parse_json(read_text(file))
         check(plan, FOLDS)
+        catalogue.check_stored(plan["options"])
         return {"options": dict(plan["options"]), "data": {**plan["data"], "options": dict(plan["data"]["options"])}}
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start again with --overwrite, or another --out.") from error
