@@ -45,7 +45,7 @@ def benchmark_domains(data: str, *, domains: int = 100, images: int = 600, seed:
 
 
 def benchmark_split(domains: DomainSet) -> Split:
-    """Hold out the last tenth of the domains, as the seeds do."""
+    """Hold out the last tenth of the domains, as the published systems do."""
     return split_domains(domains, held_out=max(len(domains.names) // 10, 1))
 
 

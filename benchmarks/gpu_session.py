@@ -1,10 +1,10 @@
-"""A quarter of an hour of a GPU in one command: the checks that need one, then the seeds' full setting and its rivals.
+"""A quarter of an hour of a GPU in one command: the checks that need one, then the published setting and its rivals.
 
-In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the seeds'
+In this order, each stage resumed or skipped when it was done before: the ``gpu`` tests; ``gpu_step``; the published
 Reptile (10,000 × 30) with ResNet-20, then with ResNet-56; classic triplet training with ResNet-56 and as many images;
 a stronger recipe (normalised softmax, then Reptile from its weights). Each training ends in an evaluation; one that
 the time is too short for goes on in a later session: on an H200 the checks take six minutes (left out where
-``benchmarks/results/gpu_step.json`` is committed, but for ``--stages none``) and the seeds' training with ResNet-20
+``benchmarks/results/gpu_step.json`` is committed, but for ``--stages none``) and the published training with ResNet-20
 fourteen. ``--stages`` chooses among them. Needs torch, numpy, scikit-learn, scipy, safetensors, Pillow, tensorboard,
 filelock and, for the tests, pytest.
 

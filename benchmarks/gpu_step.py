@@ -1,7 +1,7 @@
 """Row 6: milliseconds of an inner step on a GPU, eager, compiled, and either as a CUDA graph.
 
 Sampling and augmentation are included: whole Reptile iterations are timed, with one synchronisation at the end of each
-round. Also prints what the seeds' full setting, 10,000 iterations of 30 inner epochs, would take. The file is written
+round. Also prints what the published setting, 10,000 iterations of 30 inner epochs, would take. The file is written
 after every kind of step, and a kind that fails says why in it: GPU time is too dear to lose results. Every embedder and
 kind has a process of its own, since a capture that fails (PyTorch 2.11) spoils all later ones of its process; kinds
 that compile come last, and ``--limit`` ends one that hangs.
@@ -46,7 +46,7 @@ class _Notes(Listener):
 
 
 def learner(domains: DomainSet, arguments: Any, arch: str, compiled: bool, graphed: bool) -> Reptile:
-    """Return a Reptile learner with the seeds' inner setting; no graph is captured but the one asked for."""
+    """Return a Reptile learner with the published inner setting; no graph is captured but the one asked for."""
     config = ReptileOptions(
         arch=arch,
         batch_size=arguments.batch,

@@ -59,7 +59,7 @@ PUBLISHED = (
     (82, 68), (68, 60), (86, 80), (76, 54), (88, 64), (96, 90), (76, 84), (72, 76), (78, 62), (78, 50),
 )  # fmt: skip
 PUBLISHED_TRIPLETS = 80.0
-#: The seeds' threshold of cosines for Reptile.
+#: The published threshold of cosines for Reptile.
 THRESHOLD = 0.7
 #: Pairs, and triplets, of a task.
 QUESTIONS = 500

@@ -20,7 +20,7 @@ from metasiam.errors import MetaSiamError
 
 
 def triplet_cosine(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.3) -> Tensor:
-    """Mean of max(0, margin − cos(anchor, positive) + cos(anchor, negative)), the seeds' loss.
+    """Mean of max(0, margin − cos(anchor, positive) + cos(anchor, negative)), the published loss.
 
     Args:
         anchor: float [B, D].

@@ -451,7 +451,7 @@ def test_domains_of_one_training_image_each_cannot_choose_a_threshold(
     parts = split_domains(few, held_out=3, validation=validation)
     with pytest.raises(MetaSiamError, match=rf"{validation or 7} domains that the threshold .* single training image"):
         evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,)))
-    # The seeds' own measurements need no threshold.
+    # The published systems' own measurements need no threshold.
     reference = evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,), protocols=("reference",)))
     assert "few_shot" in reference.data["reference_protocol"]
 

@@ -1,4 +1,4 @@
-"""The seeds' own measurements: reproduced by hand on tiny data, and on the published weights."""
+"""The published systems' own measurements: reproduced by hand on tiny data, and on the published weights."""
 
 from __future__ import annotations
 

@@ -395,7 +395,7 @@ class Split:
 
     Attributes:
         seen: domains to train on.
-        validation: seen-side domains kept back for choosing thresholds and hyperparameters.
+        validation: seen-side domains held out for choosing thresholds and hyperparameters.
         held_out: domains never trained on.
         name: how the split was asked for, e.g. ``held-out 10`` or ``cifar-fs``.
     """
@@ -430,9 +430,9 @@ def split_domains(
 
     Args:
         domains: the domain set.
-        held_out: hold out the last so many domains (the seeds' 90-10 is 10 of CIFAR-100); 0 trains on all. None is the
+        held_out: hold out the last so many domains (published: 10 of CIFAR-100); 0 trains on all. None is the
             data's own split (``domains.own_split``), or 10 where they have none.
-        validation: keep back this many of the remaining domains, evenly spread over them. With a
+        validation: hold out this many of the remaining domains, evenly spread over them. With a
             published split, or the data's own, 0 keeps its own validation classes.
         split: ``cifar-fs``, ``fc100``, ``omniglot-vinyals`` or a JSON file of ``{"train", "validation", "test"}``
             names; overrides ``held_out``. With ``:validation`` behind it, the validation classes are held out and the

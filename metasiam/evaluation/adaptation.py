@@ -28,7 +28,7 @@ BACKGROUND_IMAGES = 1000
 class AdaptationPlan:
     """How to adapt: by gradient steps, or by a head solved in closed form.
 
-    The defaults are the seeds': 30 inner epochs of Adam at 0.001 on batches of 128.
+    The defaults are the published ones: 30 inner epochs of Adam at 0.001 on batches of 128.
 
     Attributes:
         steps: optimizer steps (inner epochs); 0 leaves the weights as they are.
@@ -107,7 +107,7 @@ def adapt(
 
     Args:
         embedder: on any device; the copy is there too.
-        info: normalisation and distance; the objective is the triplet loss of the distance with the seeds' margin.
+        info: normalisation and distance; the objective is the triplet loss of the distance with the published margin.
         domains: where the images are.
         images: int64 [k], the domain's labelled training images. With k = 1 no pair of different images exists;
             the positive is then the image itself, mirrored at random.

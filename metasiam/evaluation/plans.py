@@ -37,7 +37,7 @@ AVERAGES = (1.0, 0.5)
 STRETCHES = (0.5, 1.0, 2.0, 4.0, 8.0)
 #: Images to test a gradient plan on, of the validation domain and of others.
 TEST_OWN, TEST_NEGATIVES = 100, 200
-#: With ``MANY`` images or more, batches are the seeds' 128 triplets; with fewer, a quarter repeats each image enough.
+#: With ``MANY`` images or more, batches are the published 128 triplets; with fewer images, a quarter of that is enough.
 SMALL_BATCH = 32
 
 
@@ -67,7 +67,7 @@ class ChosenPlan:
 def default_plan(shots: Shots, settings: ProtocolSettings) -> ChosenPlan:
     """Return the plan without validation domains: the settings' steps where given.
 
-    Else the seeds' 30 steps for ``all``, and for fewer images no steps but the solved head: plain fine-tuning on
+    Else the published 30 steps for ``all``, and for fewer images no steps but the solved head: plain fine-tuning on
     few images hurts (a ResNet-20 at 80.5 % fell to 63.7 after 15 steps on 5 images).
     """
     plan = AdaptationPlan(rate=settings.adapt_rate, part=settings.adapt_part, batch=_batch(shots))

@@ -36,7 +36,7 @@ from metasiam.wording import counted
 #: Where a domain's images are many, so many of five folds are held back in turn to calibrate on: each costs one
 #: adaptation, and one alone hangs on the chance of its steps.
 FOLDS_OF_MANY = 2
-#: The threshold of the classic seed, for embedders that bring none of their own.
+#: The threshold of the published classic system, for embedders without one of their own.
 SEED_THRESHOLD = 0.2
 
 
@@ -259,7 +259,7 @@ class _Evaluator:
         )
 
     def _fixed_threshold(self) -> float:
-        """Return the threshold that was given, the classic seed's for cosines, or else the stored or global one."""
+        """Return the threshold that was given, the published one for cosines, or else the stored or global one."""
         if self.settings.threshold is not None:
             return self.settings.threshold
         if self.info.distance == "cosine":

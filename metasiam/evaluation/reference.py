@@ -1,4 +1,4 @@
-"""The seeds' own measurements, reproduced and labelled, with the score of always answering "different" beside them.
+"""The published systems' own measurements, reproduced and labelled, next to the score of a constant "different".
 
 The two seed reports compare numbers that are not the same quantity (see the balanced protocol for ones that are):
 the classic one pairs one support image a held-out class with all images of all of them, so that one pair in ten is
@@ -38,15 +38,15 @@ def reference_protocol(
     embedded: EmbeddedImages | None = None,
     listener: Listener = SILENT,
 ) -> dict[str, Any]:
-    """Measure as the seeds did.
+    """Measure as the published systems did.
 
     Args:
         embedder: on the domain set's device; left as it was.
         info: normalisation and distance.
         domains: the images.
         split: its held-out domains are the "few-shot" classes.
-        settings: seed, number of support draws, bootstrap samples; adapts as the meta seed did only if ``shots``
-            has ``all``.
+        settings: seed, number of support draws, bootstrap samples; adapts as the published Reptile did if ``shots`` has
+            ``all``.
         embedded: this embedder's embeddings of ``reference_images``, where they were made before.
         listener: told how far it is.
 
@@ -101,7 +101,7 @@ def _seen(embedded: EmbeddedImages, pool: Pool, settings: ProtocolSettings) -> d
 
 
 def _few_shot(embedded: EmbeddedImages, pool: Pool, settings: ProtocolSettings) -> dict[str, Any]:
-    """Return the classic seed's "few-shot" accuracy over many draws of the support images.
+    """Return the published classic system's "few-shot" accuracy over many draws of the support images.
 
     For each held-out class in turn, its support image is compared with every held-out test image at 0.2; after
     each class the accuracy so far is noted, and the mean of these running means was the score.
@@ -140,7 +140,7 @@ def _meta(
     settings: ProtocolSettings,
     listener: Listener,
 ) -> dict[str, Any]:
-    """Return the meta seed's held-out scores: 30 steps on all images of a class, then 50 triplets and 50 pairs."""
+    """Return published Reptile's held-out scores: 30 steps on all images of a class, then 50 triplets and 50 pairs."""
     own, others = domains.pool(split.held_out, "train"), _pool(domains, split.seen)
     tested, negatives = _pool(domains, split.held_out), domains.pool(split.seen, "train").images.cpu()
     rows = []

@@ -1,7 +1,7 @@
 """Reptile: learn a task from the current weights, then move the weights part of the way.
 
-Source: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms" (2018), with the seeds' defaults: a task
-is one domain, its loss is a triplet loss against antidomain negatives.
+Source: Nichol, Achiam, Schulman, "On First-Order Meta-Learning Algorithms" (2018), with the defaults of the published
+system: a task is one domain, its loss is a triplet loss against antidomain negatives.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Siamese training on labelled pairs: two images through one embedder, a head says whether they show the same.
 
-Source: Koch, Zemel, Salakhutdinov, "Siamese Neural Networks for One-shot Image Recognition" (2015), with the seeds'
-options; contrastive loss as in Hadsell, Chopra, LeCun (2006).
+Source: Koch, Zemel, Salakhutdinov, "Siamese Neural Networks for One-shot Image Recognition" (2015), with the
+options of the published systems; contrastive loss as in Hadsell, Chopra, LeCun (2006).
 """
 
 from __future__ import annotations

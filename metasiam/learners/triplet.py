@@ -1,6 +1,6 @@
 """Classic triplet training: one embedder, every seen image an anchor once an epoch.
 
-Source: Schroff et al., "FaceNet" (2015), with the seeds' defaults (cosine, margin 0.3, Adam 1e-3, batch 128).
+Source: Schroff et al., "FaceNet" (2015), with the published defaults (cosine, margin 0.3, Adam 1e-3, batch 128).
 """
 
 from __future__ import annotations

@@ -123,8 +123,8 @@ def load_embedder(
     State dicts of other programs may lack BatchNorm's counters, carry the prefixes of ``DataParallel``,
     ``torch.compile``, Lightning and averaged models, and hold a classifier, which is left out.
 
-    Weights that do not say their normalisation get the seeds', for images of other than three channels its mean over
-    the colours; as ``resnet18-imagenet`` they get torchvision's, and its image size.
+    Weights that do not say their normalisation get the published systems' (for images of other
+    than three channels, its mean over the colours); as ``resnet18-imagenet`` they get torchvision's, and its image size.
 
     Args:
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.

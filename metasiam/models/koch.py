@@ -23,7 +23,7 @@ class KochNetwork(nn.Module):
     """Four convolutions and a sigmoid layer of 4096 units.
 
     With 105 × 105 grey images and the head's output unit it has 38,951,745 parameters. ``batch_norm`` adds 1,152, and
-    1,152 running statistics, which Keras counts too: 38,954,049, the seed's TensorFlow system. A fourth pooling
+    1,152 running statistics, which Keras counts too: 38,954,049, the published TensorFlow system. A fourth pooling
     leaves 10,640,193.
 
     Args:

@@ -1,7 +1,7 @@
 """CIFAR ResNets with parameter-free (option A) shortcuts: ResNet-8 to ResNet-110, 64-d embeddings.
 
 Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2.
-State-dict names (``conv1, bn1, layer1.0.conv1, …``) are those of the published seed weights.
+State-dict names (``conv1, bn1, layer1.0.conv1, …``) are those of the published weights.
 """
 
 from __future__ import annotations

@@ -205,8 +205,8 @@ def accuracy_over_steps(curves: Sequence[Curve], *, order: Sequence[str] = ()) -
 def sweep(points: Sequence[SweepPoint]) -> Figure:
     """Draw held-out accuracy against the number of seen domains, with and without the constant-answer trap.
 
-    Above: pair accuracy where half the pairs are same, so that a constant answer scores 50. Below: the seeds'
-    "few-shot" figure, where one pair in N is same, beside what always answering "different" scores there.
+    Above: pair accuracy where half the pairs are same, so that a constant answer scores 50. Below: the published
+    "few-shot" figure, where one pair in N is same, next to what always answering "different" scores there.
 
     Args:
         points: one for each split and method.

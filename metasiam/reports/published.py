@@ -46,5 +46,5 @@ def is_of_cifar100(evaluation: Mapping[str, Any]) -> bool:
 
 
 def constant_answer(held_out: int) -> float | None:
-    """Return what always answering "different" scores in the seeds' few-shot protocol, percent."""
+    """Return what always answering "different" scores in the published few-shot protocol, percent."""
     return 100 * (1 - 1 / held_out) if held_out > 0 else None

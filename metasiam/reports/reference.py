@@ -1,4 +1,4 @@
-"""The seeds' own figures beside ours: a run under the ``reference`` protocol, and a sweep over class splits."""
+"""The published systems' own measurements: a run under the ``reference`` protocol, and a sweep over class splits."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from metasiam.reports.rendering import Column, Row, Table
 
 
 def reference_table(methods: Mapping[str, Json]) -> Table:
-    """Return the seeds' measurements of each method, what a constant answer scores there, and what was published.
+    """Return the published measurements made of each method, what a constant answer scores there, and what was published.
 
     Published figures stand beside splits of CIFAR-100's 100 classes only: they are about that, with ResNet-56.
 
@@ -112,7 +112,7 @@ def _spread(few_shot: object) -> str:
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
-    """Return a sweep beside the published figures: the balanced protocol first, then the seeds' own.
+    """Return a sweep beside the published figures: the balanced protocol first, then the published systems' own.
 
     The published figures are about CIFAR-100 with ResNet-56, so they stand beside that only; a split is matched by its
     number of seen domains, where seen and held-out ones are 100 in all.

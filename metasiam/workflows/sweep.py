@@ -45,7 +45,7 @@ class SweptRun:
 
 
 def seen_counts(domains: DomainSet, shares: Sequence[int]) -> list[int]:
-    """Return how many domains are seen at each share, in percent of all (the seeds' 10 … 100).
+    """Return how many domains are seen at each share, in percent of all (published: 10 … 100).
 
     Raises:
         MetaSiamError: for a share outside 1 … 100, or one that leaves fewer than two domains on a side.
