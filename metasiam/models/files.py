@@ -124,7 +124,8 @@ def load_embedder(
     ``torch.compile``, Lightning and averaged models, and hold a classifier, which is left out.
 
     Weights that do not say their normalisation get the published systems' (for images of other
-    than three channels, its mean over the colours); as ``resnet18-imagenet`` they get torchvision's, and its image size.
+    than three channels, its mean over the colours); as ``resnet18-imagenet`` they get torchvision's and its image
+    size.
 
     Args:
         path: run folder, ``.safetensors`` file, or state dict saved by ``torch.save``.

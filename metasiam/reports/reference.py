@@ -32,7 +32,7 @@ from metasiam.reports.rendering import Column, Row, Table
 
 
 def reference_table(methods: Mapping[str, Json]) -> Table:
-    """Return the published measurements made of each method, what a constant answer scores there, and what was published.
+    """Return each method's score by the published measurements, that of a constant answer, and the published figure.
 
     Published figures stand beside splits of CIFAR-100's 100 classes only: they are about that, with ResNet-56.
 
