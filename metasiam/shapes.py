@@ -140,6 +140,18 @@ def record(needed: Mapping[str, Shape] | None = None, optional: Mapping[str, Sha
     return fields
 
 
+def each(shape: Shape) -> Shape:
+    """An object whose fields, whatever their names, all have the shape."""
+
+    def fields(value: Any) -> str | None:
+        if not isinstance(value, Mapping):
+            return _told(False, value, "an object with fields")
+        found = ((name, shape(one)) for name, one in value.items())
+        return next((f".{name}{wrong}" for name, wrong in found if wrong is not None), None)
+
+    return fields
+
+
 # --- kinds of files --------------------------------------------------------------------------------------------
 
 _DOMAINS = many(whole(0, 10**9))
@@ -241,7 +253,7 @@ FOLD = record(
 #: The plans of comparisons, sweeps and folds.
 COMPARISON = record(
     {
-        "methods": record(),
+        "methods": each(record()),
         "data": record(),
         "budget": record(optional={"images": whole(1), "minutes": number(least=0)}),
     },

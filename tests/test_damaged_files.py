@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import shutil
@@ -14,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from damage import ODD, few, header, mutated, one_line, with_header
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 import metasiam as ms
 import metasiam.session
@@ -38,29 +36,6 @@ from metasiam.workflows.data import data_of_run
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 DEEP = "[" * 60_000 + "]" * 60_000
-#: What may stand anywhere in a file instead of what belongs there.
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        -1,
-        0,
-        10**9,
-        10**23,
-        1.5,
-        float("nan"),
-        float("inf"),
-        "",
-        "x",
-        "\0",
-        "a\nb",
-        [],
-        [[]],
-        [None],
-        {},
-        {"a": 1},
-    ]
-)
 
 
 @pytest.fixture(scope="module")
@@ -82,61 +57,6 @@ def files(tmp_path_factory, tiny_domains) -> Path:
     row = {"trial": 0, "options": {"lr": 0.1}, "score": 0.5, "accuracy": 0.5, "auc": 0.5, "seconds": 1.0, "epochs": 1}
     (folder / "trials.jsonl").write_text(json.dumps(row) + "\n")
     return folder
-
-
-def mutated(value: Any, draw: Callable[[st.SearchStrategy[Any]], Any]) -> Any:
-    """Return JSON with one of its values replaced, taken out, or given another name."""
-    value = copy.deepcopy(value)
-    places: list[tuple[Any, Any]] = []
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        keys = list(one) if isinstance(one, dict) else range(len(one))
-        places += [(one, key) for key in keys]
-        waiting += [one[key] for key in keys if isinstance(one[key], dict | list)]
-    if not places:
-        return draw(ODD)
-    inside, key = draw(st.sampled_from(places))
-    what = draw(st.sampled_from(["replace", "drop", "rename"]))
-    if what == "replace" or isinstance(inside, list):
-        inside[key] = draw(ODD)
-    else:
-        kept = inside.pop(key)
-        if what == "rename":
-            inside[f"{key}_"] = kept
-    return value
-
-
-def one_line(call: Callable[[], Any]) -> None:
-    """Call, and take a result or an error of one line."""
-    said = "a result"
-    try:
-        call()
-    except ms.MetaSiamError as error:
-        said = str(error)
-    assert said.strip()
-    assert "\n" not in said
-
-
-few = settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-def with_header(path: Path, out: Path, key: str, text: str, **tensors: torch.Tensor) -> Path:
-    """Copy a safetensors file with another JSON header, and some tensors replaced."""
-    with safe_open(str(path), framework="pt") as file:
-        whole = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file({**whole, **tensors}, out, metadata={key: text})
-    return out
-
-
-def header(path: Path, key: str) -> Any:
-    with safe_open(str(path), framework="pt") as file:
-        return json.loads(file.metadata()[key])
 
 
 @few
