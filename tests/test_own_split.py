@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from listeners import Heard
 from PIL import Image
 from rich.console import Console
@@ -98,6 +99,46 @@ def test_parts_that_share_domains_are_no_split(tmp_path: Path, parts: dict[str, 
         assert split.validation == ()
     else:
         assert int(domains.counts("test")[2]) == 10
+
+
+def _arrays(file: Path, parts: Mapping[str, Sequence[int]], each: int = 10) -> Path:
+    random = np.random.default_rng(0)
+    made = {}
+    for part, labels in parts.items():
+        made[f"{part}_labels"] = random.permutation(np.repeat(np.array(labels), each))
+        made[f"{part}_images"] = random.integers(0, 255, (len(labels) * each, 8, 8), dtype=np.uint8)
+    np.savez(file, class_names=np.array(list("ABCDEFGHI")), **made)
+    return file
+
+
+def test_arrays_with_different_labels_are_the_split(tmp_path: Path) -> None:
+    file = _arrays(tmp_path / "a.npz", {"train": [0, 1, 2, 3], "val": [4, 5], "test": [6, 7, 8]})
+    heard = Heard()
+    domains, again = (load_domains(f"npz:{file}", listener=heard) for _ in range(2))
+    split = split_domains(domains)
+    names = ["".join(domains.names[d] for d in part) for part in (split.seen, split.validation, split.held_out)]
+    assert names == ["ABCD", "EF", "GHI"]
+    assert (domains.counts("train").tolist(), domains.counts("test").tolist()) == ([8] * 9, [2] * 9)
+    said = "train, val and test have different domains: that is the split (4 seen, 2 validation, 3 held out)"
+    assert len([text for text in heard.notes if said in text]) == 2
+    assert again.fingerprint == domains.fingerprint
+    assert split_domains(domains, held_out=2).held_out == (7, 8)
+    with np.load(file) as arrays:  # every picture kept its label
+        for part in ("train", "val", "test"):
+            for image, label in zip(arrays[f"{part}_images"], arrays[f"{part}_labels"], strict=True):
+                (place,) = (domains.images[:, 0] == torch.from_numpy(image)).all((1, 2)).nonzero().flatten().tolist()
+                assert domains.labels[place] == label
+
+
+@pytest.mark.parametrize("val", [[0, 1], [6, 7]])
+def test_arrays_for_validation_of_the_same_labels_are_left_alone(tmp_path: Path, val: list[int]) -> None:
+    file = _arrays(tmp_path / "a.npz", {"train": [0, 1, 2], "val": val, "test": [6, 7]})
+    domains = load_domains(f"npz:{file}", listener=None)
+    assert len(domains.images) == 50
+    assert split_domains(domains).validation == ()
+    shared = load_domains(f"npz:{_arrays(tmp_path / 'b.npz', {'train': [0, 1], 'val': [2], 'test': [0, 1]})}")
+    assert shared.own_split is None
+    assert shared.counts("test").tolist() == [10, 10]
 
 
 def test_enroll_still_takes_the_names_of_train_alone(classes: Path) -> None:

@@ -685,7 +685,7 @@ def test_flat_labels_grey_images_and_class_names_are_read(tmp_path: Path) -> Non
         ({"train_labels": np.zeros((8, 3), np.uint8)}, "several labels"),
         ({"train_labels": np.zeros(8)}, "must be integers"),
         ({"train_labels": np.zeros(7, np.uint8)}, "for 8 images"),
-        ({"test_images": np.zeros((3, 4, 4, 3), np.uint8)}, "Bring both to one size"),
+        ({"test_images": np.zeros((3, 4, 4, 3), np.uint8)}, "Bring all to one size"),
         ({"class_names": np.array(["a", "b"])}, "has the label 5"),
         ({"class_names": np.array(["a", None])}, "pickled objects, which are never run"),
     ],

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from metasiam.data.cache import cached, digest
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import USUAL
+from metasiam.data.sources.own_split import PARTS, split_of, split_words, test_count
 from metasiam.data.sources.pictures import decode_pictures
 from metasiam.data.sources.source import Request, Source
 from metasiam.data.sources.tree import Picture, Tree, arrange, joined
@@ -23,7 +24,6 @@ from metasiam.garbage import uncollected
 from metasiam.progress import Listener
 from metasiam.wording import counted, listed
 
-_PARTS = ("train", "validation", "test")  # seen, validation and held out, where they have different domains
 _LARGE = 512  # pixels on the shorter side that few embedders are trained on
 
 
@@ -81,8 +81,10 @@ def load(request: Request) -> DomainSet:
         compare=True,
     )
     if tree.split:
-        found = found.with_own_split(_own_split(found, tree))
-        request.listener.note(_own_split_words(found, tree, request.test_fraction))
+        called = _folders(tree)
+        split = split_of([tree.split[name] for name in found.names], f"folders {', '.join(called)}")
+        found = found.with_own_split(split)
+        request.listener.note(split_words(split, joined(called), request.test_fraction))
     if request.size is None and min(found.image_size) > _LARGE:
         width, height = found.image_size[::-1]
         request.listener.note(
@@ -92,24 +94,7 @@ def load(request: Request) -> DomainSet:
 
 
 def _folders(tree: Tree) -> list[str]:
-    return [name for part in _PARTS for name in tree.parts.get(part, ()) if part in tree.split.values()]
-
-
-def _own_split(found: DomainSet, tree: Tree) -> Split:
-    seen, kept, held_out = (
-        tuple(index for index, name in enumerate(found.names) if tree.split[name] == part) for part in _PARTS
-    )
-    return Split(seen, kept, held_out, f"folders {', '.join(_folders(tree))}")
-
-
-def _own_split_words(found: DomainSet, tree: Tree, test_fraction: float) -> str:
-    split = found.own_split
-    assert split is not None
-    numbers = f"{len(split.seen)} seen, {len(split.validation)} validation, {len(split.held_out)} held out"
-    return (
-        f"{joined(_folders(tree))} have different domains: that is the split ({numbers}), unless --held-out or --split "
-        f"says another; {test_fraction:.0%} of each domain's pictures are its test part"
-    )
+    return [name for part in PARTS for name in tree.parts.get(part, ()) if part in tree.split.values()]
 
 
 def _domains(names: Sequence[str]) -> str:
@@ -243,10 +228,7 @@ def _note_repeated(
 def _parts(pictures: Sequence[Picture], test_fraction: float) -> list[bool]:
     if pictures[0].part:
         return [picture.part == "test" for picture in pictures]
-    count = round(len(pictures) * test_fraction)
-    if test_fraction > 0:
-        fewest = min(len(pictures) // 2, 2)  # on either side: a pair, where there are four
-        count = min(max(count, fewest), len(pictures) - fewest)
+    count = test_count(len(pictures), test_fraction)
     ranked = sorted(range(len(pictures)), key=lambda index: _name_hash(pictures[index].path))
     chosen = set(ranked[:count])
     return [index in chosen for index in range(len(pictures))]

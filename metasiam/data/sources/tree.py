@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from metasiam.data.names import plain
 from metasiam.data.sources.files import Found, find
+from metasiam.data.sources.own_split import parts_of
 from metasiam.wording import counted, listed
 
 #: What people call the parts of a data set, in any case.
@@ -134,7 +135,7 @@ def _by_part(tree: Tree, found: Sequence[Found], named: dict[str, str]) -> None:
     in_parts = [file for file in found if len(file.inside) > 1 and file.inside[0] in named]
     domains = [tree.spelled(file.inside[1]) for file in in_parts]
     parts = [named[file.inside[0]] for file in in_parts]
-    tree.split = _split(zip(domains, parts, strict=True))
+    tree.split = parts_of(zip(domains, parts, strict=True))
     for file, domain, part in zip(in_parts, domains, parts, strict=True):
         if tree.split.get(domain) == part:
             _add(tree, file, domain, "")
@@ -143,21 +144,6 @@ def _by_part(tree: Tree, found: Sequence[Found], named: dict[str, str]) -> None:
         else:
             _add(tree, file, domain, part)
     tree.outside += [file.path for file in found if len(file.inside) < 2 or file.inside[0] not in named]
-
-
-def _split(found: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the part of each domain where train and test have different ones; empty where they share some.
-
-    Validation counts as a part where its domains are others again.
-    """
-    domains: dict[str, set[str]] = {"train": set(), "test": set(), "validation": set()}
-    for domain, part in found:
-        domains[part].add(domain)
-    if not domains["train"] or not domains["test"] or domains["train"] & domains["test"]:
-        return {}
-    if domains["validation"] & (domains["train"] | domains["test"]):
-        del domains["validation"]
-    return {domain: part for part, names in domains.items() for domain in names}
 
 
 def _by_domain(tree: Tree, found: Iterable[Found]) -> None:
