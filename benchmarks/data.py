@@ -8,6 +8,7 @@ import torch
 
 from metasiam.data.domains import DomainSet, Split, split_domains
 from metasiam.errors import MetaSiamError
+from metasiam.wording import counted
 
 
 def benchmark_domains(data: str, *, domains: int = 100, images: int = 600, seed: int = 0) -> DomainSet:
@@ -76,7 +77,7 @@ def unzipped(archives: Path, into: Path, name: str) -> Path:
                 packed.extractall(partial)
         parts = [{path.name for path in (partial / part).glob("*")} for part in ("train", "test")]
         if not parts[0] or parts[0] != parts[1]:
-            few = f"train/ has {len(parts[0])} domains and test/ {len(parts[1])}"
+            few = f"train/ has {counted(len(parts[0]), 'domain')} and test/ {len(parts[1])}"
             raise MetaSiamError(f"{archives} lacks some of {name}*.zip: {few}. Bring the others there.")
         partial.rename(folder)
     except zipfile.BadZipFile as error:

@@ -29,6 +29,7 @@ from metasiam.gallery.posterior import probabilities
 from metasiam.gallery.scoring import NameScorer
 from metasiam.models.files import EmbedderInfo
 from metasiam.training.machine import choose_device, describe_machine
+from metasiam.wording import counted
 
 HERE = Path(__file__).resolve().parent
 KNOWN, SHOTS, BACKGROUND_IMAGES, ENROL_FROM = 8, 5, 20, 100
@@ -157,7 +158,7 @@ def people(
             rules = calibrate(pictures, own, PEOPLE, info, background)
             scorer = NameScorer.of(pictures, own, PEOPLE, info.distance, background.prototypes())
             found.append(reliability(rules.log_odds(scorer.scores(rows[asked])), truth))
-        result[f"{shots} pictures"] = {key: interval([draw[key] for draw in found]) for key in found[0]}
+        result[counted(shots, "picture")] = {key: interval([draw[key] for draw in found]) for key in found[0]}
     return result
 
 

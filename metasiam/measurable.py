@@ -9,6 +9,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.models.own import own_embedder
 from metasiam.runs import Run
+from metasiam.wording import counted
 
 
 def embedder_of(target: Run | nn.Module, domains: DomainSet, split: Split) -> tuple[nn.Module, EmbedderInfo]:
@@ -31,7 +32,8 @@ def embedder_of(target: Run | nn.Module, domains: DomainSet, split: Split) -> tu
     shown = domains.with_channels(channels)
     if shown.channels != channels:
         raise MetaSiamError(
-            f"{embedder.name} has a mean for {channels} channels, {domains.source} has images of {domains.channels}."
+            f"{embedder.name} has a mean for {counted(channels, 'channel')}, {domains.source} has images of "
+            f"{domains.channels}."
         )
     embedder.measure(channels, domains.image_size)
     mean, std = shown.channel_statistics(shown.pool(split.seen, "train"))

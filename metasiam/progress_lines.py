@@ -174,25 +174,26 @@ def announcement(config: dict[str, Any]) -> str:
         return f"trial {config['trial']} of {config['trials']}: {tried}"
     data = config["data"]
     images = f"{counted(data['images'], 'image')} of {'×'.join(str(side) for side in data['image_size'])}"
+    parameters = counted(config["parameters"], "parameter")
     where = f"on {config['machine']['device']} in {config['resolved']['precision']}"
     if "pairs" in config:
         return (
             f"{options['method']}: {data['source']}, {images}; pairs: {_pair_counts(config['pairs'])}\n"
-            f"{options['arch']} with {options['head']} head, {config['parameters']:,} parameters, {where}; "
+            f"{options['arch']} with {options['head']} head, {parameters}, {where}; "
             f"{_pair_training(options)}"
         )
     split, iterations = config["split"], config["total_iterations"]
     parts = f"{len(split['seen'])} seen, {len(split['validation'])} validation, {len(split['held_out'])} held out"
     return (
         f"{options['method']}: {data['source']}, {images} in {counted(data['domains'], 'domain')} ({parts})\n"
-        f"{options['arch']}, {config['parameters']:,} parameters, {options['loss']} loss, {where}; "
-        f"{iterations:,} iterations, {iterations * config['images_per_iteration']:,} images in all"
+        f"{options['arch']}, {parameters}, {options['loss']} loss, {where}; "
+        f"{counted(iterations, 'iteration')}, {counted(iterations * config['images_per_iteration'], 'image')} in all"
     )
 
 
 def _pair_counts(parts: dict[str, Any]) -> str:
     return ", ".join(
-        f"{part} {own['pairs']:,} ({own['people']:,} people)" if own["people"] else f"{part} {own['pairs']:,}"
+        f"{part} {own['pairs']:,}" + (f" ({counted(own['people'], 'person', 'people')})" if own["people"] else "")
         for part, own in parts.items()
         if own["pairs"]
     )
@@ -200,5 +201,5 @@ def _pair_counts(parts: dict[str, Any]) -> str:
 
 def _pair_training(options: dict[str, Any]) -> str:
     if options["solver"] == "svm":
-        return f"head fitted {options['folds']} times for cross-validation and once on all pairs"
-    return f"{options['epochs']} epochs of {options['optimizer']} at {options['lr']:g}"
+        return f"head fitted {counted(options['folds'], 'time')} for cross-validation and once on all pairs"
+    return f"{counted(options['epochs'], 'epoch')} of {options['optimizer']} at {options['lr']:g}"

@@ -257,7 +257,7 @@ COMPARISON = record(
         "data": record(),
         "budget": record(optional={"images": whole(1), "minutes": number(least=0)}),
     },
-    {"seeds": maybe(many(whole()))},
+    {"seeds": maybe(many(whole())), "evaluation": record()},
 )
 FOLDS = record({"options": record(), "data": record({"options": record()}, {"source": text, "fingerprint": text})})
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 
-def counted(count: int | str, noun: str) -> str:
-    """Return the number with its noun: ``1 picture``, ``1,200 pictures``, ``all pictures``."""
+def counted(count: int | str, noun: str, several: str | None = None) -> str:
+    """Return the number with its noun: ``1 picture``, ``1,200 pictures``, ``all pictures``; ``2 queries``, if given."""
     number = count if isinstance(count, str) else f"{count:,}"
-    return f"{number} {noun}{'' if number == '1' else 's'}"
+    return f"{number} {noun if number == '1' else several or f'{noun}s'}"
 
 
 def listed(words: Sequence[str], most: int = 5) -> str:

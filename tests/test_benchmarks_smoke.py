@@ -69,7 +69,7 @@ def test_archives_are_unzipped_once_and_only_when_all_are_there(tmp_path):
         unzipped(archives, into, "set")
     zip_of(archives / "set-test.zip", "test/a/1.png", "test/b/1.png")
     zip_of(archives / "set-train-1.zip", "train/a/2.png")
-    with pytest.raises(MetaSiamError, match="train/ has 1 domains and test/ 2"):
+    with pytest.raises(MetaSiamError, match="train/ has 1 domain and test/ 2"):
         unzipped(archives, into, "set")
     (archives / "set-train-2.zip").write_bytes((archives / "set-test.zip").read_bytes()[:60])
     with pytest.raises(MetaSiamError, match="set-train-2.zip is damaged or not all there"):

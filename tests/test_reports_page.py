@@ -195,7 +195,8 @@ def test_data_and_budgets_are_worded() -> None:
     assert budget_words(None) == ""
     unequal = {"images_by_method": {"triplet": 100, "reptile": 2000}}
     assert budget_words(unequal) == (
-        "The methods were not trained equally long: classic with 100, reptile with 2,000 training images."
+        "The methods were not trained equally long, on numbers of training images: "
+        "classic with 100, reptile with 2,000."
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from reports_samples import evaluation, mean
 from rich.console import Console
 
-from metasiam.reports.numbers import clean, counted, interval, plus_minus, shots_order, signed
+from metasiam.reports.numbers import clean, interval, plus_minus, shots_order, signed, spelled
 from metasiam.reports.rendering import Column, Table, print_table, to_html, to_markdown, to_rich
 from metasiam.reports.tables import (
     methods_csv,
@@ -154,7 +154,7 @@ def test_markdown_tables_have_the_same_number_of_cells_in_every_line() -> None:
 
 
 def test_a_row_of_the_wrong_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 cells for 1 columns"):
+    with pytest.raises(ValueError, match="2 cells for 1 column"):
         Table("", (Column("a"),), (("1", "2"),))
 
 
@@ -170,9 +170,9 @@ def test_values_are_read_from_numbers_and_from_intervals_alike() -> None:
 
 
 def test_words_for_counts_differences_and_orders() -> None:
-    assert counted(10, "class") == "ten classes"
-    assert counted(1, "image") == "one image"
-    assert counted(1500, "domain") == "1,500 domains"
+    assert spelled(10, "class") == "ten classes"
+    assert spelled(1, "image") == "one image"
+    assert spelled(1500, "domain") == "1,500 domains"
     assert signed(1.25) == "+1.2"
     assert signed(-0.4) == "−0.4"
     assert signed(0.04) == "0.0"

@@ -24,6 +24,7 @@ from metasiam.options.flags import Flags, given_of, refuse, takes
 from metasiam.options.run import RunOptions
 from metasiam.runs.reading import read_text
 from metasiam.shapes import COMPARISON, check, parse_json
+from metasiam.wording import counted
 from metasiam.workflows.data import from_stored, load, saved, with_run
 
 if TYPE_CHECKING:
@@ -261,8 +262,9 @@ def _train_and_compare(
         check_trainable(name, domains, split, **options)
     budget = dict(plan["budget"])
     if "minutes" in budget and "images" not in budget:
-        budget["images"] = _images_in(budget["minutes"], plan["methods"], domains, split, shown)
-        shown.say(f"{budget['minutes']:g} minutes are about {budget['images']:,} images here")
+        minutes = budget["minutes"]
+        budget["images"] = _images_in(minutes, plan["methods"], domains, split, shown)
+        shown.say(f"in {counted(f'{minutes:g}', 'minute')}: about {counted(budget['images'], 'image')} here")
     methods = plan["methods"]
     if "images" in budget:
         methods = {name: options_for_budget(name, options, budget["images"]) for name, options in methods.items()}

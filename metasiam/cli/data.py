@@ -157,8 +157,8 @@ def show_source(
     height, width = domains.image_size
     train, test = int(domains.counts("train").sum()), int(domains.counts("test").sum())
     console.print(
-        f"{escape(domains.source)}: {counted(len(domains.names), 'domain')}, {train:,} train and {test:,} test images, "
-        f"{width} x {height} pixels, "
+        f"{escape(domains.source)}: {counted(len(domains.names), 'domain')}, {train:,} train and "
+        f"{counted(test, 'test image')}, {width} x {height} pixels, "
         f"{'grey' if domains.channels == 1 else 'colour'}, fingerprint {domains.fingerprint}",
         highlight=False,
         soft_wrap=True,

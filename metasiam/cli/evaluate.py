@@ -16,6 +16,7 @@ from metasiam.options.flags import Flags, given_of, takes
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
 from metasiam.options.weights import WeightsOptions
+from metasiam.wording import counted
 from metasiam.workflows.data import load, with_run
 
 if TYPE_CHECKING:
@@ -114,8 +115,8 @@ def command(
         for ways, shots in settings.episode_kinds if "episode_kinds" in protocol else ():
             if f"{ways}-way {shots}-shot" not in measured:
                 shown.note(
-                    f"{ways}-way {shots}-shot episodes are left out: they need {ways} held-out domains with at "
-                    f"least {shots + 1} test images each"
+                    f"{ways}-way {shots}-shot episodes are left out: they need "
+                    f"{counted(ways, 'held-out domain')} with {counted(shots + 1, 'test image')} or more"
                 )
     config = open_run(weights).config if is_run else {"options": {"method": weights.stem}}
     folder.mkdir(parents=True, exist_ok=True)

@@ -159,8 +159,8 @@ def fold_people(pairs: PairSet, rows: Tensor, folds: int, generator: torch.Gener
     count = int(group.max()) + 1 if len(group) else 0
     if count < folds:
         raise MetaSiamError(
-            f"{pairs.source} has {counted(count, 'group')} of pairs that share nobody, too few for {folds} parts. Add "
-            "pairs of other people, or give the parts in a column 'part'."
+            f"{pairs.source} has {counted(count, 'group')} of pairs that share nobody, too few for "
+            f"{counted(folds, 'part')}. Add pairs of other people, or give the parts in a column 'part'."
         )
     same = torch.zeros(count, dtype=torch.int64).index_add_(0, group, pairs.same[rows].long().cpu())
     total = torch.bincount(group, minlength=count)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metasiam.arguments import checked
 from metasiam.data.domains import Pool
+from metasiam.wording import counted
 
 
 def _uniform_below(bound: Tensor, generator: torch.Generator) -> Tensor:
@@ -208,11 +209,12 @@ def draw_episodes(
     _need("queries", queries, least=0)
     _need("episodes", episodes, least=0)
     if ways > len(pool.domains):
-        raise ValueError(f"{ways}-way episodes need {ways} domains, the pool has {len(pool.domains)}")
+        raise ValueError(f"{ways}-way episodes need {counted(ways, 'domain')}, the pool has {len(pool.domains)}")
     images = shots + queries
     if pool.fewest < images:
         raise ValueError(
-            f"{shots}-shot episodes with {queries} queries need {images} images a domain, one has {pool.fewest}"
+            f"{shots}-shot episodes with {counted(queries, 'query image')} need {counted(images, 'image')} a domain, "
+            f"one has {pool.fewest}"
         )
     row = _distinct_rows(
         torch.full((episodes,), len(pool.domains), dtype=torch.int64, device=pool.device), ways, generator

@@ -22,6 +22,7 @@ from metasiam.evaluation.verification import (
     equal_error_rate,
     similarity_matrix,
 )
+from metasiam.wording import counted
 
 Rule = Literal["balanced_accuracy", "eer", "far"]
 
@@ -221,6 +222,8 @@ def crossfit_folds(images: Tensor, generator: torch.Generator, *, folds: int = 2
         ValueError: if there are too few images.
     """
     if folds < 2 or len(images) < 2 * folds:
-        raise ValueError(f"{folds} folds with a pair in each need {2 * folds} images, there are {len(images)}")
+        raise ValueError(
+            f"{counted(len(images), 'image')} in {counted(folds, 'fold')}: two folds, of two images, are the least"
+        )
     parts = images[torch.randperm(len(images), generator=generator).to(images.device)].tensor_split(folds)
     return [(torch.cat((*parts[:i], *parts[i + 1 :])), part) for i, part in enumerate(parts)]

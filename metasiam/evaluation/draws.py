@@ -20,6 +20,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.evaluation.episodes import all_way_one_shot
 from metasiam.options.evaluation import ProtocolSettings, Regime
 from metasiam.training.machine import generator_for
+from metasiam.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,8 @@ def _draw_shots(
     if settings.largest_shots > int(pool.counts[fewest]):
         raise MetaSiamError(
             f"--adapt-shots {settings.largest_shots} is more than domain "
-            f"'{domains.names[int(pool.domains[fewest])]}' has: {int(pool.counts[fewest])} training images. Lower it."
+            f"'{domains.names[int(pool.domains[fewest])]}' has: {counted(int(pool.counts[fewest]), 'training image')}. "
+            "Lower it."
         )
     drawn = {}
     for shots in settings.shots:
@@ -159,9 +161,9 @@ def _draw_calibration(domains: DomainSet, wanted: Sequence[int], settings: Proto
     pool = _pool(domains, wanted, "train")
     if "balanced" in settings.protocols and int(pool.counts.max()) < 2:
         raise MetaSiamError(
-            f"each of the {len(pool.domains)} domains that the threshold is chosen on, e.g. "
-            f"'{domains.names[int(pool.domains[0])]}', has a single training image, and a pair needs two. Add training "
-            "images, or choose it on others with --validation."
+            f"the threshold is chosen on {counted(len(pool.domains), 'domain')} with a single training image each "
+            f"(e.g. '{domains.names[int(pool.domains[0])]}'), and a pair needs two. Add training images, or choose it "
+            "on others with --validation."
         )
     generator = generator_for("cpu", settings.seed, "calibration")
     return {

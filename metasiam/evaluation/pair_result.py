@@ -15,6 +15,7 @@ from metasiam.evaluation.calibration import ProbabilityCalibrator
 from metasiam.evaluation.resampling import Mean, as_percent, bootstrap_images, bootstrap_pairs
 from metasiam.evaluation.verification import best_threshold, pairs_right, roc_auc
 from metasiam.training.machine import generator_for
+from metasiam.wording import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +140,7 @@ def _chosen_on(result: PairResult, pairs: PairSet) -> str:
     """Say which pairs the threshold was chosen on, and whom they share with the test pairs."""
     own = result.validation_pairs == len(pairs.rows("validation"))  # else training pairs, answered out of fold
     shared = also_in_test(pairs, "validation", *(() if own else ("train",)))
-    count = f"{result.validation_pairs:,} validation pairs"
+    count = counted(result.validation_pairs, "validation pair")
     if shared is None:
         return f"{count} of {whom(pairs)} not in the test pairs"
     return f"{count}, with {shared} of the test pairs among them"

@@ -123,7 +123,7 @@ def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: in
     if chosen == 0:
         calibration = replace(unadapted, prediction=predict_from_trials(trials[0.0]))
         return replace(none, calibration=calibration, tried=tried)
-    source = f"{acted.source}, {k} images known"
+    source = f"{acted.source}, {counted(k, 'image')} known"
     calibration = calibrate_on_trials(trials[chosen], strength=None, source=source, predict=True)
     return ChosenPlan(AdaptationPlan(steps=0, stretch=chosen), "validation domains", calibration, tried)
 
@@ -133,7 +133,7 @@ def calibrate_default(acted: ActedDomains, chosen: ChosenPlan, k: int, seed: int
     trials = acted.trials(k, chosen.plan.stretch, seed)
     if not trials:
         return chosen
-    source = f"{acted.source}, {k} images known"
+    source = f"{acted.source}, {counted(k, 'image')} known"
     return replace(chosen, calibration=calibrate_on_trials(trials, strength=DEFAULT_HEAD_STRENGTH, source=source))
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from metasiam.evaluation.scored_pairs import ScoredPairs
+from metasiam.wording import counted
 
 #: Domains and cases from which a prediction can be learned; with fewer, a domain's own threshold is shrunk instead.
 FEWEST_DOMAINS, FEWEST_CASES = 5, 10
@@ -60,7 +61,7 @@ def learn_prediction(known: Sequence[ScoredPairs], best: Sequence[float]) -> Thr
     """
     if len(known) != len(best) or not best:
         raise ValueError(
-            f"{len(known)} cases and {len(best)} best thresholds: as many of each are needed, at least one"
+            f"{counted(len(known), 'case')} and {counted(len(best), 'best threshold')}: give as many of each"
         )
     means = torch.stack([mean_scores(pairs) for pairs in known])
     wanted = torch.tensor(best, dtype=torch.float64)

@@ -20,6 +20,7 @@ from metasiam.data.augment import normalise
 from metasiam.data.domains import DomainSet, Pool
 from metasiam.data.tasks import draw_episodes
 from metasiam.errors import MetaSiamError
+from metasiam.wording import counted
 
 
 def learn2learn() -> ModuleType:
@@ -132,9 +133,9 @@ class EpisodeTasks:
         std: Sequence[float] | None = None,
     ) -> None:
         if len(pool.domains) < ways:
-            raise ValueError(f"{ways} ways of {len(pool.domains)} domains")
+            raise ValueError(f"{counted(ways, 'way')} of {counted(len(pool.domains), 'domain')}")
         if int(pool.counts.min()) < shots + queries:
-            raise ValueError(f"a domain has only {int(pool.counts.min())} images, a task takes {shots + queries}")
+            raise ValueError(f"a domain has only {counted(pool.fewest, 'image')}, a task takes {shots + queries}")
         dataset = PoolDataset(domains, pool, mean, std)
         self.domains, self.pool, self.mean, self.std = domains, pool, dataset.mean, dataset.std
         self.ways, self.shots, self.queries, self.count = ways, shots, queries, count

@@ -11,6 +11,7 @@ from metasiam.data.tasks import draw_episodes
 from metasiam.errors import MetaSiamError
 from metasiam.learners.context import TrainingContext
 from metasiam.options.few_shot import EpisodesOptions
+from metasiam.wording import counted
 
 
 def episode_drawer(config: EpisodesOptions, context: TrainingContext) -> Callable[[torch.Generator], Tensor]:
@@ -24,8 +25,8 @@ def episode_drawer(config: EpisodesOptions, context: TrainingContext) -> Callabl
     wanted, smallest = config.shots + config.queries, context.seen.fewest
     if wanted > smallest:
         raise MetaSiamError(
-            f"{config.method}'s {config.shots} shots and {config.queries} queries need {wanted} images of a domain, "
-            f"one has {smallest}. Lower them."
+            f"{config.method}'s {counted(config.shots, 'shot')} and {counted(config.queries, 'query', 'queries')} need "
+            f"{counted(wanted, 'image')} of a domain, one has {smallest}. Lower them."
         )
 
     def draw(generator: torch.Generator) -> Tensor:

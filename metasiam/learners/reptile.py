@@ -33,6 +33,7 @@ from metasiam.training.state import (
     trainable,
     zero_,
 )
+from metasiam.wording import counted
 
 
 class Reptile:
@@ -56,8 +57,8 @@ class Reptile:
         self.tasks_per_iteration = config.meta_batch * processes.planned
         if processes.count > self.tasks_per_iteration:
             raise MetaSiamError(
-                f"the run has {self.tasks_per_iteration} tasks in an iteration, too few for {processes.count} "
-                "processes. Start fewer of them."
+                f"the run has {counted(self.tasks_per_iteration, 'task')} in an iteration, too few for "
+                f"{counted(processes.count, 'process', 'processes')}. Start fewer of them."
             )
         self.ways = config.ways or max(len(context.split.seen) // 2, 1)
         self.images_per_iteration = 3 * config.batch_size * config.inner_epochs * self.tasks_per_iteration
@@ -69,7 +70,9 @@ class Reptile:
             raise MetaSiamError("Reptile needs at least two seen domains, for antidomain negatives.")
         smallest = context.seen.fewest
         if config.task_shots is not None and config.task_shots > smallest:
-            raise MetaSiamError(f"--task-shots {config.task_shots}: a seen domain has only {smallest} training images.")
+            raise MetaSiamError(
+                f"--task-shots {config.task_shots}: a seen domain has only {counted(smallest, 'training image')}."
+            )
 
         modules = (context.embedder, context.objective)
         context.embedder.train(config.batch_norm != "frozen")

@@ -19,6 +19,7 @@ from metasiam.options.triplet import TripletOptions
 from metasiam.training.distributed import Processes
 from metasiam.training.learner import StopRequested
 from metasiam.training.optimizers import set_rate
+from metasiam.wording import counted
 
 
 class Triplet(OptimizedLearner[TripletOptions]):
@@ -40,7 +41,8 @@ class Triplet(OptimizedLearner[TripletOptions]):
         part, rest = divmod(whole, processes.count)
         if rest:
             raise MetaSiamError(
-                f"a step's {whole} triplets cannot be shared equally by {processes.count} processes. "
+                f"a step's {counted(whole, 'triplet')} cannot be shared equally by "
+                f"{counted(processes.count, 'process', 'processes')}. "
                 f"Start {processes.planned} of them, or another number that divides it."
             )
         super().__init__(config, context, config.iterations or math.ceil(config.epochs * images / whole))

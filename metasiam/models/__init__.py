@@ -12,6 +12,7 @@ from metasiam.arguments import checked
 from metasiam.errors import MetaSiamError
 from metasiam.models.architecture import Architecture, Feeding, call_with
 from metasiam.models.convolutions import make_column_safe
+from metasiam.wording import counted
 
 #: What an embedder may be asked to take. Weights that ask for more are damaged: building it would take all memory.
 MOST_CHANNELS, MOST_PIXELS = 1024, 4096
@@ -76,7 +77,7 @@ def size_of(arch: str) -> tuple[int, int] | None:
 def build(arch: str, named: Architecture, channels: int, image_size: tuple[int, int], *, pretrained: bool) -> nn.Module:
     """Build what a name stands for; as ``build_embedder``."""
     if not 1 <= channels <= MOST_CHANNELS:
-        raise MetaSiamError(f"images of {channels} channels cannot be embedded. Use 1 (grey) or 3 (colour).")
+        raise MetaSiamError(f"images of {counted(channels, 'channel')} cannot be embedded. Use 1 (grey) or 3 (colour).")
     if len(image_size) != 2 or not all(isinstance(side, int) and 1 <= side <= MOST_PIXELS for side in image_size):
         raise MetaSiamError(f"image_size must be height and width from 1 to {MOST_PIXELS} pixels, not {image_size!r}.")
     try:

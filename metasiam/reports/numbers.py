@@ -264,7 +264,7 @@ def method_name(name: object, limit: int = 40) -> str:
     return "classic" if text == "triplet" else text
 
 
-def counted(count: int, noun: str) -> str:
+def spelled(count: int, noun: str) -> str:
     """Return ``one task``, ``ten classes``, ``50 classes``: small numbers as words, with a plain plural."""
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     ending = "" if count == 1 else "es" if noun.endswith(("s", "x", "ch")) else "s"

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from metasiam.reports.numbers import clean
-from metasiam.wording import spreadsheet_cell
+from metasiam.wording import counted, spreadsheet_cell
 
 Row = tuple[str, ...]
 
@@ -54,7 +54,7 @@ class Table:
         """Check that every row has a cell for each column."""
         for row in (*self.rows, *self.footer):
             if len(row) != len(self.columns):
-                raise ValueError(f"a row has {len(row)} cells for {len(self.columns)} columns: {row}")
+                raise ValueError(f"{counted(len(row), 'cell')} for {counted(len(self.columns), 'column')}: {row}")
 
 
 def print_table(console: Console, table: Table) -> None:

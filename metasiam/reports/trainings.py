@@ -9,12 +9,12 @@ from metasiam.reports.numbers import (
     Json,
     clean,
     conditions,
-    counted,
     method_name,
     metric,
     metrics_of,
     number,
     shots_words,
+    spelled,
 )
 from metasiam.reports.rendering import Column, Row, Table
 
@@ -45,9 +45,9 @@ def trainings_words(compare: Json) -> str:
     seeds = {name: ", ".join(clean(one.get("seed")) for one in listed) for name, listed in several.items()}
     if len(several) == len(methods) and len(set(seeds.values())) == 1:
         count = len(next(iter(several.values())))
-        who = f"Every method was trained {counted(count, 'time')} (seeds {next(iter(seeds.values()))})"
+        who = f"Every method was trained {spelled(count, 'time')} (seeds {next(iter(seeds.values()))})"
     else:
-        parts = [f"{method_name(name)} {counted(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
+        parts = [f"{method_name(name)} {spelled(len(several[name]), 'time')} (seeds {seeds[name]})" for name in several]
         parts += [f"{method_name(name)} once" for name in methods if name not in several]
         who = f"Trainings: {', '.join(parts)}"
     once = " (unknown for methods trained once)" if len(several) < len(methods) else ""

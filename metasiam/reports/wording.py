@@ -15,16 +15,17 @@ from metasiam.reports.numbers import (
     best_condition,
     clean,
     conditions,
-    counted,
     interval,
     method_name,
     metric,
     metrics_of,
     number,
     signed,
+    spelled,
     split_sizes,
     task_rows,
 )
+from metasiam.wording import counted
 
 #: Which pair accuracy to lead with: calibrated if it was measured, never the oracle's.
 LEADING = ("pair_accuracy_per_task", "pair_accuracy_global", "pair_accuracy_fixed")
@@ -106,7 +107,7 @@ def _after(compare: Json, regime: str, shots: str, name: str) -> str:
     """Say what was done with the images known before the test: adapted to, a threshold fitted, nothing."""
     if shots == "0":
         return "without having seen any image of them"
-    images = {"1": "one image", "all": "all training images"}.get(shots, f"{shots} images")
+    images = {"1": "one image", "all": "all training images"}.get(shots, counted(shots, "image"))
     several: Mapping[str, Sequence[Json]] = compare.get("trainings") or {}  # each chose a plan of its own
     found = {
         _use(one, regime, shots, name)
@@ -148,7 +149,7 @@ def _of_pairs(row: Verdict, evaluation: Json, data: object) -> Answer:
     terms = ""
     if counts.get("same") != counts.get("different"):
         terms = (
-            f"{counts['same']:,} of the pairs are same, {counts['different']:,} different; both kinds count alike "
+            f"{counted(counts['same'], 'pair')} same, {counts['different']:,} different; both kinds count alike "
             "(balanced accuracy). "
         )
     if "threshold_chosen_on" in protocol:
@@ -184,7 +185,7 @@ def _classes(evaluation: Json, regime: str, shots: str, data: object) -> str:
     rows = task_rows(evaluation, regime, shots) or task_rows(evaluation)
     sizes = split_sizes(evaluation)
     count = len({str(row.get("task")) for row in rows}) or (sizes[1] if sizes is not None else 0)
-    word = counted(count, "class") if count else "classes"
+    word = spelled(count, "class") if count else "classes"
     amount, _, noun = word.rpartition(" ")
     return " ".join(part for part in (amount, "unseen", name, noun) if part)
 
@@ -256,10 +257,10 @@ def budget_words(budget: Mapping[str, Any] | None) -> str:
         return ""
     if isinstance(by_method := budget.get("images_by_method"), Mapping):
         shares = ", ".join(f"{method_name(method)} with {images:,}" for method, images in by_method.items())
-        return f"The methods were not trained equally long: {shares} training images."
+        return f"The methods were not trained equally long, on numbers of training images: {shares}."
     parts = []
     for key, value in budget.items():
-        unit = {"images": "training images", "minutes": "minutes"}.get(key, key.replace("_", " "))
         shown = f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else clean(value)
-        parts.append(f"{shown} {unit}" if key in ("images", "minutes") else f"{unit}: {shown}")
+        unit = {"images": "training image", "minutes": "minute"}.get(key)
+        parts.append(counted(shown, unit) if unit else f"{key.replace('_', ' ')}: {shown}")
     return f"Every method was given the same budget: {', '.join(parts)}."

@@ -92,7 +92,7 @@ def check_fits(tensors: Sequence[Tensor], saved: object) -> None:
         ValueError: saying what differs.
     """
     if not isinstance(saved, list | tuple) or len(saved) != len(tensors):
-        raise ValueError(f"{len(tensors)} tensors are needed, and it holds other things")
+        raise ValueError(f"it does not hold the {len(tensors)} of this run, but other things")
     for own, other in zip(tensors, saved, strict=True):
         if not isinstance(other, Tensor) or (other.shape, other.dtype) != (own.shape, own.dtype):
             raise ValueError(f"a tensor of {list(own.shape)} is needed, and it holds another thing")

@@ -18,6 +18,7 @@ from metasiam.data.sources.tree import Picture, arrange
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
 from metasiam.runs.reading import read_text
+from metasiam.wording import counted
 
 #: The files that name pairs, by what they are for.
 PAIR_FILES = {"train": "pairsDevTrain.txt", "test": "pairsDevTest.txt", "10-folds": "pairs.txt"}
@@ -94,7 +95,7 @@ def read_pairs(file: Path, images: Path, part: str) -> list[NamedPair]:
     except (ValueError, IndexError) as error:
         raise MetaSiamError(f"{file} is not one of LFW's pair files ({error}). Download it again.") from error
     if len(found) != 2 * folds * each or sum(pair.same for pair in found) != folds * each:
-        raise MetaSiamError(f"{file} has {len(found)} pairs instead of {2 * folds * each}. Download it again.")
+        raise MetaSiamError(f"{file} has {counted(len(found), 'pair')}, not {2 * folds * each}. Download it again.")
     named = "train" if part == "10-folds" else part
     return [pair._replace(part=named, fold=index // (2 * each)) for index, pair in enumerate(found)]
 
@@ -103,7 +104,7 @@ def _pair(row: list[str], images: Path) -> NamedPair:
     if len(row) == 3:
         row = [row[0], row[1], row[0], row[2]]
     if len(row) != 4:
-        raise ValueError(f"a line has {len(row)} cells")
+        raise ValueError(f"a line has {counted(len(row), 'cell')}")
     first, second = (images / name / f"{name}_{int(number):04d}.jpg" for name, number in (row[:2], row[2:]))
     return NamedPair(first, second, row[0] == row[2], people=(row[0], row[2]))
 
