@@ -222,8 +222,7 @@ def crossfit_folds(images: Tensor, generator: torch.Generator, *, folds: int = 2
         ValueError: if there are too few images.
     """
     if folds < 2 or len(images) < 2 * folds:
-        raise ValueError(
-            f"{counted(len(images), 'image')} in {counted(folds, 'fold')}: two folds, of two images, are the least"
-        )
+        need = counted(2 * folds, "image")
+        raise ValueError(f"{counted(folds, 'fold')} with a pair in each: that takes {need}, there are {len(images)}")
     parts = images[torch.randperm(len(images), generator=generator).to(images.device)].tensor_split(folds)
     return [(torch.cat((*parts[:i], *parts[i + 1 :])), part) for i, part in enumerate(parts)]
