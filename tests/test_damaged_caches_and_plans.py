@@ -30,8 +30,8 @@ from metasiam.cli.sweep import _check_plan
 from metasiam.data.cache import cached, cached_images, digest
 from metasiam.data.preparation import Preparation
 from metasiam.evaluation.protocol import evaluate
-from metasiam.evaluation.settings import ProtocolSettings
 from metasiam.models.files import load_embedder
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.pair_folds import _done
 from metasiam.reports.figures import sweep as sweep_figure
 from metasiam.reports.inputs import SweepPoint
