@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,60 @@ EPISODE_LOSSES: dict[str, Entry] = _rows(
     Entry("prototypes", "metasiam.losses:Prototypes", "squared distances to class means, of an episode"),
     Entry("classifier", "metasiam.losses:EpisodeClassifier", "a linear head on an episode"),
 )
+
+
+@dataclass(frozen=True)
+class SourceEntry(Entry):
+    """A source of images.
+
+    Attributes:
+        takes_path: whether ``:PATH`` follows its name; None, of other people's: it may.
+    """
+
+    takes_path: bool | None = False
+
+
+#: Name → where its ``Source`` is.
+SOURCES: dict[str, SourceEntry] = {
+    row.name: row
+    for row in (
+        SourceEntry(
+            "glyphs",
+            "metasiam.data.sources.glyphs:SOURCE",
+            "100 domains of rendered characters, 14,000 colour images of 32x32; nothing to download",
+        ),
+        SourceEntry(
+            "cifar100",
+            "metasiam.data.sources.cifar100:SOURCE",
+            "CIFAR-100: 100 domains, 60,000 colour photographs of 32x32",
+        ),
+        SourceEntry(
+            "mnist", "metasiam.data.sources.mnist:SOURCE", "MNIST: 10 domains, 70,000 handwritten digits of 28x28"
+        ),
+        SourceEntry(
+            "omniglot",
+            "metasiam.data.sources.omniglot:SOURCE",
+            "Omniglot: 1,623 domains, 20 drawn characters each, scaled to 28x28",
+        ),
+        SourceEntry(
+            "omniglot-rotated",
+            "metasiam.data.sources.omniglot:SOURCE_ROTATED",
+            "Omniglot with its characters turned by 90, 180 and 270 degrees as further domains: 6,492",
+        ),
+        SourceEntry(
+            "lfw",
+            "metasiam.data.sources.lfw:SOURCE",
+            "Labeled Faces in the Wild: the people with at least 10 images",
+        ),
+        SourceEntry(
+            "folder",
+            "metasiam.data.sources.folder:SOURCE",
+            "your own images: PATH/<domain>/<image>, or PATH/{train,test}/<domain>/<image>",
+            takes_path=True,
+        ),
+        SourceEntry("npz", "metasiam.data.sources.npz:SOURCE", "one .npz file in MedMNIST's layout", takes_path=True),
+    )
+}
 
 #: Kind → the group of entry points in which packages of others offer theirs.
 GROUPS = {kind: f"metasiam.{kind}" for kind in ("embedders", "losses", "methods", "sources")}
@@ -206,6 +261,32 @@ def check_loss(said: str, name: str, allowed: tuple[str, ...] = ()) -> None:
     library = name.startswith(LOSS_LIBRARIES) and not name.endswith(":")
     if not (name.startswith(OWN) or is_place(name) or library or name in LOSSES or name in installed("losses")):
         raise MetaSiamError(unknown(said, name, losses()))
+
+
+def sources() -> tuple[str, ...]:
+    """Return what ``--data`` takes, those with a path as ``folder:PATH``."""
+    ours = (f"{name}:PATH" if row.takes_path else name for name, row in SOURCES.items())
+    return (*ours, *(name for name in installed("sources") if name not in SOURCES))
+
+
+def find_source(data: str) -> tuple[SourceEntry, str]:
+    """Return the source that ``--data`` names, and the path behind the colon.
+
+    Raises:
+        MetaSiamError: for an unknown source, or a path too many or too few.
+    """
+    kind, colon, path = data.partition(":")
+    known = ", ".join(sources())
+    row = SOURCES.get(kind)
+    if row is None and (foreign := installed("sources").get(kind)) is not None:
+        row = SourceEntry(foreign.name, foreign.where, foreign.about, takes_path=None)
+    if row is None:
+        folder = f"{shlex.quote(f'folder:{data}')}, " if data and os.path.isdir(data) else ""
+        raise MetaSiamError(f"the data source '{data}' is not known. Use {folder}one of {known}.")
+    if (row.takes_path and not path) or (colon and row.takes_path is False):
+        wanted = f"{kind}:PATH" if row.takes_path else kind
+        raise MetaSiamError(f"--data {data} should be {wanted}. Use one of {known}.")
+    return row, path
 
 
 def unknown(said: str, name: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ from listeners import Heard
 from PIL import Image
 from torchvision.datasets import CIFAR100, MNIST, Omniglot
 
-from metasiam.data.sources import SOURCES, fetch, load_domains
+from metasiam.data.sources import fetch, load_domains, source_of
 from metasiam.data.sources.omniglot import BACKGROUND_DOMAINS
 from metasiam.errors import MetaSiamError
 
@@ -140,7 +140,7 @@ def test_missing_data_are_downloaded_once(
 ) -> None:
     SERVE[name](*mirror, monkeypatch)
     data_dir = tmp_path / "data"
-    is_present = SOURCES[name].is_present
+    is_present = source_of(name)[0].is_present
     assert is_present is not None
     assert not is_present(data_dir)
     heard = Heard()

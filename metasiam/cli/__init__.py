@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import typer
 import typer.core
 
-from metasiam.cli import compare, data, draw, enroll, evaluate, identify, match, methods, siamese, sweep, tune
+from metasiam.cli import compare, data, draw, enroll, evaluate, identify, lists, match, methods, siamese, sweep, tune
 from metasiam.cli.command import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
@@ -70,6 +70,8 @@ app.command("draw", cls=Command)(draw.command)
 app.command("enroll", cls=Command)(enroll.command)
 app.command("identify", cls=Command)(identify.command)
 app.command("match", cls=Command)(match.command)
+app.command("presets", cls=Command)(lists.presets)
+app.command("models", cls=Command)(lists.models)
 app.add_typer(data.app, name="data")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from metasiam import catalogue
 from metasiam.cli.command import Command
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
@@ -46,18 +47,17 @@ def list_sources(where: dict[str, Any]) -> None:
     """
     from rich.table import Table
 
-    from metasiam.data.sources import SOURCES, default_data_dir
+    from metasiam.data.sources import default_data_dir, source_of
     from metasiam.data.sources.source import shown
 
     folder = where.get("data_dir") or default_data_dir()
     table = Table(box=None, pad_edge=False)
     for heading in ("--data", "what", "here"):
         table.add_column(heading)
-    for name, source in SOURCES.items():
-        if source.is_present is None:
-            table.add_row(f"{name}:PATH" if source.takes_path else name, source.about, "")
-        else:
-            table.add_row(name, source.about, "yes" if source.is_present(folder) else "no")
+    for typed in catalogue.sources():
+        row, _ = catalogue.find_source(typed)
+        is_present = source_of(typed)[0].is_present
+        table.add_row(typed, row.about, "" if is_present is None else "yes" if is_present(folder) else "no")
     console = _console()
     console.print(table)
     console.print(f"downloads are kept in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)

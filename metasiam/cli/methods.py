@@ -14,7 +14,7 @@ def command_of(method: Method) -> Callable[..., None]:
     """Return the command that trains a method on domains and tests it."""
 
     @takes(
-        groups.PRESET,
+        groups.preset_of(method.options),
         Flags(method.options, "training"),
         groups.DATA,
         groups.RUN,

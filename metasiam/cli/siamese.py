@@ -16,7 +16,7 @@ TRAINING = Flags(SiameseOptions, "training", without=("temperature", "compile"))
 
 
 @takes(
-    groups.PRESET,
+    groups.preset_of(SiameseOptions),
     TRAINING,
     Flags(PairDataOptions, "data"),
     Flags(groups.RUN.group, "run", without=("preset",), defaults={"checkpoint_every": f"{_CHECKPOINT_EVERY}"}),

@@ -11,7 +11,7 @@ from typing import Any
 from metasiam.cli import groups
 from metasiam.errors import MetaSiamError
 from metasiam.options.flags import Flags, takes
-from metasiam.options.pairs import PairDataOptions
+from metasiam.options.pairs import PairDataOptions, SiameseOptions
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
 from metasiam.options.tune import TuneOptions
@@ -19,7 +19,7 @@ from metasiam.workflows.data import load_pairs, pairs_with_defaults
 
 
 @takes(
-    groups.PRESET,
+    groups.preset_of(SiameseOptions),
     Flags(TuneOptions, "search"),
     Flags(PairDataOptions, "data"),
     Flags(TrainingOptions, "training", only=("device",)),

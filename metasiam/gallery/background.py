@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from metasiam.catalogue import SOURCES
 from metasiam.data.domains import DomainSet
 from metasiam.data.names import plain
 from metasiam.data.preparation import Preparation, squeezed_before
-from metasiam.data.sources import SOURCES, load_domains
+from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.calibrate import Background
 from metasiam.gallery.pictures import embed_pixels, fitted

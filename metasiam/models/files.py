@@ -25,9 +25,10 @@ from metasiam.models import build as _build
 from metasiam.models.architecture import Architecture
 from metasiam.models.own import Embedder, own_embedder
 from metasiam.models.state_dicts import Match, fitting_architectures, match, unwrapped
+from metasiam.options.paths import check_weights
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.runs.atomic import atomically
-from metasiam.runs.reading import check_regular, why_no_file
+from metasiam.runs.reading import check_regular
 from metasiam.runs.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
 from metasiam.wording import counted, listed
@@ -280,8 +281,7 @@ def _weights_file(path: Path) -> Path:
                 "triplet) or a weights file, or finish this run with --resume."
             )
         path = path / EMBEDDER_FILE
-    if not path.is_file():
-        raise MetaSiamError(f"{path} {why_no_file(path)}. Pass a run folder or a weights file.")
+    check_weights(path)
     return path
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from metasiam.methods import names as method_names
 from metasiam.options.declare import Opt
 
 _WHAT = "Trainings"
@@ -16,7 +17,7 @@ class ComparisonOptions:
 
     methods: Annotated[
         str,
-        Opt("Methods to train: triplet, reptile, baseline, protonet, fomaml, maml, anil.", panel=_WHAT),
+        Opt("Methods to train", panel=_WHAT, names=method_names),
     ] = "triplet,reptile"
     budget_images: Annotated[int | None, Opt("Training images for each method.", panel=_WHAT)] = None
     budget_minutes: Annotated[

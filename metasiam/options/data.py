@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+from metasiam import catalogue
 from metasiam.options.declare import Opt
+from metasiam.options.paths import check_data
 
 _DATA = "Data"
 
@@ -23,9 +25,11 @@ class DataOptions:
     data: Annotated[
         str | None,
         Opt(
-            "glyphs, cifar100, mnist, omniglot, omniglot-rotated, lfw, folder:PATH or npz:PATH.",
+            "Images to train and test on",
             panel=_DATA,
             nothing="glyphs",
+            names=catalogue.sources,
+            found=check_data,
         ),
     ] = None
     data_dir: Annotated[

@@ -45,6 +45,8 @@ class Opt:
         unit: of the bounds, as ``pixels``.
         nothing: how the default is said, where its value would not say it.
         flag: where it is not the field's name with dashes; ``--x/--no-x`` can be switched off too.
+        names: the names that the help lists, where others than ``Literal`` type them.
+        found: raises for a value given on the command line that cannot be used, such as a file that is not there.
         read: makes a value of a text, for kinds that are not text, a number, or yes and no.
         hidden: has no flag; Python alone can give it.
     """
@@ -59,6 +61,8 @@ class Opt:
     unit: str = ""
     nothing: str | None = None
     flag: str | None = None
+    names: Callable[[], Iterable[str]] | None = None
+    found: Callable[[Any], None] | None = None
     read: Callable[[str], Any] | None = None
     hidden: bool = False
 
@@ -167,9 +171,13 @@ class Declared:
             raise MetaSiamError(f"{said}: '{word}' is not a valid value for {self.name}.") from error
 
 
-@functools.cache
 def declared(group: type) -> Mapping[str, Declared]:
     """Return the options of a dataclass, by name, in the order they are declared."""
+    return _of_class(group)
+
+
+@functools.cache
+def _of_class(group: type) -> Mapping[str, Declared]:
     hints = get_type_hints(group, include_extras=True)
     return {one.name: _declared(one.name, hints[one.name], _default(one)) for one in fields(group)}
 

@@ -85,7 +85,10 @@ def takes(*groups: Flags) -> Callable[[Callable[..., None]], Callable[..., None]
 
 def _read(option: Declared, value: Any) -> Any:
     """Return a flag's value as its option takes it, checked: before torch is imported, and before data are loaded."""
-    return option.check(option.opt.read(value) if option.opt.read is not None else value)
+    value = option.check(option.opt.read(value) if option.opt.read is not None else value)
+    if option.opt.found is not None:
+        option.opt.found(value)
+    return value
 
 
 def _parameter(name: str, group: Flags, option: Declared) -> inspect.Parameter:
@@ -114,8 +117,9 @@ def default_of(option: Declared) -> str | None:
 def help_of(option: Declared, default: str | None) -> str:
     """Return an option's help: what it does, its choices, its default."""
     words = option.opt.help
-    if option.choices:
-        words = f"{words.rstrip('.')} ({in_words(option.choices)})."
+    names = option.choices or tuple(option.opt.names() if option.opt.names is not None else ())
+    if names:
+        words = f"{words.rstrip('.')} ({in_words(names)})."
     return escape(words) + (f" [dim]{escape(f'[default: {default}]')}[/dim]" if default is not None else "")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from metasiam.option_values import require
 from metasiam.options.declare import Opt
+from metasiam.options.paths import check_pairs, check_weights
 from metasiam.options.training import TrainingOptions
 
 _DATA, _MODEL = "Data", "Model"
@@ -66,9 +67,9 @@ class SiameseOptions(TrainingOptions):
             most=0.5,
         ),
     ] = 0.2
-    arch: Annotated[
-        str, Opt("koch, koch-bn, koch-pool4, …, fisher, resnet20, conv4, resnet12, resnet18.", panel=_MODEL)
-    ] = "koch"
+    arch: Annotated[str, Opt("Embedder, as koch, fisher or resnet20; metasiam models lists them.", panel=_MODEL)] = (
+        "koch"
+    )
     head: Annotated[
         Literal["l1", "features", "cosine", "euclidean"], Opt("How two embeddings become an answer", panel=_MODEL)
     ] = "l1"
@@ -79,7 +80,7 @@ class SiameseOptions(TrainingOptions):
     initial: Annotated[Literal["torch", "paper"], Opt("Initial weights: torch's own or the paper's", panel=_MODEL)] = (
         "torch"
     )
-    init: Annotated[str | None, Opt("Start from this run or these weights.", panel=_MODEL)] = None
+    init: Annotated[str | None, Opt("Start from this run or these weights.", panel=_MODEL, found=check_weights)] = None
     freeze: Annotated[
         bool, Opt("Train only the head: every image is embedded once.", panel=_MODEL, flag="--freeze/--no-freeze")
     ] = False
@@ -89,7 +90,7 @@ class SiameseOptions(TrainingOptions):
     solver: Annotated[Literal["gradient", "svm"], Opt("How the head is fitted")] = "gradient"
     penalty: Annotated[float, Opt("SVM regularisation constant C; lower is smoother.", above=0)] = 1.0
     folds: Annotated[int, Opt("Cross-validation folds of --solver svm.", least=2, most=20)] = 5
-    loss: Annotated[str, Opt("bce or contrastive.")] = "bce"
+    loss: Annotated[str, Opt("Loss of a batch", names=lambda: ("bce", "contrastive"))] = "bce"
     margin: Annotated[float | None, Opt("Margin of the contrastive loss.", least=0, nothing="1.0")] = None
     epochs: Annotated[int, Opt("Passes over the training pairs.", least=1)] = 30
     batch_size: Annotated[int, Opt("Pairs per batch.", least=1, largest=2**20)] = 32
@@ -154,7 +155,8 @@ class PairDataOptions:
     """Which pairs, and what is done to their images; None means not given."""
 
     data: Annotated[
-        str | None, Opt("lfw, lfw:10-folds or pairs:FILE.csv (path_a,path_b,same).", panel=_DATA, nothing="lfw")
+        str | None,
+        Opt("lfw, lfw:10-folds or pairs:FILE.csv (path_a,path_b,same).", panel=_DATA, nothing="lfw", found=check_pairs),
     ] = None
     data_dir: Annotated[
         Path | None, Opt("Where downloads live.", panel=_DATA, nothing="$METASIAM_DATA or the user cache")

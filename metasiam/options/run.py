@@ -17,7 +17,7 @@ class RunOptions:
 
     preset: Annotated[
         str | None,
-        Opt("Many options at once; what you give wins. metasiam presets lists their values.", panel="Preset"),
+        Opt("Set many options at once; yours win. metasiam presets NAME shows them", panel="Preset"),
     ] = None
     out: Annotated[Path | None, Opt("Run folder.", panel=_RUN, nothing="runs/<method>-<time>")] = None
     resume: Annotated[Path | None, Opt("Resume this run (bit-exact).", panel=_RUN)] = None

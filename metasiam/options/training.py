@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from metasiam import catalogue
 from metasiam.option_values import MOST_SEED
 from metasiam.options.declare import Opt, check, known, made_of
+from metasiam.options.paths import check_weights
 
 Options = TypeVar("Options", bound="TrainingOptions")
 
@@ -39,16 +40,10 @@ class TrainingOptions:
     losses: ClassVar[tuple[str, ...]] = ()
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    arch: Annotated[
-        str,
-        Opt(
-            "Embedder: resnet8 … resnet110, conv4, resnet12, resnet18, timm:NAME, torchvision:NAME, module:factory.",
-            panel=_TRAINING,
-        ),
-    ] = "resnet56"
+    arch: Annotated[str, Opt("Embedder, as resnet20 or timm:NAME; metasiam models lists them.")] = "resnet56"
     loss: Annotated[
         str,
-        Opt("cosine, euclidean, contrastive, softmax, balanced-softmax, mined-hard, mined-semihard or supcon."),
+        Opt("Loss of a batch", names=catalogue.losses),
     ] = "cosine"
     margin: Annotated[
         float | None, Opt("Margin of the loss.", least=0, nothing="0.3 cosine, 1.0 squared Euclidean")
@@ -60,7 +55,7 @@ class TrainingOptions:
         bool | None, Opt("Mirror images at random.", nothing="yes, but not symbols", flag="--flip/--no-flip")
     ] = None
     shift: Annotated[int, Opt("Crop at random after padding by so many pixels.", least=0, most=16, unit="pixels")] = 0
-    init: Annotated[str | None, Opt("Start from this run or these weights.")] = None
+    init: Annotated[str | None, Opt("Start from this run or these weights.", found=check_weights)] = None
     seed: Annotated[
         int, Opt("Random seed: everything random follows from it.", panel=_RUN, least=0, largest=MOST_SEED)
     ] = 0

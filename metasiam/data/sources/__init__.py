@@ -1,4 +1,4 @@
-"""Where images come from: one file a source, and a plain dict of them."""
+"""Where images come from: one file a source, as ``metasiam.catalogue`` lists them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import USUAL, Preparation, Size
-from metasiam.data.sources import cifar100, folder, glyphs, lfw, mnist, npz, omniglot, pair_list
+from metasiam.data.sources import lfw, pair_list
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
-
-SOURCES: dict[str, Source] = {
-    "glyphs": glyphs.SOURCE,
-    "cifar100": cifar100.SOURCE,
-    "mnist": mnist.SOURCE,
-    "omniglot": omniglot.SOURCE,
-    "omniglot-rotated": omniglot.SOURCE_ROTATED,
-    "lfw": lfw.SOURCE,
-    "folder": folder.SOURCE,
-    "npz": npz.SOURCE,
-}
 
 #: Data that come as labelled pairs: name → loader. ``pairs`` takes a path.
 PAIR_SOURCES: dict[str, Callable[[PairRequest], PairSet]] = {"lfw": lfw.load_pairs, "pairs": pair_list.load}
@@ -80,7 +70,7 @@ def load_domains(
         raise MetaSiamError(f"--image-size {image_size} is not between 4 and 1024 pixels. Choose one that is.")
     if not 0 <= test_fraction < 1:
         raise MetaSiamError(f"a test fraction of {test_fraction} is not between 0 and 1. Choose one that is.")
-    source, path = _find(name)
+    source, path = source_of(name)
     request = Request(
         _data_dir(data_dir),
         path,
@@ -138,7 +128,7 @@ def fetch(name: str, data_dir: Path | None = None, *, listener: Listener | None 
     Raises:
         MetaSiamError: if the name is unknown or takes a path, or the download fails.
     """
-    source, _ = _find(name)
+    source, _ = source_of(name)
     request = Request(_data_dir(data_dir), listener=listener or SILENT)
     if source.fetch is None:
         raise MetaSiamError(f"{name} has nothing to download. Use it as it is: metasiam data show {shlex.quote(name)}")
@@ -150,17 +140,17 @@ def _data_dir(data_dir: str | Path | None) -> Path:
     return default_data_dir() if data_dir is None else Path(data_dir).expanduser()
 
 
-def _find(name: str) -> tuple[Source, str]:
-    kind, colon, path = name.partition(":")
-    known = ", ".join(f"{key}:PATH" if source.takes_path else key for key, source in SOURCES.items())
-    if kind not in SOURCES:
-        folder = f"{shlex.quote(f'folder:{name}')}, " if name and Path(name).is_dir() else ""
-        raise MetaSiamError(f"the data source '{name}' is not known. Use {folder}one of {known}.")
-    takes_path = SOURCES[kind].takes_path
-    if (takes_path and not path) or (colon and not takes_path):
-        wanted = f"{kind}:PATH" if takes_path else kind
-        raise MetaSiamError(f"--data {name} should be {wanted}. Use one of {known}.")
-    return SOURCES[kind], path
+def source_of(name: str) -> tuple[Source, str]:
+    """Return the source that ``--data`` names, and the path behind the colon.
+
+    Raises:
+        MetaSiamError: for an unknown source, or a path too many or too few.
+    """
+    row, path = catalogue.find_source(name)
+    found = row.load()
+    if not isinstance(found, Source):
+        raise MetaSiamError(f"{row.where}, which a package offers as the source {row.name}, is not a Source.")
+    return found, path
 
 
-__all__ = ["PAIR_SOURCES", "SOURCES", "Request", "Source", "default_data_dir", "fetch", "load_domains", "load_pairs"]
+__all__ = ["PAIR_SOURCES", "Request", "Source", "default_data_dir", "fetch", "load_domains", "load_pairs", "source_of"]

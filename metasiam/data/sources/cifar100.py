@@ -50,4 +50,4 @@ def load(request: Request) -> DomainSet:
     return resized(DomainSet(pixels, labels, tuple(parts[0].classes), is_test, "cifar100"), request.size)
 
 
-SOURCE = Source("CIFAR-100: 100 domains, 60,000 colour photographs of 32x32", load, is_present, fetch)
+SOURCE = Source(load, is_present, fetch)

@@ -21,6 +21,7 @@ from metasiam.data.sources.source import Request, Source
 from metasiam.data.sources.tree import Picture, Tree, arrange, joined
 from metasiam.errors import MetaSiamError
 from metasiam.garbage import uncollected
+from metasiam.options.paths import check_folder
 from metasiam.progress import Listener
 from metasiam.wording import counted, listed
 
@@ -43,10 +44,7 @@ def load(request: Request) -> DomainSet:
             read here, an image cannot be read, or sizes differ and no ``image_size`` is given.
     """
     root = Path(request.path).expanduser()
-    if not request.path or not os.path.isdir(root):  # Path.is_dir raises below a folder that may not be entered
-        raise MetaSiamError(
-            f"{root} is not a folder that can be read. Pass --data folder:PATH with PATH/<domain>/<image> in it."
-        )
+    check_folder(root)
     tree = arrange(root)
     if tree.parts and not {"train", "test"} <= set(tree.parts):
         raise _incomplete(tree)
@@ -239,4 +237,4 @@ def _name_hash(path: str) -> tuple[bytes, str]:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), name
 
 
-SOURCE = Source("your own images: PATH/<domain>/<image>, or PATH/{train,test}/<domain>/<image>", load, takes_path=True)
+SOURCE = Source(load)

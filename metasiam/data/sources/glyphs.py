@@ -191,4 +191,4 @@ def _sampling_grid(uniform: Callable[..., Tensor]) -> Tensor:
     return grid + _smooth(uniform(-0.13, 0.13, 2, 5, 5), _CANVAS).permute(0, 2, 3, 1)
 
 
-SOURCE = Source("100 domains of rendered characters, 14,000 colour images of 32x32; nothing to download", load)
+SOURCE = Source(load)

@@ -132,4 +132,4 @@ def _last_fifth(pictures: Sequence[Picture]) -> list[bool]:
     return [index >= kept for index in range(len(pictures))]
 
 
-SOURCE = Source(f"Labeled Faces in the Wild: the people with at least {_FEWEST} images", load, is_present, fetch)
+SOURCE = Source(load, is_present, fetch)

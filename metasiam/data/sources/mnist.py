@@ -58,4 +58,4 @@ def load(request: Request) -> DomainSet:
     return resized(DomainSet(images, labels, names, is_test, "mnist"), request.size)
 
 
-SOURCE = Source("MNIST: 10 domains, 70,000 handwritten digits of 28x28", load, is_present, fetch)
+SOURCE = Source(load, is_present, fetch)

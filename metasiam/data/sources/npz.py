@@ -157,4 +157,4 @@ def _names(path: Path, names: NDArray[Any] | None, given: list[int]) -> tuple[st
     return tuple(str(names[label]) for label in given)
 
 
-SOURCE = Source("one .npz file in MedMNIST's layout", load, takes_path=True)
+SOURCE = Source(load)

@@ -120,10 +120,9 @@ def load_rotated(request: Request) -> DomainSet:
     )
 
 
-SOURCE = Source("Omniglot: 1,623 domains, 20 drawn characters each, scaled to 28x28", load, is_present, fetch)
+SOURCE = Source(load, is_present, fetch)
 
 SOURCE_ROTATED = Source(
-    "Omniglot with its characters turned by 90, 180 and 270 degrees as further domains: 6,492",
     load_rotated,
     is_present,
     fetch,

@@ -15,7 +15,8 @@ from metasiam.data.pairs import PARTS, PairSet, fold_people
 from metasiam.data.sources.pair_images import PairRequest, load_images
 from metasiam.data.sources.pair_labels import NamedPair, check_consistent, people_of, with_one_path
 from metasiam.errors import MetaSiamError
-from metasiam.runs.reading import read_text, why_no_file
+from metasiam.options.paths import check_pair_list
+from metasiam.runs.reading import read_text
 from metasiam.wording import counted
 
 _SAME = {"true": True, "yes": True, "same": True, "false": False, "no": False, "different": False}
@@ -70,10 +71,7 @@ def assemble(source: str, lines: Sequence[NamedPair], request: PairRequest) -> P
 
 
 def _lines(file: Path) -> Iterable[NamedPair]:
-    if not file.is_file():
-        raise MetaSiamError(
-            f"{file} {why_no_file(file)}. Pass --data pairs:FILE.csv with the columns path_a,path_b,same."
-        )
+    check_pair_list(file)
     try:
         text = read_text(file, "utf-8-sig")
         delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)

@@ -39,21 +39,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Source:
-    """One kind of data that ``--data`` takes.
+    """One kind of data that ``--data`` takes; ``metasiam.catalogue`` has its name.
 
     Attributes:
-        about: one line for people.
         load: makes the domain set, downloading what is missing.
         is_present: whether the data lie in a data dir already; None for sources named by a path.
         fetch: makes sure they do; None where there is nothing to download.
-        takes_path: whether ``:PATH`` follows the name.
     """
 
-    about: str
     load: Callable[[Request], DomainSet]
     is_present: Callable[[Path], bool] | None = None
     fetch: Callable[[Request], None] | None = None
-    takes_path: bool = False
 
 
 def shown(path: Path) -> str:

@@ -1,0 +1,68 @@
+"""Whether what an option names is there: asked before torch is imported, and before anything is loaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from metasiam import catalogue
+from metasiam.errors import MetaSiamError
+from metasiam.runs.reading import why_no_file
+
+
+def check_weights(path: str | Path) -> None:
+    """Raise unless there is a folder or a file where weights are to be read.
+
+    Raises:
+        MetaSiamError: saying what to pass.
+    """
+    if not Path(path).is_dir() and not Path(path).is_file():
+        raise MetaSiamError(f"{path} {why_no_file(Path(path))}. Pass a run folder or a weights file.")
+
+
+def check_folder(root: Path) -> None:
+    """Raise unless a folder of images can be listed.
+
+    Raises:
+        MetaSiamError: saying how it is laid out.
+    """
+    if not os.path.isdir(root):  # Path.is_dir raises below a folder that may not be entered
+        raise MetaSiamError(
+            f"{root} is not a folder that can be read. Pass --data folder:PATH with PATH/<domain>/<image> in it."
+        )
+
+
+def check_pair_list(file: Path) -> None:
+    """Raise unless there is a file of labelled pairs.
+
+    Raises:
+        MetaSiamError: saying what it holds.
+    """
+    if not file.is_file():
+        raise MetaSiamError(
+            f"{file} {why_no_file(file)}. Pass --data pairs:FILE.csv with the columns path_a,path_b,same."
+        )
+
+
+def check_data(data: str) -> None:
+    """Raise unless ``--data`` names a source of images, and what its path names is there.
+
+    Raises:
+        MetaSiamError: saying what to pass.
+    """
+    row, path = catalogue.find_source(data)
+    if row.name == "folder":
+        check_folder(Path(path).expanduser())
+    elif row.name == "npz" and not os.path.exists(Path(path).expanduser()):
+        raise MetaSiamError(f"{path} does not exist. Check the path given to --data npz:PATH.")
+
+
+def check_pairs(data: str) -> None:
+    """Raise if ``--data pairs:FILE`` names a file that is not there.
+
+    Raises:
+        MetaSiamError: saying what to pass.
+    """
+    kind, _, path = data.partition(":")
+    if kind == "pairs" and path:
+        check_pair_list(Path(path).expanduser())
