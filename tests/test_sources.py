@@ -808,8 +808,17 @@ def test_the_data_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("METASIAM_DATA")
     monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
     assert default_data_dir() == Path("/caches/metasiam")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_data_dir() == Path.home() / ".cache" / "metasiam"
+
+
+def test_the_data_dir_of_before_is_used_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On systems whose cache folder is another than Linux's."""
+    for name in ("METASIAM_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, **_: tmp_path / "Library" / "Caches" / name)
+    assert default_data_dir() == tmp_path / "Library" / "Caches" / "metasiam"
+    (tmp_path / ".cache" / "metasiam").mkdir(parents=True)
+    assert default_data_dir() == tmp_path / ".cache" / "metasiam"
 
 
 @pytest.mark.slow

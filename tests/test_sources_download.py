@@ -11,6 +11,7 @@ import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,18 +33,25 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+@contextmanager
+def served(handler: Callable[..., SimpleHTTPRequestHandler]) -> Iterator[str]:
+    """Serve on this machine; the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
 @pytest.fixture
 def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A folder, and the address that serves it."""
     folder = tmp_path / "mirror"
     folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with served(partial(Quiet, directory=str(folder))) as url:
+        yield folder, url
 
 
 def md5(content: bytes) -> str:
@@ -175,6 +183,26 @@ def test_a_download_with_another_checksum_is_refused_and_not_kept(
     monkeypatch.setattr(CIFAR100, "tgz_md5", "0" * 32)
     with pytest.raises(MetaSiamError, match="is not the file"):
         load_domains("cifar100", data_dir=tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+class Stops(Quiet):
+    def do_GET(self) -> None:
+        """Send ten bytes of a thousand."""
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        self.wfile.write(bytes(10))
+
+
+def test_a_download_that_breaks_off_is_said_and_nothing_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("metasiam.data.sources.download._BLOCK", 1)
+    with served(Stops) as url:
+        monkeypatch.setattr(CIFAR100, "url", f"{url}/file")
+        with pytest.raises(MetaSiamError, match=r"/file failed \(.*10 bytes read, 990 more expected"):
+            load_domains("cifar100", data_dir=tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
 
 

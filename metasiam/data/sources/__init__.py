@@ -27,8 +27,11 @@ def default_data_dir() -> Path:
     named = os.environ.get("METASIAM_DATA")
     if named:
         return Path(named).expanduser()
+    from platformdirs import user_cache_path
+
     cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "metasiam"
+    before = (Path(cache) if cache else Path.home() / ".cache") / "metasiam"  # on every system, up to version 0.1
+    return before if before.is_dir() else user_cache_path("metasiam", appauthor=False)
 
 
 @checked

@@ -1,28 +1,22 @@
-"""Downloads that report progress, are checked, and appear whole or not at all."""
+"""Downloads that report progress, are checked, and appear whole or not at all: by pooch."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import ssl
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from metasiam.data.sources.source import shown
 from metasiam.errors import MetaSiamError
 from metasiam.progress import Listener
-from metasiam.runs.atomic import atomically
+
+if TYPE_CHECKING:
+    import requests
 
 _TIMEOUT = 30.0  # seconds without a byte
 _BLOCK = 1 << 18
-
-
-class _AnotherFile(Exception):
-    """What came has another checksum."""
 
 
 def not_here(name: str, data_dir: Path, reason: str = "there is no network") -> MetaSiamError:
@@ -46,56 +40,57 @@ def download(name: str, urls: Sequence[str], target: Path, md5: str, data_dir: P
     Raises:
         MetaSiamError: if no url answers, what came is not the file, or it cannot be written.
     """
-    if target.is_file() and _md5(target) == md5:
-        return
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")  # the listener is told instead
     reasons = []
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for url in urls:
-            try:
-                with atomically(target) as partial:
-                    _get(url, partial, f"downloading {target.name}", listener)
-                    if _md5(partial) != md5:
-                        raise _AnotherFile
-                return
-            except _AnotherFile:
-                reasons.append(f"what {url} sent is not the file (its checksum differs)")
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-                reasons.append(_reason(url, error))
-    except OSError as error:
-        raise MetaSiamError(
-            f"{name} cannot be written to {shown(data_dir)} ({error.strerror}). Use another --data-dir."
-        ) from error
+    for url in urls:
+        coming = _Bytes(f"downloading {target.name}", listener)
+        # As it is: a server that packs an archive once more would change its checksum.
+        headers = {"User-Agent": "metasiam", "Accept-Encoding": "identity"}
+        get = pooch.HTTPDownloader(coming, _BLOCK, timeout=_TIMEOUT, headers=headers)
+        try:
+            pooch.retrieve(url, f"md5:{md5}", target.name, target.parent, downloader=get)
+            return
+        except requests.RequestException as error:
+            reasons.append(_reason(url, error, coming.done > 0))
+        except ValueError:
+            reasons.append(f"what {url} sent is not the file (its checksum differs)")
+        except OSError as error:
+            raise MetaSiamError(
+                f"{name} cannot be written to {shown(data_dir)} ({error.strerror or error}). Use another --data-dir."
+            ) from error
     raise not_here(name, data_dir, reasons[-1])
 
 
-def _get(url: str, partial: Path, what: str, listener: Listener) -> None:
-    request = urllib.request.Request(url, headers={"User-Agent": "metasiam"})
-    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, open(partial, "wb") as file:
-        total = int(answer.headers.get("Content-Length") or 0)
-        done = 0
-        while block := answer.read(_BLOCK):
-            file.write(block)
-            done += len(block)
-            listener.progress(what, done, max(total, done))
-        if done < total:
-            raise ConnectionError(f"the connection broke off after {done} of {total} bytes")
+class _Bytes:
+    """What pooch takes for a progress bar; it tells a listener."""
+
+    def __init__(self, what: str, listener: Listener) -> None:
+        self.what, self.listener = what, listener
+        self.done, self.total = 0, 0  # pooch sets the total; 0 where the server does not say it
+
+    def update(self, more: int) -> None:
+        self.done = min(self.done + more, self.total) if self.total else self.done + more
+        self.listener.progress(self.what, self.done, self.total or self.done)
+
+    def reset(self) -> None:
+        """Start again: pooch does at the end, to tell all of it once."""
+        self.done = 0 if self.total else self.done
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
-def _reason(url: str, error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"{url} answers {error.code}"
-    if isinstance(error, urllib.error.URLError) and not isinstance(error.reason, ssl.SSLError):
-        return "there is no network"
-    return f"{url} failed ({error})"
+def _reason(url: str, error: requests.RequestException, begun: bool) -> str:
+    """Say in words why a url did not help; ``begun``: after some bytes had come."""
+    import requests
 
-
-def _md5(path: Path) -> str:
-    with open(path, "rb") as file:
-        digest = hashlib.md5(usedforsecurity=False)
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"{url} answers {error.response.status_code}"
+    unanswered = isinstance(error, requests.ConnectionError) and not isinstance(error, requests.exceptions.SSLError)
+    return "there is no network" if unanswered and not begun else f"{url} failed ({error})"
 
 
 def unpack(archive: Path, folder: Path) -> None:
