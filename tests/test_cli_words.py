@@ -8,14 +8,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from metasiam.cli import run
-from metasiam.cli.compare_output import next_step
+from metasiam.cli.next_steps import after_quick, compare_on, recognise
 from metasiam.learners.guessing import guessing_loss, never_learned
+from metasiam.options.data import DataOptions
 from metasiam.progress import Progress
 from metasiam.progress_lines import Lines
 from metasiam.wording import counted
@@ -56,16 +58,39 @@ def test_others_who_handle_sigterm_keep_it(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_next_step_takes_minutes_on_a_cpu() -> None:
-    first = next_step(on_cpu=True, seeds=None, seconds=120)
+    first = after_quick(on_cpu=True, seeds=None, seconds=120)
     assert first.startswith("next: metasiam compare --preset quick --seeds 0,1,2 ")
     assert "about 6 min here" in first
-    then = next_step(on_cpu=True, seeds="0,1,2", seconds=360)
+    then = after_quick(on_cpu=True, seeds="0,1,2", seconds=360)
     assert then.startswith("next: metasiam compare --preset quick --data folder:PATH ")
     assert "about 2 min here" in then
     for words in (first, then):
         assert "cifar100" not in words
         assert "--preset published" not in words
-    assert "--data cifar100 --preset published" in next_step(on_cpu=False, seeds=None, seconds=120)
+    assert "--preset quick --data cifar100 " in after_quick(on_cpu=False, seeds=None, seconds=120)
+
+
+def test_the_next_step_after_a_look_at_data_fits_them(tiny_domains: Any) -> None:
+    """As many domains are held out as there are enough for; pictures of several sizes get the one they are shown at."""
+    options, more = DataOptions(), DataOptions(data_dir=Path("kept here"), skip_unreadable=True)
+    begin = ["metasiam", "compare", "--preset", "quick", "--data", "folder:a b"]
+    few = compare_on("folder:a b", tiny_domains(9, 4), options, several_sizes=False)
+    assert few == [*begin, "--held-out", "2", "--validation", "2"]
+    assert compare_on("folder:a b", tiny_domains(40, 4), more, several_sizes=True) == [
+        *begin, "--data-dir", "kept here", "--image-size", "8", "--skip-unreadable",
+    ]  # fmt: skip
+    assert compare_on("folder:a b", tiny_domains(7, 4), options, several_sizes=False) is None
+    own = DataOptions(held_out=3, validation=0)
+    assert compare_on("x", tiny_domains(7, 4), own, several_sizes=False) == [
+        *begin[:-1], "x", "--held-out", "3", "--validation", "0",
+    ]  # fmt: skip
+    large = compare_on("x", tiny_domains(40, 4, size=65), options, several_sizes=False)
+    assert large == [*begin[:-1], "x", "--image-size", "32"]
+
+
+def test_a_folder_that_was_trained_on_can_be_enrolled_itself() -> None:
+    assert recognise(Path("r"), "folder:photos") == ["metasiam", "enroll", "photos", "--weights", "r"]
+    assert recognise(Path("w.pt"), "glyphs", "resnet20")[2:] == ["DIR", "--weights", "w.pt", "--arch", "resnet20"]
 
 
 def config(**options: Any) -> dict[str, Any]:

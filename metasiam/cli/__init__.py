@@ -28,12 +28,20 @@ _OUT_OF_MEMORY = (
 _PLAIN = {"×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": "*"}
 
 
-_HELP = """Is this the same kind of thing? Train, compare and use image embedders for classes never seen before.
+_HELP = """Is this the same kind of thing? Train, compare and use networks that answer this for new classes.
 
-Start here, it takes two minutes: [bold]metasiam compare --preset quick[/bold]
+Start here, it takes three minutes: [bold]metasiam compare --preset quick --out runs/quick[/bold]
 
-Then your own pictures, one folder for each class: [bold]metasiam compare --preset quick --data folder:photos[/bold]
+Recognise your own pictures, a folder for each name: [bold]metasiam enroll photos/ --weights runs/quick/triplet[/bold]
+
+Compare methods on them, a folder for each class: [bold]metasiam compare --preset quick --data folder:photos[/bold]
+
+Every command has examples in its own --help, and ends by saying what to do next.
 """
+
+_START, _OWN, _TRAIN, _PAIRS, _MORE, _LISTS = (
+    "Start here", "Your own pictures", "Train one method", "Faces and other labelled pairs", "Measure more", "What there is"
+)  # fmt: skip
 
 
 class _Commands(typer.core.TyperGroup):
@@ -58,21 +66,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.command("compare", cls=Command, rich_help_panel=_START)(compare.command)
+app.add_typer(data.app, name="data", rich_help_panel=_START)
+app.command("enroll", cls=Command, rich_help_panel=_OWN)(enroll.command)
+app.command("identify", cls=Command, rich_help_panel=_OWN)(identify.command)
+app.command("match", cls=Command, rich_help_panel=_OWN)(match.command)
+app.command("draw", cls=Command, rich_help_panel=_OWN)(draw.command)
 for _name in METHODS:
     if METHODS[_name].data == "domains":
-        app.command(_name, cls=Command)(methods.command_of(METHODS[_name]))
-app.command("siamese", cls=Command)(siamese.command)
-app.command("tune", cls=Command)(tune.command)
-app.command("evaluate", cls=Command)(evaluate.command)
-app.command("compare", cls=Command)(compare.command)
-app.command("sweep", cls=Command)(sweep.command)
-app.command("draw", cls=Command)(draw.command)
-app.command("enroll", cls=Command)(enroll.command)
-app.command("identify", cls=Command)(identify.command)
-app.command("match", cls=Command)(match.command)
-app.command("presets", cls=Command)(lists.presets)
-app.command("models", cls=Command)(lists.models)
-app.add_typer(data.app, name="data")
+        app.command(_name, cls=Command, rich_help_panel=_TRAIN)(methods.command_of(METHODS[_name]))
+app.command("siamese", cls=Command, rich_help_panel=_PAIRS)(siamese.command)
+app.command("tune", cls=Command, rich_help_panel=_PAIRS)(tune.command)
+app.command("evaluate", cls=Command, rich_help_panel=_MORE)(evaluate.command)
+app.command("sweep", cls=Command, rich_help_panel=_MORE)(sweep.command)
+app.command("presets", cls=Command, rich_help_panel=_LISTS)(lists.presets)
+app.command("models", cls=Command, rich_help_panel=_LISTS)(lists.models)
 
 
 @app.callback(invoke_without_command=True)

@@ -14,7 +14,8 @@ from rich.console import Console
 
 from metasiam import catalogue
 from metasiam.cli import groups
-from metasiam.cli.compare_output import next_step, render, write
+from metasiam.cli.compare_output import render, write
+from metasiam.cli.next_steps import YOUR_OWN, after_quick, recognise, say_next
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.options.budget import ComparisonOptions
@@ -114,8 +115,11 @@ def command(
     render(console, comparison, written)
     if where.preset == "quick" and chosen.data is None:
         on_cpu = all(run.config["machine"]["device"] == "cpu" for listed in trained.values() for run in listed)
-        words = next_step(on_cpu=on_cpu, seeds=plan.get("seeds"), seconds=time.monotonic() - started)
+        words = after_quick(on_cpu=on_cpu, seeds=plan.get("seeds"), seconds=time.monotonic() - started)
         console.print(words, highlight=False, markup=False, soft_wrap=True)
+    else:
+        first = next(iter(trained.values()))[0]
+        say_next(console, recognise(first.path, saved_plan["data"].get("data")), YOUR_OWN)
 
 
 def _compare_runs(
@@ -136,6 +140,7 @@ def _compare_runs(
         comparison = compare(runs, domains, split, settings, device=device, listener=shown)
         written = write(folder, comparison, runs, domains)
     render(console, comparison, written)
+    say_next(console, recognise(first.path, source.data), YOUR_OWN)
 
 
 def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Path:

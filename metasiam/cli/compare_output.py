@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from metasiam.cli.progress import in_words
-
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet
     from metasiam.runs import Run
@@ -65,24 +63,3 @@ def render(console: Console, comparison: Comparison, written: list[Path]) -> Non
         print_table(console, reference_table(methods))
     print_answer(console, comparison.data)
     print_written(console, written)
-
-
-def next_step(*, on_cpu: bool, seeds: str | None, seconds: float) -> str:
-    """Return what to do after the quick comparison: something that this machine does in minutes.
-
-    Args:
-        on_cpu: whether the methods were trained on one.
-        seeds: ``--seeds`` as it was given.
-        seconds: what this comparison took.
-    """
-    if not on_cpu:
-        return "next: metasiam compare --data cifar100 --preset published   (the real thing: hours on a GPU)"
-    if seeds is None:
-        return (
-            "next: metasiam compare --preset quick --seeds 0,1,2   (three trainings of each tell methods from luck: "
-            f"about {in_words(3 * seconds)} here)"
-        )
-    return (
-        "next: metasiam compare --preset quick --data folder:PATH   (your own pictures, one folder for each name: "
-        f"about {in_words(seconds / len(seeds.split(',')))} here)"
-    )

@@ -11,6 +11,7 @@ import typer
 
 from metasiam import catalogue
 from metasiam.cli.command import Command
+from metasiam.cli.next_steps import compare_on, say_next
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
 from metasiam.options.flags import Flags, takes
@@ -61,6 +62,11 @@ def list_sources(where: dict[str, Any]) -> None:
     console = _console()
     console.print(table)
     console.print(f"downloads are kept in {shown(folder)} (--data-dir)", highlight=False, markup=False, soft_wrap=True)
+    say_next(
+        console,
+        ["metasiam", "data", "show", "glyphs", "--out", "glyphs.png"],
+        "what the glyphs look like",
+    )
 
 
 @app.command("fetch", cls=Command)
@@ -81,6 +87,8 @@ def fetch_source(
     with lines(console) as progress:
         folder = fetch(name, where.get("data_dir"), listener=progress)
     console.print(f"{name} is in {shown(folder)}", highlight=False, markup=False, soft_wrap=True)
+    at = where.get("data_dir")
+    say_next(console, ["metasiam", "data", "show", name, *([] if at is None else ["--data-dir", str(at)])])
 
 
 @app.command("show", cls=Command)
@@ -183,6 +191,9 @@ def show_source(
     if out is not None:
         _write_grid(domains, out, rows, columns)
         console.print(f"wrote {out}", highlight=False, markup=False, soft_wrap=True)
+    following = None if small else compare_on(source, domains, wanted, several_sizes=bool(advice))
+    if following is not None:
+        say_next(console, following)
 
 
 _Loaded = TypeVar("_Loaded")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.next_steps import next_line
 from metasiam.cli.terminal import terminal
 from metasiam.data.names import plain
 from metasiam.errors import MetaSiamError
@@ -200,7 +201,7 @@ def _show(gallery: Gallery, path: Path) -> None:
     console.print(Text(f"thresholds learned on {gallery.rules.learned_on}{_own_weight(gallery)}"))
     for line in acted.said():
         console.print(Text(line))
-    console.print(Text(f"next: metasiam identify PICTURES --gallery {shlex.quote(str(path))}"))
+    console.print(Text(next_line(["metasiam", "identify", "PICTURES", "--gallery", str(path)])))
 
 
 def _own_weight(gallery: Gallery) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from metasiam.cli.next_steps import YOUR_OWN, recognise, say_next
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
@@ -123,6 +124,8 @@ def command(
     measured_run = Run(folder, config)
     written = write_evaluation(measured_run, evaluation, domains)
     print_evaluation(console, evaluation, measured_run.method, written)
+    if not given:  # enroll takes weights as they are
+        say_next(console, recognise(weights, options.data, arch), YOUR_OWN)
 
 
 def _are_its_own(run: Run, domains: DomainSet, *, chosen: bool) -> bool:

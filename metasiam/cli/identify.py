@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.next_steps import next_line
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.wording import counted, harmless, harmless_json, spreadsheet_cell
@@ -85,6 +86,8 @@ def command(
     else:
         _print_table(answers)
         o.say(suitability(key.info, unlikeness(found.statistics, opened)))
+        more = ["metasiam", "enroll", "PICTURES", "--name", "NAME", "--gallery", str(gallery)]
+        o.say(next_line(more, "more pictures of a name that was not recognised"))
     if out is not None:
         try:
             o.say(f"wrote {write_text(out, _FORMATS[out.suffix.lower()](answers))}")

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from metasiam.cli import own_pictures as o
+from metasiam.cli.next_steps import YOUR_OWN, next_line, recognise
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 
@@ -73,5 +74,10 @@ def command(
             f"{word} ({100 * sure:.0f} %): similarity {verdict.similarity:.3f}, threshold {verdict.threshold:.3f}"
         )
         o.say(judge.learned_on)
+        if opened is not None:
+            o.say(next_line(["metasiam", "identify", "PICTURES", "--gallery", str(gallery)], "which name is it?"))
+        elif weights is not None:
+            words = recognise(Path(weights), arch=arch)
+            o.say(next_line(words, f"a threshold calibrated on {YOUR_OWN}"))
     if not verdict.same:
         raise typer.Exit(1)

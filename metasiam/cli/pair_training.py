@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.console import Console
 
+from metasiam.cli.next_steps import say_next
 from metasiam.cli.progress import Lines, lines
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
@@ -123,6 +124,11 @@ def show(console: Console, trained: PairTraining) -> None:
     print_answer(console, {"methods": {str(trained.run.config["options"]["arch"]): trained.evaluation}})
     print_table(console, result_table(trained.evaluation))
     print_written(console, [trained.run.path / "evaluation.json", *written])
+    _say_match(console, trained.run.path)
+
+
+def _say_match(console: Console, run: Path) -> None:
+    say_next(console, ["metasiam", "match", "A.jpg", "B.jpg", "--weights", str(run)], "two pictures of your own")
 
 
 def _ten_folds(
@@ -164,3 +170,4 @@ def _ten_folds(
     print_table(console, folds_table(summary))
     folds = f"fold-1 … fold-{len(summary['folds'])}"
     console.print(f"\nwrote to {path}: folds.json, {folds}", highlight=False, markup=False)
+    _say_match(console, path / "fold-1")

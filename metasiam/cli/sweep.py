@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from metasiam.cli import groups
+from metasiam.cli.next_steps import say_next
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.options.budget import SweepOptions
@@ -201,3 +202,6 @@ def _write_and_render(console: Console, out: Path, swept: list[SweptRun]) -> Non
     ]
     print_table(console, sweep_table(points))
     print_written(console, written)
+    if tested := [run for run in swept if run.held_out > 1]:
+        words = ["metasiam", "evaluate", str(tested[-1].run.path), "--adapt-shots", "0,5"]
+        say_next(console, words, "what five images of each held-out class add")

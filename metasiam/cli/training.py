@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from metasiam.cli.next_steps import YOUR_OWN, recognise, say_next
 from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
@@ -94,6 +95,7 @@ def run_training(
             shown.say(f"trained and saved in {trained.path}, not measured yet\nnext: {again}")
             raise
     print_evaluation(console, evaluation, method, written)
+    say_next(console, recognise(trained.path, data.data), YOUR_OWN)
 
 
 def sized(data: DataOptions, arch: str) -> DataOptions:
