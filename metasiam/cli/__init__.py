@@ -40,8 +40,13 @@ Every command has examples in its own --help, and ends by saying what to do next
 """
 
 _START, _OWN, _TRAIN, _PAIRS, _MORE, _LISTS = (
-    "Start here", "Your own pictures", "Train one method", "Faces and other labelled pairs", "Measure more", "What there is"
-)  # fmt: skip
+    "Start here",
+    "Your own pictures",
+    "Train one method",
+    "Faces and other labelled pairs",
+    "Measure more",
+    "What there is",
+)
 
 
 class _Commands(typer.core.TyperGroup):
