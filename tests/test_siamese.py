@@ -14,16 +14,20 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pair_samples import write_lfw, write_list
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+import metasiam as ms
 from metasiam.cli import run as metasiam_command
 from metasiam.data.pairs import PairSet, groups_of, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
+from metasiam.evaluation.embedding import embed_batch
 from metasiam.evaluation.pair_result import judge
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
-from metasiam.learners.trained_head import load_pair_model
+from metasiam.learners.trained_head import HEAD_FILE, load_pair_model
 from metasiam.losses import contrastive, pair_bce
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
@@ -183,6 +187,62 @@ def test_saved_weights_give_the_same_answers(pairs: PairSet, tmp_path: Path) -> 
     assert torch.allclose(scores, trained.result.scores, atol=1e-5)
     assert torch.allclose(head.calibrated(scores), trained.result.probability, atol=1e-5)
     assert head.threshold == trained.result.threshold
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"loss": "contrastive", "margin": 2.0}, {"head": "l1", "mirror": True}],
+    ids=["features", "contrastive", "l1 mirrored"],
+)
+def test_a_run_s_head_decides_in_match_at_the_run_s_threshold(
+    lfw: Path, pairs: PairSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: dict[str, object]
+) -> None:
+    trained = train_pairs(pairs, out=tmp_path / "run", epochs=1, **{**QUICK, **options})
+    embedder, info = trained.run.embedder()
+    head = trained.run.head()
+    rows = trained.pairs.rows("test")[:4]
+    first, second = trained.pairs.images[trained.pairs.first[rows]], trained.pairs.images[trained.pairs.second[rows]]
+    assert head.threshold == trained.result.threshold
+    if not options.get("mirror"):
+        embedded = [embed_batch(embedder, info, images) for images in (first, second)]
+        assert head(*embedded) == pytest.approx(trained.result.scores[:4], abs=1e-4)
+        assert head.probability(*embedded) == pytest.approx(trained.result.probability[:4], abs=1e-4)
+        assert head.same(*embedded).tolist() == (trained.result.scores[:4] > head.threshold).tolist()
+    files = []
+    for place in range(4):
+        verdict = ms.match(first[place], second[place], trained.run)
+        assert verdict.similarity == pytest.approx(float(trained.result.scores[place]), abs=1e-4)
+        assert verdict.probability == pytest.approx(float(trained.result.probability[place]), abs=1e-4)
+        assert verdict.same == bool(trained.result.scores[place] > trained.result.threshold)
+        assert ms.match(first[place], second[place], str(trained.run.path)) == verdict
+        for name, image in (("a", first[place]), ("b", second[place])):
+            files.append(str(tmp_path / f"{name}{place}.png"))
+            Image.fromarray(image[0].numpy()).save(files[-1])
+    code = metasiam_command(["match", *files[:2], "--weights", str(trained.run.path), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["similarity"] == pytest.approx(float(trained.result.scores[0]), abs=1e-3)
+    assert code == (0 if said["same"] else 1)
+    metasiam_command(["match", *files[:2], "--weights", str(trained.run.path / "embedder.safetensors"), "--json"])
+    assert json.loads(capsys.readouterr().out)["threshold"] == pytest.approx(info.threshold, abs=1e-4)
+
+
+def test_a_head_of_before_says_what_its_threshold_says(pairs: PairSet, tmp_path: Path) -> None:
+    trained = train_pairs(pairs, out=tmp_path / "run", epochs=1, **QUICK)
+    path = tmp_path / "run" / HEAD_FILE
+    old = {"head": "features", "threshold": "0.25", "mirror": "False", "difference_weight": "0.5"}
+    save_file(load_file(path), path, metadata=old)
+    head = trained.run.head()
+    assert head.threshold == 0.25
+    assert head.calibrated(torch.tensor([0.25, 1.25])).tolist() == pytest.approx([0.5, 0.7310586])
+    save_file(load_file(path), path, metadata={**old, "head": "bilinear"})
+    with pytest.raises(MetaSiamError, match=r"is a damaged head \(its head is 'bilinear'"):
+        trained.run.head()
+    save_file(load_file(path), path, metadata={})
+    with pytest.raises(MetaSiamError, match="is a damaged head"):
+        trained.run.head()
+    path.unlink()
+    with pytest.raises(MetaSiamError, match=r"has no head.safetensors: only metasiam siamese"):
+        trained.run.head()
 
 
 @pytest.mark.parametrize(
