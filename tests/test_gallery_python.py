@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,10 @@ def test_arrays_are_one_picture_or_many_by_their_shape():
     assert len(as_pictures([rng.random((8, 8)), Image.new("RGB", (4, 4))])) == 2
     named = named_pictures((rng.integers(0, 256, (4, 8, 8), dtype=np.uint8), np.array([1, 0, 1, 0])))
     assert {name: len(own) for name, own in named.items()} == {"1": 2, "0": 2}
+
+
+def test_the_example_runs(capsys):
+    runpy.run_path(str(Path(__file__).parents[1] / "examples" / "own_gallery.py"), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert shown.startswith("Gallery(5 names, 40 pictures, own:Sequential, thresholds learned on 1,200 images")
+    assert shown.rstrip().endswith("b")

@@ -60,9 +60,10 @@ def take_up_embeddings(gallery: Kind, named: Mapping[str, Tensor], listener: Lis
             "the same embedder."
         )
     names = [name for name, own in named.items() for _ in own]
-    hashes = [_hash_of(row) for row in rows]
-    files = [IN_MEMORY + text for text in hashes]
-    return _joined(gallery, names, files, hashes, rows, torch.empty(len(rows), 0), gallery.embedder, listener)
+    files = [IN_MEMORY + _hash_of(row) for row in rows]
+    return _joined(
+        gallery, names, files, [""] * len(files), rows, torch.empty(len(rows), 0), gallery.embedder, listener
+    )
 
 
 def prepared_rows(rows: Tensor, info: EmbedderInfo) -> Tensor:
