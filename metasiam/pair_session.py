@@ -22,12 +22,12 @@ from metasiam.learners.pair_model import PairModel, build_pair_model
 from metasiam.learners.siamese import Siamese
 from metasiam.learners.solved_head import SolvedHead
 from metasiam.learners.trained_head import HEAD_FILE, TrainedHead, save_head
-from metasiam.models.files import EMBEDDER_FILE, save_embedder
+from metasiam.models.files import save_embedder
 from metasiam.option_values import check_seconds
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of
 from metasiam.progress import SHOWN, SILENT, Listener, Relay, heard
-from metasiam.runs import Run, check_out, check_overwrite, create_run, open_run
+from metasiam.runs import EMBEDDER_FILE, RUN, Run, check_new, create_run, fresh_folder, open_run
 from metasiam.runs.locks import run_held
 from metasiam.session import TrainingStopped
 from metasiam.training.distributed import Processes
@@ -97,10 +97,9 @@ def train_pairs(
     else:
         pairs = keep_validation(pairs, config.validation, generator_for("cpu", config.seed, "validation"))
     pairs.need_both("test")
-    path = Path(out) if out is not None else Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    path = Path(out) if out is not None else fresh_folder("siamese")
     if earlier is None:
-        check_out(path, overwrite=overwrite)
-        check_overwrite(path)
+        check_new(RUN, path, overwrite=overwrite)
     model = build_pair_model(
         config, pairs, earlier.config["resolved"]["precision"] if earlier else None, listener=listener
     )

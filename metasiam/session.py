@@ -23,14 +23,24 @@ from metasiam.evaluation.result import Evaluation
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.measurable import embedder_of
 from metasiam.methods import find, options_class
-from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder, stored_image_size
+from metasiam.models.files import load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
 from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.options.presets import check_start, preset_options
 from metasiam.options.training import TrainingOptions, options_of
 from metasiam.own_parts import taken_apart
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
-from metasiam.runs import CONFIG_FILE, Run, check_out, check_overwrite, create_run, open_run, run_behind
+from metasiam.runs import (
+    CONFIG_FILE,
+    EMBEDDER_FILE,
+    RUN,
+    Run,
+    check_new,
+    create_run,
+    fresh_folder,
+    open_run,
+    run_behind,
+)
 from metasiam.runs.locks import run_held
 from metasiam.trained_on import check_never_trained_on
 from metasiam.training.distributed import Processes, join
@@ -213,11 +223,10 @@ def train(
     options, own = taken_apart(preset_options(preset, method)[1] | options)
     check_start(preset, method, options)
     config = _config_for(method, domains, split, options, listener)
-    path = Path(out) if out is not None else _default_out(method)
+    path = Path(out) if out is not None else fresh_folder(method)
     processes = join("cuda" if config.device in ("cuda", "auto") and torch.cuda.is_available() else "cpu")
     if processes.writes:
-        check_out(path, overwrite=overwrite)
-        check_overwrite(path)
+        check_new(RUN, path, overwrite=overwrite)
     context = prepare(config, domains, split, listener=listener, own=own)
     learner = find(method).learner(config, context, processes)
     saved = {
@@ -354,7 +363,3 @@ def _images_behind(init: str | None) -> int:
     """Return how many images the run to start from was trained on; 0 where that cannot be known."""
     start = run_behind(init)
     return start.images if start is not None else 0
-
-
-def _default_out(method: str) -> Path:
-    return Path("runs") / f"{method}-{datetime.datetime.now():%Y%m%d-%H%M%S}"

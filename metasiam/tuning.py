@@ -21,7 +21,7 @@ from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of, value_of
 from metasiam.pair_session import cross_validated
 from metasiam.progress import SHOWN, SILENT, Listener, heard
-from metasiam.runs import check_writable, write_text
+from metasiam.runs import SEARCH, check_new, write_text
 from metasiam.runs.locks import run_held
 from metasiam.runs.reading import read_text
 from metasiam.shapes import TRIAL, check, parse_json
@@ -266,15 +266,13 @@ def without_test(pairs: PairSet) -> PairSet:
 
 
 def _open_search(out: Path, about: dict[str, Any], resume: bool) -> None:
-    described = out / "search.json"
+    described = out / SEARCH.markers[0]
     text = json.dumps(about, indent=1, sort_keys=True, default=str) + "\n"
+    check_new(SEARCH, out, goes_on=resume)
     if described.is_file():
-        if not resume:
-            raise MetaSiamError(f"{out} holds a search. Use --resume to continue it, or another --out.")
         if read_text(described) != text:
             raise MetaSiamError(f"{out} holds a search over other options or pairs. Use another --out.")
         return
-    check_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     write_text(described, text)
 

@@ -277,7 +277,7 @@ def test_evaluate_takes_runs_and_foreign_weights(arguments, capsys):
     assert "holds an evaluation" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "e"])
     Path("run").mkdir()
     Path("run/config.json").write_text("{}")
-    assert "holds a run of its own" in complaint(
+    assert "holds a run, not an evaluation" in complaint(
         capsys, ["evaluate", "w.pt", "--arch", "resnet8", *measure, "--out", "run", "--overwrite"]
     )
     assert "is not a resnet14" in complaint(capsys, ["evaluate", "w.pt", "--arch", "resnet14", *measure])

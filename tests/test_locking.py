@@ -15,7 +15,7 @@ from pair_samples import write_lfw
 import metasiam
 from metasiam.data.sources import load_pairs
 from metasiam.pair_session import train_pairs
-from metasiam.runs import check_out
+from metasiam.runs import RUN, check_new
 from metasiam.runs.locks import check_free, file_held, run_held
 from metasiam.workflows.folds import train_folds, with_test_fold
 
@@ -55,7 +55,7 @@ def test_a_lock_is_held_before_anything_is_cleared(tmp_path, data, monkeypatch):
     """Even where the other process came after the first look."""
     metasiam.train("triplet", *data, out=tmp_path / "run", **TRIPLET)
     before = contents(tmp_path / "run")
-    monkeypatch.setattr("metasiam.session.check_out", lambda *_, **__: None)
+    monkeypatch.setattr("metasiam.session.check_new", lambda *_, **__: None)
     with run_held(tmp_path / "run"), pytest.raises(metasiam.MetaSiamError, match=TRAINED):
         metasiam.train("triplet", *data, out=tmp_path / "run", overwrite=True, **TRIPLET)
     assert contents(tmp_path / "run") == before
@@ -101,7 +101,7 @@ def test_a_folder_with_a_lock_alone_is_empty(tmp_path):
     with run_held(tmp_path / "run"):
         pass
     assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
-    check_out(tmp_path / "run", overwrite=False)
+    check_new(RUN, tmp_path / "run")
 
 
 def test_what_killed_processes_left_half_written_is_removed_when_a_run_goes_on(tmp_path, data):

@@ -316,14 +316,14 @@ def test_overwriting_refuses_a_folder_whose_figures_are_not_a_runs(tmp_path, dat
 
 def test_overwriting_leaves_nothing_of_the_earlier_run(tmp_path):
     from metasiam.learners.trained_head import HEAD_FILE
-    from metasiam.runs import RUN_FILES, RUN_FOLDERS, create_run
+    from metasiam.runs import RUN, create_run
 
     config = {"options": {"method": "siamese"}}
     run = create_run(tmp_path / "run", config)
-    for name in {*RUN_FILES, HEAD_FILE} - {"config.json"}:
+    for name in {*RUN.files, HEAD_FILE} - {"config.json"}:
         (run.path / name).write_text("of the earlier run")
     (run.path / ".checkpoint.pt.1234.partial").write_text("of a process that was killed while writing")
-    for name in RUN_FOLDERS:
+    for name in RUN.folders:
         (run.path / name).mkdir()
     create_run(run.path, config, overwrite=True)
     assert [path.name for path in run.path.iterdir()] == ["config.json"]

@@ -481,7 +481,7 @@ def test_ten_folds_with_other_options_are_refused_and_lose_nothing(
         (["siamese", "--resume", str(out), "--penalty", "2"], "--penalty is 1.0 in"),
         (ten_folds(lfw, out, "--image-size", "20"), "--image-size is 16 in"),
         (ten_folds(lfw, out, "--overwrite", "--head", "cosine"), "--solver svm needs a head"),
-        (["siamese", "--data-dir", str(lfw), "--overwrite", "--out", str(out)], "holds the trainings of lfw:10-folds"),
+        (["siamese", "--data-dir", str(lfw), "--overwrite", "--out", str(out)], "holds a ten-fold training, not a run"),
     ):
         capsys.readouterr()
         assert metasiam_command(arguments) == 2

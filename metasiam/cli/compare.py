@@ -23,8 +23,10 @@ from metasiam.options.data import DataOptions
 from metasiam.options.evaluation import read_counts, settings_from
 from metasiam.options.flags import Flags, given_of, refuse, takes
 from metasiam.options.run import RunOptions
+from metasiam.runs import COMPARISON, check_new, clear, fresh_folder, write_text
 from metasiam.runs.reading import read_text
-from metasiam.shapes import COMPARISON, check, parse_json
+from metasiam.shapes import COMPARISON as SHAPE
+from metasiam.shapes import check, parse_json
 from metasiam.wording import counted
 from metasiam.workflows.data import from_stored, load, saved, with_run
 
@@ -34,10 +36,6 @@ if TYPE_CHECKING:
     from metasiam.options.evaluation import ProtocolSettings
     from metasiam.runs import Run
     from metasiam.workflows.compare import Comparison
-
-_PLAN_FILE = "comparison.json"
-_RESULT_FILE = "compare.json"
-_FILES = (_PLAN_FILE, _RESULT_FILE, "compare.md", "tasks.csv", "report.html")
 
 
 @takes(
@@ -106,7 +104,8 @@ def command(
         saved_plan = _new_plan(wanted, training, where.preset, chosen)
         saved_plan["evaluation"] = settings.as_dict()
         saved_plan |= given_of(seeds=_parse_seeds(wanted.seeds, settings))
-        folder = _new_folder(where.out, where.preset, overwrite=where.overwrite)
+        folder = where.out or fresh_folder(where.preset or "compare")
+        check_new(COMPARISON, folder, overwrite=where.overwrite)
     started = time.monotonic()
     with lines(console) as shown:
         comparison, trained, written = _train_and_compare(
@@ -133,7 +132,8 @@ def _compare_runs(
 
     runs = methods_of(open_run(path) for path in paths)
     first = next(iter(runs.values()))[0]
-    folder = _new_folder(out, None, overwrite=overwrite)
+    folder = out or fresh_folder("compare")
+    check_new(COMPARISON, folder, overwrite=overwrite)
     source = with_run(data, first)
     with lines(console) as shown:
         domains, split = load(source, shown)
@@ -141,32 +141,6 @@ def _compare_runs(
         written = write(folder, comparison, runs, domains)
     render(console, comparison, written)
     say_next(console, recognise(first.path, source.data), YOUR_OWN)
-
-
-def _new_folder(out: Path | None, preset: str | None, *, overwrite: bool) -> Path:
-    from datetime import datetime
-
-    from metasiam.runs import CONFIG_FILE, check_out
-
-    folder = out if out is not None else Path("runs") / f"{preset or 'compare'}-{datetime.now():%Y%m%d-%H%M%S}"
-    if folder.is_dir() and (folder / _PLAN_FILE).is_file() and not overwrite:
-        raise MetaSiamError(
-            f"{folder} holds a comparison. Use --resume {shlex.quote(str(folder))} to resume it, --overwrite to "
-            "start over, or another --out."
-        )
-    if not any((folder / name).is_file() for name in (_PLAN_FILE, _RESULT_FILE)):
-        if (folder / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{folder} holds a run, not a comparison. Choose another --out.")
-        there = [name for name in (*_FILES, "figures") if (folder / name).exists()]
-        if there and overwrite:
-            raise MetaSiamError(
-                f"{folder} holds {', '.join(there)} but no comparison, and --overwrite replaces comparisons only. "
-                "Choose another --out."
-            )
-    elif not overwrite:
-        raise MetaSiamError(f"{folder} holds a comparison. Use --overwrite to replace it, or another --out.")
-    check_out(folder, overwrite=overwrite)
-    return folder
 
 
 def _new_plan(
@@ -239,8 +213,8 @@ def _but_places(given: dict[str, Any]) -> dict[str, Any]:
 
 def _saved_plan(folder: Path) -> dict[str, Any]:
     try:
-        plan: dict[str, Any] = parse_json(read_text(folder / _PLAN_FILE))
-        check(plan, COMPARISON)
+        plan: dict[str, Any] = parse_json(read_text(folder / COMPARISON.markers[0]))
+        check(plan, SHAPE)
     except (OSError, ValueError) as error:
         raise MetaSiamError(
             f"{folder} does not contain a comparison to resume. Start one with --out {shlex.quote(str(folder))}."
@@ -297,12 +271,9 @@ def _train_and_compare(
 
 
 def _write_plan(folder: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
-    from metasiam.runs import write_text
-
     if overwrite:
-        for name in _FILES:
-            (folder / name).unlink(missing_ok=True)
-    write_text(folder / _PLAN_FILE, json.dumps(plan, indent=1) + "\n")
+        clear(COMPARISON, folder)
+    write_text(folder / COMPARISON.markers[0], json.dumps(plan, indent=1) + "\n")
 
 
 def _train_all(

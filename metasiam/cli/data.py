@@ -16,6 +16,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
 from metasiam.options.flags import Flags, takes
 from metasiam.progress import Listener, Relay
+from metasiam.runs import check_new_file
 from metasiam.runs.atomic import atomically
 from metasiam.wording import counted
 
@@ -110,8 +111,8 @@ def show_source(
 
     Example: [bold]metasiam data show glyphs --held-out 10 --out glyphs.png[/bold]
     """
-    if out is not None and out.exists() and not overwrite:
-        raise MetaSiamError(f"{out} exists. Use --overwrite to replace it, or another --out.")
+    if out is not None:
+        check_new_file(out, overwrite=overwrite)
     from rich.markup import escape
 
     from metasiam.cli.progress import lines

@@ -16,6 +16,7 @@ from metasiam.cli.next_steps import next_line
 from metasiam.cli.terminal import terminal
 from metasiam.data.names import plain
 from metasiam.errors import MetaSiamError
+from metasiam.runs import check_new_file
 from metasiam.wording import counted
 
 if TYPE_CHECKING:
@@ -77,9 +78,8 @@ def command(
     from metasiam.gallery.upkeep import missing_note
     from metasiam.runs.locks import file_held
 
-    if out is not None and out.exists():
-        there = shlex.quote(str(out))
-        raise MetaSiamError(f"{out} exists already. Choose another --out, or --gallery {there} to add to it.")
+    if out is not None:
+        check_new_file(out, overwrite=False, instead=f"Use --gallery {shlex.quote(str(out))} to add to it")
     if not paths and not remove and not forget_missing:
         if out is not None:
             raise MetaSiamError(

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from metasiam.models.files import EmbedderInfo
     from metasiam.runs import Run
 
-#: What an evaluation writes into its folder; ``figures/loss.svg`` too where there is a history.
-_FILES = ("evaluation.json", "tasks.csv", "report.html")
-
 
 @takes(
     Flags(WeightsOptions, "given"),
@@ -153,20 +150,11 @@ def _check_images(weights: Path, info: EmbedderInfo, taken: tuple[int, int] | No
 
 
 def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -> Path:
-    from datetime import datetime
+    from metasiam.runs import EVALUATION, check_measured, check_new, fresh_folder
 
-    from metasiam.runs import CONFIG_FILE, METRICS_FILE, check_writable
-
-    folder = (
-        out if out is not None else weights if is_run else Path("runs") / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
-    )
-    check_writable(folder)
-    if not (is_run and folder.resolve() == weights.resolve()) and (folder / CONFIG_FILE).is_file():
-        raise MetaSiamError(f"{folder} holds a run of its own. Choose another --out.")
-    names = (*_FILES, "figures/loss.svg") if (folder / METRICS_FILE).is_file() else _FILES
-    there = [name for name in names if (folder / name).exists()]
-    if there and not overwrite:
-        what = "an evaluation" if "evaluation.json" in there else " and ".join(there)
-        again = "it" if len(there) == 1 or "evaluation.json" in there else "them"
-        raise MetaSiamError(f"{folder} holds {what}. Use --overwrite to replace {again}, or another --out.")
+    folder = out or (weights if is_run else fresh_folder("evaluate"))
+    if is_run and folder.resolve() == weights.resolve():
+        check_measured(folder, overwrite=overwrite)
+    else:
+        check_new(EVALUATION, folder, overwrite=overwrite)
     return folder

@@ -23,7 +23,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a finished run and keep its calibrated threshold with its weights."""
     from metasiam.evaluation.protocol import evaluate
-    from metasiam.models.files import EMBEDDER_FILE, load_embedder, save_embedder
+    from metasiam.models.files import load_embedder, save_embedder
+    from metasiam.runs import EMBEDDER_FILE
     from metasiam.training.machine import choose_device
 
     embedder, info = load_embedder(run.path, listener=shown)

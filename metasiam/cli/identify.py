@@ -19,6 +19,7 @@ from metasiam.cli import own_pictures as o
 from metasiam.cli.next_steps import next_line
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.runs import check_new_file
 from metasiam.wording import counted, harmless, harmless_json, spreadsheet_cell
 
 if TYPE_CHECKING:
@@ -101,10 +102,7 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse a file that cannot be written or must not be, before any picture is read."""
     if out.suffix.lower() not in _FORMATS:
         raise MetaSiamError(f"{out} does not end in {' or '.join(_FORMATS)}. Name such a file with --out.")
-    if out.exists() and not overwrite:
-        raise MetaSiamError(f"{out} exists. Use --overwrite to replace it, or another --out.")
-    if not out.parent.is_dir():
-        raise MetaSiamError(f"{out.parent} is not a folder. Create it, or choose another --out.")
+    check_new_file(out, overwrite=overwrite)
 
 
 def _as_json(answers: list[tuple[Path, Row]], *, ascii_only: bool = False) -> str:

@@ -16,6 +16,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.options.pairs import PairDataOptions
 from metasiam.options.presets import preset_options
 from metasiam.options.run import RunOptions
+from metasiam.runs import FOLDS, RUN, check_new, fresh_folder, holds
 from metasiam.workflows.data import load_pairs, pairs_of_run, pairs_stored_in, pairs_with_defaults, saved
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
     from metasiam.pair_session import train_pairs
     from metasiam.runs import open_run
     from metasiam.session import TrainingStopped
-    from metasiam.workflows.folds import holds_folds, read_plan
+    from metasiam.workflows.folds import read_plan
 
     console = terminal()
     preset_data, preset_method = preset_options(run.preset, "siamese")
@@ -41,7 +42,7 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
     if resume is not None:
         if data != PairDataOptions() or run.preset is not None:
             raise MetaSiamError("--resume takes the data and options of the run. Omit --data and --preset.")
-        ten_fold = holds_folds(resume)
+        ten_fold = holds(FOLDS, resume)
         if ten_fold:
             plan = read_plan(resume)
             options, data = plan["options"] | given, pairs_stored_in(resume, plan)
@@ -53,7 +54,8 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
         config = options_of(SiameseOptions, options)
         data = pairs_with_defaults(data, preset_data, config.arch)
         ten_fold = data.data == _TEN_FOLDS
-        _check_out(out, ten_fold=ten_fold, overwrite=overwrite)
+        if out is not None:  # refused before the pairs are loaded
+            check_new(FOLDS if ten_fold else RUN, out, overwrite=overwrite, goes_on=ten_fold)
     with lines(console) as shown:
         pairs = load_pairs(data, shown)
         if ten_fold:
@@ -75,22 +77,6 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
             _say_stopped(shown, stopped, stopped.run.path)
             raise typer.Exit(130) from stopped
     show(console, trained)
-
-
-def _check_out(out: Path | None, *, ten_fold: bool, overwrite: bool) -> None:
-    """Refuse a folder that cannot be written or must not be, before the pairs are loaded."""
-    from metasiam.runs import check_out, check_overwrite
-    from metasiam.workflows.folds import check_folds_out, holds_folds
-
-    if out is None:
-        return
-    if ten_fold:
-        check_folds_out(out, overwrite=overwrite)
-        return
-    if holds_folds(out):
-        raise MetaSiamError(f"{out} holds the trainings of {_TEN_FOLDS}, not a single run. Choose another --out.")
-    check_out(out, overwrite=overwrite)
-    check_overwrite(out)
 
 
 def _note_shared(pairs: PairSet, shown: Lines) -> None:
@@ -142,14 +128,12 @@ def _ten_folds(
     console: Console,
 ) -> None:
     """Run LFW's View 2: ten trainings, each tested on one fold, and their mean; or go on with them."""
-    import datetime
-
     from metasiam.reports.pair_report import folds_table
     from metasiam.reports.rendering import print_table
     from metasiam.session import TrainingStopped
-    from metasiam.workflows.folds import holds_folds, train_folds
+    from metasiam.workflows.folds import train_folds
 
-    path = out or Path("runs") / f"siamese-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    path = out or fresh_folder("siamese")
     try:
         summary = train_folds(
             pairs,
@@ -164,7 +148,7 @@ def _ten_folds(
         _say_stopped(shown, stopped, path)
         raise typer.Exit(130) from stopped
     except KeyboardInterrupt:  # between the iterations of two trainings: what is finished is kept
-        if holds_folds(path):
+        if holds(FOLDS, path):
             shown.say(f"next: {_go_on(path)}")
         raise
     print_table(console, folds_table(summary))

@@ -18,6 +18,7 @@ from metasiam.options.evaluation import ProtocolSettings, read_counts, settings_
 from metasiam.options.flags import Flags, takes
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
+from metasiam.runs import SWEEP, check_new
 from metasiam.runs.reading import read_text
 from metasiam.shapes import parse_json
 from metasiam.workflows.data import saved
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from metasiam.data.domains import Split
     from metasiam.runs import Run
     from metasiam.workflows.sweep import SweptRun
-
-_PLAN_FILE = "sweep.json"
-_RESULT_FILES = ("sweep.md", "sweep.svg", "results.json")
 
 
 @takes(
@@ -126,7 +124,7 @@ def command(
             )  # fmt: skip
 
         with run_held(out):
-            write_text(out / _PLAN_FILE, json.dumps(stored_plan, indent=1) + "\n")
+            write_text(out / SWEEP.markers[0], json.dumps(stored_plan, indent=1) + "\n")
             swept = sweep(
                 options,
                 domains,
@@ -142,22 +140,10 @@ def command(
 
 def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
     """Refuse to mix runs of other settings, or other files, into a sweep."""
-    from metasiam.runs import CONFIG_FILE, check_out, check_writable
-
-    file = out / _PLAN_FILE
-    if not file.is_file():
-        if (out / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{out} holds a run, not a sweep. Choose another --out.")
-        there = [name for name in _RESULT_FILES if (out / name).exists()]
-        if there and overwrite:
-            raise MetaSiamError(
-                f"{out} holds {', '.join(there)} but no sweep, and --overwrite replaces sweeps only. "
-                "Choose another --out."
-            )
+    check_new(SWEEP, out, overwrite=overwrite, goes_on=True)
+    file = out / SWEEP.markers[0]
     if overwrite or not file.is_file():
-        check_out(out, overwrite=overwrite)
         return
-    check_writable(out)
     try:
         stored = parse_json(read_text(file))
     except ValueError as error:

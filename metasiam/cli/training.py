@@ -38,7 +38,7 @@ def run_training(
     from metasiam.evaluation.draws import draw_protocol
     from metasiam.methods import options_class
     from metasiam.options.training import options_of
-    from metasiam.runs import check_out
+    from metasiam.runs import RUN, check_new
     from metasiam.runs.locks import run_held
     from metasiam.session import TrainingStopped, arch_of, train
 
@@ -59,7 +59,7 @@ def run_training(
         data = sized(data, str(options.get("arch", "")))
         settings = settings_from(protocol, preset=run.preset, seed=given.get("seed"))
         if run.out is not None:
-            check_out(run.out, overwrite=run.overwrite)
+            check_new(RUN, run.out, overwrite=run.overwrite)
     speaks = _is_first_process()
     with lines(console if speaks else terminal(quiet=True)) as shown:
         domains, split = load(data, shown)
@@ -134,14 +134,12 @@ def check_place(
     Raises:
         MetaSiamError: if another run, somebody's files or a process at work is there.
     """
-    from metasiam.runs import CONFIG_FILE, check_overwrite, open_run
-    from metasiam.runs.locks import check_free
+    from metasiam.runs import RUN, check_new, holds, open_run
     from metasiam.trained_on import check_trained_so
 
-    if (path / CONFIG_FILE).is_file() and not overwrite:
+    if holds(RUN, path) and not overwrite:
         check_trained_so(open_run(path), method, options, domains, split)
-    check_overwrite(path)
-    check_free(path)
+    check_new(RUN, path, overwrite=True)
 
 
 def train_or_take(
@@ -164,14 +162,14 @@ def train_or_take(
     Raises:
         MetaSiamError: if another run is there.
     """
-    from metasiam.runs import open_run
+    from metasiam.runs import CHECKPOINT_FILE, EMBEDDER_FILE, open_run
     from metasiam.session import TrainingStopped, train
 
     check_place(method, options, path, domains, split, overwrite=overwrite)
-    if (path / "embedder.safetensors").is_file() and not overwrite:
+    if (path / EMBEDDER_FILE).is_file() and not overwrite:
         shown.say(f"{path} is finished: used as it is")
         return open_run(path)
-    begun = (path / "checkpoint.pt").is_file() and not overwrite
+    begun = (path / CHECKPOINT_FILE).is_file() and not overwrite
     try:
         return train(
             method,

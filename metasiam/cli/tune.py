@@ -15,6 +15,7 @@ from metasiam.options.pairs import PairDataOptions, SiameseOptions
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
 from metasiam.options.tune import TuneOptions
+from metasiam.runs import SEARCH, check_new
 from metasiam.workflows.data import load_pairs, pairs_with_defaults
 
 
@@ -52,7 +53,6 @@ def command(
     from metasiam.options.training import options_of
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
-    from metasiam.runs import check_writable
     from metasiam.tuning import best_trial, check_search, parse_choice
     from metasiam.tuning import search as search_for
 
@@ -83,7 +83,7 @@ def command(
     for values in together if wanted.strategy == "grid" else apart:  # said now, not when its trial comes
         options_of(SiameseOptions, options | dict(zip(ends, values, strict=True)))
     check_search(wanted.strategy, choices)
-    check_writable(out)
+    check_new(SEARCH, out, goes_on=where.resume is not None)
     chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
     with lines(console) as shown:
         rows = search_for(

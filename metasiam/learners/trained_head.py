@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from metasiam.errors import MetaSiamError
 from metasiam.learners.pair_model import PairModel
-from metasiam.models.files import EMBEDDER_FILE, load_embedder, load_state
+from metasiam.models.files import load_embedder, load_state
 from metasiam.models.pair_heads import PAIR_HEADS, Features, MarginDistance, build_pair_head
+from metasiam.runs import EMBEDDER_FILE
 from metasiam.runs.atomic import atomically
 from metasiam.runs.reading import check_regular
 

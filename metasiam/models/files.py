@@ -28,6 +28,7 @@ from metasiam.models.state_dicts import Match, fitting_architectures, match, unw
 from metasiam.options.paths import check_weights
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.runs.atomic import atomically
+from metasiam.runs.places import EMBEDDER_FILE
 from metasiam.runs.reading import check_regular
 from metasiam.runs.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import EMBEDDER, check, parse_json
@@ -35,7 +36,6 @@ from metasiam.wording import counted, listed
 
 #: CIFAR-10's statistics, as the published systems use them: for weights that do not say their normalisation.
 PUBLISHED_MEAN, PUBLISHED_STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-EMBEDDER_FILE = "embedder.safetensors"
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from metasiam.arguments import checked
 from metasiam.errors import MetaSiamError
-from metasiam.runs.atomic import atomically, check_can_write, remove_partials
-from metasiam.runs.locks import RUN_LOCK, check_free
+from metasiam.runs.atomic import atomically
+from metasiam.runs.places import (
+    CONFIG_FILE,
+    EMBEDDER_FILE,
+    METRICS_FILE,
+    RUN,
+    check_contents,
+    check_writable,
+    clear,
+    names_method,
+)
 from metasiam.runs.reading import read_text
-from metasiam.shapes import METRICS, RUN, check, parse_json
+from metasiam.shapes import METRICS, check, parse_json
+from metasiam.shapes import RUN as SHAPE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,21 +32,6 @@ if TYPE_CHECKING:
     from metasiam.learners.trained_head import TrainedHead
     from metasiam.models.files import EmbedderInfo
     from metasiam.own_parts import OwnParts
-
-CONFIG_FILE = "config.json"
-METRICS_FILE = "metrics.jsonl"
-#: What a run folder may hold; ``--overwrite`` removes these and nothing else.
-RUN_FILES = (
-    METRICS_FILE,
-    "checkpoint.pt",
-    "embedder.safetensors",
-    "head.safetensors",
-    "evaluation.json",
-    "tasks.csv",
-    "report.html",
-    CONFIG_FILE,  # last: while it is there, the folder is known as a run's
-)
-RUN_FOLDERS = ("figures", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -171,94 +165,8 @@ def run_behind(init: str | Path | None) -> Run | None:
     """Return the run that weights are of, given as its folder or its file in it; None for other weights, or none."""
     if init is None:
         return None
-    folder = Path(init).parent if Path(init).name == "embedder.safetensors" else Path(init)
+    folder = Path(init).parent if Path(init).name == EMBEDDER_FILE else Path(init)
     return open_run(folder) if (folder / CONFIG_FILE).is_file() else None
-
-
-def check_out(path: Path, *, overwrite: bool) -> None:
-    """Raise unless a run may be written at ``path``; changes nothing.
-
-    Raises:
-        MetaSiamError: if it is a file, is not empty without ``overwrite``, cannot be written, or is being trained into.
-    """
-    _check_empty(path, overwrite=overwrite)
-    check_writable(path)
-    if overwrite:
-        check_free(path)
-
-
-def _check_empty(path: Path, *, overwrite: bool) -> None:
-    if not overwrite and path.is_dir() and any(one.name != RUN_LOCK for one in path.iterdir()):
-        finished = (path / "embedder.safetensors").is_file()
-        if not (path / CONFIG_FILE).is_file():
-            raise MetaSiamError(f"{path} is not empty and does not contain a run. Choose another --out.")
-        if not finished and not (path / "checkpoint.pt").is_file():
-            raise MetaSiamError(
-                f"{path} holds a run that never saved anything. Use --overwrite to start over, or another --out."
-            )
-        what, again = ("a finished run", "look at it again") if finished else ("an unfinished run", "continue it")
-        raise MetaSiamError(
-            f"{path} holds {what}. Use --resume {shlex.quote(str(path))} to {again}, --overwrite to start over, or "
-            "another --out."
-        )
-
-
-def check_writable(path: Path) -> None:
-    """Raise unless files can be made in ``path``, or where it would be made.
-
-    Raises:
-        MetaSiamError: if it is a file, or naming the folder and the reason.
-    """
-    if path.exists() and not path.is_dir():
-        raise MetaSiamError(f"--out {path} is a file. Choose a folder.")
-    try:
-        check_can_write(path)
-    except OSError as error:
-        raise MetaSiamError(f"--out {path} cannot be written ({error.strerror}). Choose another folder.") from error
-
-
-def check_overwrite(path: Path) -> None:
-    """Raise if a run written at ``path`` would replace files that are not a run's; changes nothing.
-
-    Raises:
-        MetaSiamError: naming what is in the way.
-    """
-    found = [name for name in RUN_FILES if (path / name).is_file()]
-    found += [f"{name}/" for name in RUN_FOLDERS if (path / name).is_dir()]
-    if found and not _holds_run(path):
-        raise MetaSiamError(
-            f"{path} holds {', '.join(found)} but no run, and --overwrite replaces runs only. Choose another --out."
-        )
-
-
-def _holds_run(path: Path) -> bool:
-    """Tell whether a run of ours is in a folder; one whose ``config.json`` is torn still has its checkpoint."""
-    try:
-        config = parse_json(read_text(path / CONFIG_FILE))
-    except OSError:
-        return False
-    except ValueError:
-        return (path / "checkpoint.pt").is_file()
-    return _names_method(config)
-
-
-def _names_method(config: Any) -> bool:
-    options = config.get("options") if isinstance(config, dict) else None
-    return isinstance(options, dict) and isinstance(options.get("method"), str)
-
-
-def clear_run(path: Path) -> None:
-    """Remove the files of the run in a folder, if there is one, and nothing else; its lock should be held.
-
-    Raises:
-        MetaSiamError: as ``check_overwrite``.
-    """
-    check_overwrite(path)
-    for name in RUN_FOLDERS:
-        shutil.rmtree(path / name, ignore_errors=True)
-    for name in RUN_FILES:
-        (path / name).unlink(missing_ok=True)
-    remove_partials(path)
 
 
 def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -> Run:
@@ -267,11 +175,11 @@ def create_run(path: Path, config: dict[str, Any], *, overwrite: bool = False) -
     The folder's lock should be held: another process may be training there.
 
     Raises:
-        MetaSiamError: as ``check_out`` and ``check_overwrite``.
+        MetaSiamError: as ``check_new``.
     """
-    _check_empty(path, overwrite=overwrite)
+    check_contents(RUN, path, overwrite=overwrite)
     check_writable(path)
-    clear_run(path)
+    clear(RUN, path)
     path.mkdir(parents=True, exist_ok=True)
     run = Run(path, config)
     run.write_json(CONFIG_FILE, config)
@@ -293,12 +201,12 @@ def open_run(path: str | Path) -> Run:
         config = parse_json(read_text(file))
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Start the run again with --overwrite.") from error
-    if not _names_method(config):
+    if not names_method(config):
         raise MetaSiamError(
             f"{file} is not the configuration of a run: it does not name a method. Pass the --out of an earlier run."
         )
     try:
-        check(config, RUN)
+        check(config, SHAPE)
     except ValueError as error:
         raise MetaSiamError(f"{file} is damaged: {error}. Start the run again with --overwrite.") from error
     return Run(path, _Fields.of(config, file))

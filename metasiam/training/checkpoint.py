@@ -13,7 +13,6 @@ from metasiam.runs.atomic import atomically
 from metasiam.runs.safe_load import UnsafeOrDamaged, load_plain
 from metasiam.shapes import CHECKPOINT, check
 
-CHECKPOINT_FILE = "checkpoint.pt"
 _SCHEMA = 1
 
 

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener, Progress
-from metasiam.runs import Run
+from metasiam.runs import CHECKPOINT_FILE, Run
 from metasiam.runs.atomic import storage_error, trouble
-from metasiam.training.checkpoint import CHECKPOINT_FILE, is_finite, load_checkpoint, save_checkpoint
+from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.learner import Learner, StopRequested
 

@@ -17,14 +17,14 @@ from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of
 from metasiam.pair_session import train_pairs
 from metasiam.progress import SHOWN, SILENT, Listener, Part, heard
-from metasiam.runs import CONFIG_FILE, check_out, check_overwrite, clear_run, write_text
-from metasiam.runs.locks import check_free, run_held
+from metasiam.runs import CHECKPOINT_FILE, CONFIG_FILE, FOLDS, RUN, check_new, clear, holds, write_text
+from metasiam.runs.locks import run_held
 from metasiam.runs.reading import read_text
-from metasiam.shapes import FOLD, FOLDS, check, parse_json
-from metasiam.training.checkpoint import CHECKPOINT_FILE
+from metasiam.shapes import FOLD, check, parse_json
+from metasiam.shapes import FOLDS as SHAPE
 
 #: The options that all folds are trained with, in the folder around them.
-PLAN_FILE = "folds-config.json"
+PLAN_FILE = FOLDS.markers[0]
 
 
 def with_test_fold(pairs: PairSet, fold: int) -> PairSet:
@@ -71,14 +71,13 @@ def train_folds(
     if count < 2:
         raise MetaSiamError(f"{pairs.source} has no folds. Use --data lfw:10-folds.")
     folders = [out / f"fold-{fold + 1}" for fold in range(count)]
-    check_folds_out(out, overwrite=overwrite)
+    check_new(FOLDS, out, overwrite=overwrite, goes_on=True)
     plan = _plan(pairs, options_of(SiameseOptions, options), data_options or {})
-    anew = overwrite or not holds_folds(out)
+    anew = overwrite or not holds(FOLDS, out)
     if not anew:
         _check_plan(out, plan)
     for path in folders if anew else ():
-        check_overwrite(path)
-        check_free(path)
+        check_new(RUN, path, overwrite=True)
 
     def begin() -> None:
         """Write the plan, and drop earlier folds, once options and pairs have proved good for a first run."""
@@ -87,7 +86,7 @@ def train_folds(
             for path in folders[1:]:
                 if path.is_dir():
                     with run_held(path):
-                        clear_run(path)
+                        clear(RUN, path)
             (out / "folds.json").unlink(missing_ok=True)
             write_text(out / PLAN_FILE, json.dumps(plan, indent=1, ensure_ascii=False) + "\n")
         anew = False
@@ -136,11 +135,6 @@ class _Fold(Part):
         self.begin()
 
 
-def holds_folds(path: Path) -> bool:
-    """Tell whether a folder holds the folds of an earlier call of ``train_folds``, finished or not."""
-    return (path / PLAN_FILE).is_file()
-
-
 def read_plan(path: Path) -> dict[str, Any]:
     """Return what folds are trained with: ``{"options": fields of SiameseOptions, "data": {"options", …}}``.
 
@@ -150,7 +144,7 @@ def read_plan(path: Path) -> dict[str, Any]:
     file = path / PLAN_FILE
     try:
         plan = parse_json(read_text(file))
-        check(plan, FOLDS)
+        check(plan, SHAPE)
         catalogue.check_stored(plan["options"])
         return {"options": dict(plan["options"]), "data": {**plan["data"], "options": dict(plan["data"]["options"])}}
     except (ValueError, OSError) as error:
@@ -169,17 +163,6 @@ def _done(file: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise MetaSiamError(f"{file} is damaged ({error}). Remove it, and the fold is measured again.") from error
     return evaluation
-
-
-def check_folds_out(path: Path, *, overwrite: bool) -> None:
-    """Raise unless folds may be trained in ``path``, or gone on with; changes nothing.
-
-    Raises:
-        MetaSiamError: if it holds a single run, or as ``check_out``.
-    """
-    if (path / CONFIG_FILE).is_file():
-        raise MetaSiamError(f"{path} holds a single run, not folds. Choose another --out.")
-    check_out(path, overwrite=overwrite or holds_folds(path))
 
 
 def _plan(pairs: PairSet, config: SiameseOptions, data_options: dict[str, Any]) -> dict[str, Any]:
