@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 import metasiam as ms
 import metasiam.cli.compare
 import metasiam.cli.sweep
-import metasiam.pair_folds
+import metasiam.workflows.folds
 from metasiam.cli import run
 from metasiam.cli.sweep import _check_plan
 from metasiam.data.cache import cached, cached_images, digest
@@ -32,12 +32,12 @@ from metasiam.data.preparation import Preparation
 from metasiam.evaluation.protocol import evaluate
 from metasiam.models.files import load_embedder
 from metasiam.options.evaluation import ProtocolSettings
-from metasiam.pair_folds import _done
 from metasiam.reports.figures import sweep as sweep_figure
 from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.markdown import sweep_markdown
 from metasiam.session import train
-from metasiam.sweeping import _stored_evaluation
+from metasiam.workflows.folds import _done
+from metasiam.workflows.sweep import _stored_evaluation
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 SMALL = ProtocolSettings(
@@ -203,7 +203,7 @@ def test_folds_whose_plan_or_numbers_are_damaged(tmp_path, monkeypatch, capsys, 
     def stopped(*given: object, **named: object) -> None:
         raise ms.MetaSiamError("what is read comes before it")
 
-    monkeypatch.setattr(metasiam.pair_folds, "train_folds", stopped)
+    monkeypatch.setattr(metasiam.workflows.folds, "train_folds", stopped)
     options = {"method": "siamese", "arch": "resnet8", "epochs": 1}
     whole = {"options": options, "data": {"source": "lfw:10-folds", "options": {"data": "lfw:10-folds"}}}
     (tmp_path / "folds-config.json").write_text(json.dumps(mutated(whole, data.draw)))
