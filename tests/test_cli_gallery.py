@@ -180,6 +180,12 @@ def test_only_a_run_s_config_beside_weights_is_a_run(tmp_path: Path):
         assert of_run(weights) is None
     (tmp_path / "config.json").write_text('{"options": {"method": "triplet"}, "data": {"options": {"data": "glyphs"}}}')
     assert of_run(weights) == BackgroundChoice("glyphs", {})
+    said = {
+        "options": {"method": "siamese"},
+        "data": {"options": {"data": "lfw", "data_dir": "/d"}, "fingerprint": "pairs"},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(said))  # the people of the pairs, whose pictures are others
+    assert of_run(weights) == BackgroundChoice("lfw", {"data_dir": "/d"})
     for pairs in ("pairs:mine.csv", "lfw:10-folds"):  # no domains to learn what unknown is from
         said = {"options": {"method": "siamese"}, "data": {"options": {"data": pairs}}}
         (tmp_path / "config.json").write_text(json.dumps(said))

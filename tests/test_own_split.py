@@ -15,11 +15,11 @@ from PIL import Image
 from rich.console import Console
 
 from metasiam.cli import run
-from metasiam.cli.enroll import _folders
 from metasiam.cli.progress import lines
 from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
+from metasiam.gallery.folders import pictures_by_folder
 from metasiam.options.data import DataOptions
 from metasiam.options.presets import preset_options
 from metasiam.workflows.data import from_stored, load, saved
@@ -142,7 +142,7 @@ def test_arrays_for_validation_of_the_same_labels_are_left_alone(tmp_path: Path,
 
 
 def test_enroll_still_takes_the_names_of_train_alone(classes: Path) -> None:
-    assert sorted(_folders([classes])) == list("ABCD")
+    assert sorted(pictures_by_folder([classes])) == list("ABCD")
 
 
 @pytest.mark.parametrize("preset", [None, "best"])

@@ -10,7 +10,16 @@ import pytest
 from reports_samples import evaluation, mean
 from rich.console import Console
 
-from metasiam.reports.numbers import clean, interval, plus_minus, shots_order, signed, spelled
+from metasiam.reports.numbers import (
+    Interval,
+    clean,
+    interval,
+    more_digits,
+    plus_minus,
+    shots_order,
+    signed,
+    spelled,
+)
 from metasiam.reports.rendering import Column, Table, print_table, to_html, to_markdown, to_rich
 from metasiam.reports.tables import (
     methods_csv,
@@ -61,6 +70,19 @@ def test_numbers_stay_whole_on_a_terminal_of_eighty_columns() -> None:
     text = printed(task_table(data, "closed", "0"), width=80)
     row = task_table(data, "closed", "0").rows[0]
     assert all(cell in text for cell in row[2:])
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize(
+    "names", [("a domain with a name that goes on and on and on", "b"), ("onelongwordof24letters__", "b")]
+)
+def test_lopsided_intervals_fit_eighty_columns_too(names: tuple[str, ...]) -> None:
+    data = evaluation(99.0, names=names, shots=("0",), regimes=("closed",))
+    for row in data["held_out"]["tasks"]:
+        for name in ("triplet_accuracy", "pair_accuracy_fixed", "pair_accuracy_calibrated"):
+            row[name] = {"mean": 100.0, "ci95": [86.1, 100.0], "n": 20}
+    text = printed(task_table(data), width=80)
+    assert text.count("[86.1, 100.0]") == 6
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
 
 
@@ -176,6 +198,14 @@ def test_words_for_counts_differences_and_orders() -> None:
     assert signed(1.25) == "+1.2"
     assert signed(-0.4) == "−0.4"
     assert signed(0.04) == "0.0"
+    assert signed(-0.04, more=1) == "−0.04"
+    assert [more_digits(Interval(-3.0, low, high)) for low, high in ((-7.6, -0.3), (-7.6, -0.04), (-7.6, 0.04))] == [
+        0,
+        1,
+        0,
+    ]
+    assert more_digits(Interval(2.0, 0.004, 5.0)) == 2
+    assert more_digits(Interval(0.1, 0.0004, 0.2), "auc") == 1
     assert sorted(["all", "20", "5", "0"], key=shots_order) == ["0", "5", "20", "all"]
     assert clean("a\nb\x00c\u202ed") == "a bcd"
     assert len(clean("x" * 500, 20)) == 20

@@ -55,6 +55,8 @@ def of_run(weights: Path) -> BackgroundChoice | None:
     split = config.get("split", {})
     if not _has_domains(str(stored.get("data", ""))):
         return None
+    if "split" not in config:  # pairs: their pictures, and so the fingerprint, are not those of the domains
+        return BackgroundChoice(str(stored["data"]), {"data_dir": stored["data_dir"]} if stored.get("data_dir") else {})
     kept = ("data_dir", "image_size", "skip_unreadable")
     options = {name: stored[name] for name in kept if stored.get(name) is not None}
     if stored.get("squeeze", squeezed_before(str(stored["data"]))):

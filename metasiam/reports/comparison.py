@@ -27,6 +27,7 @@ from metasiam.reports.numbers import (
     method_name,
     metric,
     metrics_of,
+    more_digits,
     number,
     regimes_note,
     shots_words,
@@ -287,7 +288,8 @@ def beaten_words(row: Verdict, *, brief: bool = False) -> str:
 def _difference_words(gap: Interval | None, name: str) -> str:
     if gap is None:
         return MISSING
-    text = signed(gap.mean, name)
+    more = more_digits(gap, name)
+    text = signed(gap.mean, name, more)
     if gap.low is not None and gap.high is not None:
-        text += f" [{signed(gap.low, name)}, {signed(gap.high, name)}]"
+        text += f" [{signed(gap.low, name, more)}, {signed(gap.high, name, more)}]"
     return text

@@ -153,12 +153,12 @@ def is_one_answer(value: Interval) -> bool:
     return 49 < low <= high < 51
 
 
-def number(value: Interval | float | None, name: str = "triplet_accuracy") -> str:
-    """Word a metric's value: percentages with one decimal, AUC (a fraction) with three."""
+def number(value: Interval | float | None, name: str = "triplet_accuracy", more: int = 0) -> str:
+    """Word a metric's value: percentages with one decimal, AUC (a fraction) with three; or so many more."""
     if value is None:
         return MISSING
     mean = value.mean if isinstance(value, Interval) else value
-    return f"{mean:.1f}" if METRICS.get(name, METRICS["triplet_accuracy"]).percent else f"{mean:.3f}"
+    return f"{mean:.{more + (1 if METRICS.get(name, METRICS['triplet_accuracy']).percent else 3)}f}"
 
 
 def plus_minus(value: Interval | None, name: str = "triplet_accuracy") -> str:
@@ -170,11 +170,22 @@ def plus_minus(value: Interval | None, name: str = "triplet_accuracy") -> str:
     return wording.plus_minus(value.mean, value.low, value.high, digits=digits, most=most)
 
 
-def signed(value: float | None, name: str = "triplet_accuracy") -> str:
+def more_digits(gap: Interval, name: str = "triplet_accuracy") -> int:
+    """Return how many more decimals a difference needs whose interval excludes zero, for its ends to say so.
+
+    ``[−7.6, 0.0]`` beside a winner would read as if zero were within: with one more it is ``[−7.60, −0.03]``.
+    """
+    ends = (gap.low, gap.high)
+    if None in ends or not (all(end > 0 for end in ends if end) or all(end < 0 for end in ends if end)) or 0 in ends:
+        return 0
+    return next((more for more in range(4) if not any(float(number(end, name, more)) == 0 for end in ends)), 0)
+
+
+def signed(value: float | None, name: str = "triplet_accuracy", more: int = 0) -> str:
     """Word a difference with its sign, as ``+1.2`` or ``−0.4``; what rounds to zero has none."""
     if value is None:
         return MISSING
-    text = number(abs(value), name)
+    text = number(abs(value), name, more)
     return text if float(text) == 0 else ("+" if value > 0 else "−") + text
 
 

@@ -19,6 +19,7 @@ from metasiam.reports.numbers import (
     method_name,
     metric,
     metrics_of,
+    more_digits,
     number,
     signed,
     spelled,
@@ -223,7 +224,8 @@ def _won(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str
     if gap is None or gap.low is None or gap.high is None:
         return sentence, others.strip()
     low, high = (gap.low, gap.high) if row.first == winner else (-gap.high, -gap.low)
-    return sentence, f"95 % interval of the difference, pair by pair: {signed(low)} to {signed(high)} points.{others}"
+    ends = " to ".join(signed(end, more=more_digits(gap)) for end in (low, high))
+    return sentence, f"95 % interval of the difference, pair by pair: {ends} points.{others}"
 
 
 def _open(row: Verdict, present: Mapping[str, Interval], after: str) -> tuple[str, str]:
