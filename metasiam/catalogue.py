@@ -90,7 +90,7 @@ EMBEDDERS: dict[str, Entry] = _rows(
 #: Embedders of fixed statistics: there are no weights to train.
 STATISTICS = frozenset({"fisher", "fisher-256"})
 
-#: Name → what makes the objective; called with those of its parameters that ``build_objective`` knows.
+#: Name → what makes the objective; called with those of its parameters that ``objectives.build_objective`` knows.
 LOSSES: dict[str, Entry] = _rows(
     Entry("cosine", "metasiam.losses:TripletCosine", "triplet loss on cosine similarity"),
     Entry("euclidean", "metasiam.losses:TripletSquaredEuclidean", "triplet loss on squared distance (FaceNet)"),

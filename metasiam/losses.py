@@ -7,16 +7,13 @@ that needs parameters of its own (proxies) holds them.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from metasiam import catalogue
-from metasiam.errors import MetaSiamError
+from metasiam.objectives import metric_learning
 
 
 def triplet_cosine(anchor: Tensor, positive: Tensor, negative: Tensor, margin: float = 0.3) -> Tensor:
@@ -261,17 +258,6 @@ def episode_cross_entropy(logits: Tensor) -> Tensor:
     return F.cross_entropy(logits, targets)
 
 
-def _metric_learning(loss: str) -> Any:
-    try:
-        import pytorch_metric_learning
-        from pytorch_metric_learning import distances, losses, miners  # noqa: F401, parts of the package
-    except ImportError as error:
-        raise MetaSiamError(
-            f"--loss {loss} needs pytorch-metric-learning. Install it with: pip install pytorch-metric-learning"
-        ) from error
-    return pytorch_metric_learning
-
-
 class MinedTriplets(nn.Module):
     """Triplet loss on triplets mined within the batch by pytorch-metric-learning.
 
@@ -289,7 +275,7 @@ class MinedTriplets(nn.Module):
 
     def __init__(self, margin: float = 0.3, miner: str = "hard") -> None:
         super().__init__()
-        library = _metric_learning("mined-*")
+        library = metric_learning("mined-*")
         cosine = library.distances.CosineSimilarity()
         self._loss = library.losses.TripletMarginLoss(margin=margin, distance=cosine)
         self._miner: Any = (
@@ -332,76 +318,8 @@ class SupervisedContrastive(nn.Module):
 
     def __init__(self, temperature: float = 0.05) -> None:
         super().__init__()
-        self._loss = _metric_learning("supcon").losses.SupConLoss(temperature=temperature)
+        self._loss = metric_learning("supcon").losses.SupConLoss(temperature=temperature)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
         return cast(Tensor, self._loss(embeddings, labels))
-
-
-class OwnLoss(nn.Module):
-    """Somebody's loss, called as ``loss(embeddings, labels)``: pytorch-metric-learning's contract.
-
-    Args:
-        loss: takes float [3B, D] embeddings (anchors, positives, negatives) and int64 [3B] labels, the places of the
-            images' domains in the domain set's names; returns a scalar. A module's parameters are trained with the
-            embedder's. Its attribute ``distance`` (else ``cosine``) says how embeddings are compared later.
-    """
-
-    #: Nobody knows what it asks the host for.
-    capturable = False
-
-    def __init__(self, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.loss = loss
-        distance = getattr(loss, "distance", None)
-        self.distance = distance if distance in ("cosine", "squared_euclidean") else "cosine"
-
-    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Return the scalar loss of float [3B, D] embeddings with int64 [3B] labels."""
-        return self.loss(embeddings, labels)
-
-
-def build_objective(
-    name: str,
-    *,
-    episode: tuple[int, int] | None = None,
-    margin: float | None = None,
-    temperature: float = 0.05,
-    domains: Tensor,
-    embedding_size: int,
-    generator: torch.Generator,
-) -> nn.Module:
-    """Build an objective by name: a module called as ``objective(embeddings [B, D], labels [B])``.
-
-    Args:
-        name: of ``metasiam.catalogue.LOSSES``; with ``episode``, of ``EPISODE_LOSSES`` first.
-        episode: ways and shots of a batch that is an episode.
-        margin: in the loss's own units; None takes the source's (0.3 cosine, 1.0 squared Euclidean).
-        temperature: of the normalised softmax and of ``supcon``.
-        domains: int64 [D], the labels that are trained on, each once.
-        embedding_size: dimensions of an embedding.
-        generator: draws the objective's own first parameters, if it has any.
-
-    Raises:
-        MetaSiamError: for an unknown name.
-    """
-    known: dict[str, Any] = {
-        "temperature": temperature,
-        "domains": domains,
-        "embedding_size": embedding_size,
-        "generator": generator,
-    }
-    if margin is not None:
-        known["margin"] = margin
-    rows = catalogue.LOSSES
-    if episode is not None:
-        known["ways"], known["shots"] = episode
-        rows = catalogue.EPISODE_LOSSES | rows
-    entry = catalogue.entry("losses", name, rows)
-    if entry is None:
-        raise MetaSiamError(catalogue.unknown("--loss", name, catalogue.losses()))
-    factory = entry.load()
-    takes = inspect.signature(factory).parameters
-    objective: nn.Module = factory(**{key: value for key, value in known.items() if key in takes})
-    return objective

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +12,8 @@ from torch import Tensor, nn
 from metasiam import catalogue
 from metasiam.catalogue import OWN
 from metasiam.errors import MetaSiamError
-from metasiam.losses import OwnLoss
 from metasiam.models.own import Embedder, own_embedder
+from metasiam.objectives import Options, OwnLoss, own_objective
 
 #: Makes a module: a class that needs no argument, or a function.
 Factory = Callable[[], nn.Module]
@@ -26,11 +25,11 @@ class OwnParts:
 
     Attributes:
         arch: a module or what makes one; None where the embedder is one of the library's.
-        loss: called as ``loss(embeddings, labels)``; None where it is one of the library's.
+        loss: called as ``loss(embeddings, labels)``, or what makes it; None where it is one of the library's.
     """
 
     arch: nn.Module | Factory | None = None
-    loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    loss: Callable[..., Any] | None = None
 
     def embedder(self, name: str) -> Embedder:
         """Return a fresh copy of the embedder, untrained as it was handed over.
@@ -45,7 +44,7 @@ class OwnParts:
             )
         return own_embedder(self.arch)
 
-    def objective(self, name: str) -> OwnLoss:
+    def objective(self, name: str, options: Options, domains: Tensor, embedding_size: int) -> OwnLoss:
         """Return the loss; a module's parameters are copied, so that each training starts with the same.
 
         Raises:
@@ -56,7 +55,7 @@ class OwnParts:
                 f"{name.removeprefix(OWN)} is a custom loss. Pass it from Python: loss=… takes anything that can be "
                 "called as loss(embeddings, labels)."
             )
-        return OwnLoss(copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss)
+        return own_objective(self.loss, name.removeprefix(OWN), options, domains, embedding_size)
 
 
 def taken_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:

@@ -169,9 +169,16 @@ class _Hooks:
     checkpoint_every: float
     listener: Listener
 
-    def loop(self, learner: Learner, run: Run, processes: Processes) -> TrainingLoop:
+    def loop(self, learner: Learner, run: Run, processes: Processes, objective: nn.Module) -> TrainingLoop:
         self.listener.started(run.config)
-        return TrainingLoop(learner, run, processes, checkpoint_every=self.checkpoint_every, listener=self.listener)
+        return TrainingLoop(
+            learner,
+            run,
+            processes,
+            checkpoint_every=self.checkpoint_every,
+            listener=self.listener,
+            objective=objective,
+        )
 
 
 @checked
@@ -258,7 +265,7 @@ def train(
         run = create_run(path, saved, overwrite=overwrite) if processes.writes else Run(path, saved)
         run = replace(run, own=own)
         processes.wait()  # nobody computes before the run folder is there
-        return _train(hooks.loop(learner, run, processes), context)
+        return _train(hooks.loop(learner, run, processes, context.objective), context)
 
 
 def check_trainable(method: str, domains: DomainSet, split: Split, **options: Any) -> None:
@@ -317,7 +324,7 @@ def _resume(
     processes = replace(processes, planned=run.config["processes"])
     context = prepare(config, domains, split, resolved=run.config["resolved"], listener=hooks.listener, own=own)
     learner = find(method).learner(config, context, processes)
-    loop = hooks.loop(learner, run, processes)
+    loop = hooks.loop(learner, run, processes, context.objective)
     with _held(run.path, processes):
         run.check_unchanged()
         if data_options is not None and processes.writes:  # the images may have moved

@@ -11,13 +11,13 @@ from metasiam.catalogue import LOSSES
 from metasiam.losses import (
     BalancedSoftmax,
     SupervisedContrastive,
-    build_objective,
     contrastive,
     normalised_softmax,
     pair_bce,
     triplet_cosine,
     triplet_squared_euclidean,
 )
+from metasiam.objectives import build_objective
 
 
 def batch(rows: int = 7, size: int = 5, dtype: torch.dtype = torch.float64, parts: int = 3) -> list[torch.Tensor]:

@@ -149,7 +149,7 @@ def _new_plan(
     """Return what will be trained, as it is saved: each method's options, the data, the budget."""
     from metasiam.methods import options_class
     from metasiam.options.presets import check_start, preset_options
-    from metasiam.options.training import options_of, value_of
+    from metasiam.options.training import options_of, read_loss_options, value_of
     from metasiam.session import arch_of
 
     methods = [name.strip() for name in wanted.methods.split(",") if name.strip()]
@@ -168,6 +168,10 @@ def _new_plan(
         options[method] = preset_options(preset, method)[1] | given
     for text in wanted.settings or ():
         method, name, word = _parse_setting(text, methods)
+        if name.startswith("loss."):
+            more = read_loss_options(f"{name}={word}")
+            options[method]["loss_options"] = {**options[method].get("loss_options", {}), **more}
+            continue
         options[method][name] = value_of(options_class(method), name, word, f"--set {text}")
     for method in methods:
         if options[method].get("init") is not None and "arch" not in options[method]:

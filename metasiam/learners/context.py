@@ -15,16 +15,18 @@ from metasiam.data.augment import Augmentation, normalise
 from metasiam.data.domains import DomainSet, Pool, Split
 from metasiam.data.preparation import USUAL
 from metasiam.errors import MetaSiamError
-from metasiam.losses import NormalisedSoftmax, build_objective
+from metasiam.losses import NormalisedSoftmax
 from metasiam.models import architecture, build
 from metasiam.models.files import EmbedderInfo, read_embedder, usual_feeding
 from metasiam.models.own import Embedder
+from metasiam.objectives import build_objective
 from metasiam.options.training import TrainingOptions
 from metasiam.own_parts import OwnParts
 from metasiam.progress import SILENT, Listener
 from metasiam.training.distributed import Processes
 from metasiam.training.machine import choose_device, choose_precision, derive_seed, generator_for
 from metasiam.training.norms import set_running_statistics
+from metasiam.training.state import plain_values, set_plain_values
 from metasiam.training.step import (
     CompileDecision,
     GraphedStep,
@@ -111,8 +113,10 @@ class TrainingContext:
                 return step
 
         if self.compiled is None:
+            counted = plain_values(self.objective)
             timed = graphed(self._training_step(optimizer))
             decision = decide_compile(self.config.compile, timed, index, parameters, steps)
+            set_plain_values(self.objective, counted)
             self.compiled = processes.any(decision.compiled)
             self.listener.note(_in_words(decision))
         elif self.compiled and self.config.compile != "off":
@@ -263,17 +267,22 @@ def _untrained(config: TrainingOptions, domains: DomainSet, own: OwnParts, *, pr
 
 
 def _objective(config: TrainingOptions, embedder: nn.Module, seen: Pool, own: OwnParts) -> nn.Module:
-    if config.loss.startswith(OWN):
-        return own.objective(config.loss)
-    return build_objective(
-        config.loss,
-        episode=config.episode,
-        margin=config.margin,
-        temperature=config.temperature,
-        domains=seen.domains,
-        embedding_size=int(embedder.embedding_size),  # type: ignore[arg-type]
-        generator=generator_for("cpu", config.seed, "objective"),
-    )
+    size = int(embedder.embedding_size)  # type: ignore[arg-type]
+    # Losses of others draw their first parameters from the global generator.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(config.seed, "objective"))
+        if config.loss.startswith(OWN):
+            return own.objective(config.loss, config.loss_options, seen.domains, size)
+        return build_objective(
+            config.loss,
+            episode=config.episode,
+            margin=config.margin,
+            temperature=config.temperature,
+            options=config.loss_options,
+            domains=seen.domains,
+            embedding_size=size,
+            generator=generator_for("cpu", config.seed, "objective"),
+        )
 
 
 @torch.no_grad()

@@ -102,7 +102,7 @@ class Declared:
 
     Attributes:
         name: the field's name.
-        kind: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``list`` (of texts), or None for others.
+        kind: ``str``, ``int``, ``float``, ``bool``, ``Path``, ``list`` (of texts), ``dict``, or None for others.
         optional: None is a value of it.
         others: so are values of other kinds, which have no flag and are not checked here.
         choices: the texts that are taken; none where any is.
@@ -198,7 +198,7 @@ def _declared(name: str, hint: Any, default: Any) -> Declared:
         hint = next((one for one in kinds if one in _WANTED), kinds[0])
     if get_origin(hint) is Literal:
         choices, hint = get_args(hint), str
-    kind = list if get_origin(hint) is list else hint if hint in (*_WANTED, Path) else None
+    kind = get_origin(hint) if get_origin(hint) in (list, dict) else hint if hint in (*_WANTED, Path) else None
     return Declared(name, kind, optional, others, choices, default, opt)
 
 

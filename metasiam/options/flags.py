@@ -93,7 +93,7 @@ def _read(option: Declared, value: Any) -> Any:
 
 def _parameter(name: str, group: Flags, option: Declared) -> inspect.Parameter:
     """Return the parameter that Typer makes a flag of: its default is always None, which is "not given"."""
-    kind: Any = list[str] if option.kind is list else option.kind or str
+    kind: Any = list[str] if option.kind in (list, dict) else option.kind or str
     info = typer.Option(
         option.opt.flag or option.flag,
         help=help_of(option, group.defaults.get(option.name, default_of(option))),
@@ -109,7 +109,7 @@ def _parameter(name: str, group: Flags, option: Declared) -> inspect.Parameter:
 def default_of(option: Declared) -> str | None:
     """Say an option's default; None where there is nothing to say."""
     default = option.default
-    if option.opt.nothing is not None or default is None or default is False or default == ():
+    if option.opt.nothing is not None or default is None or default is False or default in ((), {}):
         return option.opt.nothing
     return f"{default:g}" if isinstance(default, float) else str(default)
 

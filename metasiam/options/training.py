@@ -6,12 +6,13 @@ The defaults are the published systems'.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from metasiam import catalogue
-from metasiam.option_values import MOST_SEED
+from metasiam.errors import MetaSiamError
+from metasiam.option_values import MOST_SEED, shown
 from metasiam.options.declare import Opt, check, known, made_of
 from metasiam.options.paths import check_weights
 
@@ -22,6 +23,31 @@ Options = TypeVar("Options", bound="TrainingOptions")
 Schedule = Literal["constant", "linear", "cosine", "onecycle"]
 
 _MODEL, _TRAINING, _RUN = "Model", "Training", "Run"
+
+
+def read_loss_options(texts: str | Iterable[str]) -> dict[str, Any]:
+    """Read ``--set loss.NAME=VALUE``, each time that it is given: numbers, true and false, and texts.
+
+    Raises:
+        MetaSiamError: for another form.
+    """
+    found: dict[str, Any] = {}
+    for text in [texts] if isinstance(texts, str) else texts:
+        name, equals, word = text.partition("=")
+        of, _, option = name.strip().partition(".")
+        if not equals or of != "loss" or not option:
+            raise MetaSiamError(f"--set {text} is not loss.NAME=VALUE. Use e.g. --set loss.margin=0.1.")
+        found[option] = _plain_value(word.strip())
+    return found
+
+
+def _plain_value(word: str) -> Any:
+    for read in (int, float):
+        try:
+            return read(word)
+        except ValueError:
+            continue
+    return {"true": True, "false": False, "none": None}.get(word.lower(), word)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +71,10 @@ class TrainingOptions:
         str,
         Opt("Loss of a batch", names=catalogue.losses),
     ] = "cosine"
+    loss_options: Annotated[
+        dict[str, Any],
+        Opt("Parameter of the loss, e.g. loss.alpha=32 (repeatable).", flag="--set", read=read_loss_options),
+    ] = field(default_factory=dict)
     margin: Annotated[
         float | None, Opt("Margin of the loss.", least=0, nothing="0.3 cosine, 1.0 squared Euclidean")
     ] = None
@@ -72,6 +102,9 @@ class TrainingOptions:
         check(self)
         catalogue.check_embedder(f"{self.method}'s --arch", self.arch, with_weights=self.needs_weights)
         catalogue.check_loss(f"{self.method}'s --loss", self.loss, self.losses)
+        for name, value in self.loss_options.items():
+            if not isinstance(name, str) or not isinstance(value, str | int | float | bool | None):
+                raise MetaSiamError(f"loss_options must be texts and numbers by name, not {name!r}: {shown(value)}.")
 
     @property
     def batch_shape(self) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metasiam.errors import MetaSiamError
 from metasiam.progress import SILENT, Listener, Progress
@@ -22,6 +22,8 @@ from metasiam.runs.atomic import storage_error, trouble
 from metasiam.training.checkpoint import is_finite, load_checkpoint, save_checkpoint
 from metasiam.training.distributed import Processes, ProcessLost
 from metasiam.training.learner import Learner, StopRequested
+from metasiam.training.machine import derive_seed
+from metasiam.training.state import plain_values, set_plain_values
 
 #: Losses are fetched from the device, logged and shown about this often (seconds).
 LOG_EVERY = 1.0
@@ -74,6 +76,7 @@ class TrainingLoop:
         processes: only the writing process writes and reports.
         checkpoint_every: seconds between checkpoints.
         listener: told of the training about once a second.
+        objective: the loss, whose plain numbers are saved too; None where it has none.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class TrainingLoop:
         *,
         checkpoint_every: float = 60.0,
         listener: Listener = SILENT,
+        objective: nn.Module | None = None,
     ) -> None:
         self.learner = learner
+        self.objective = objective
         self.run = run
         self.processes = processes
         self.checkpoint_every = checkpoint_every
@@ -102,6 +107,8 @@ class TrainingLoop:
             raise MetaSiamError(f"{self.run.path} is at iteration {self.iteration}, beyond {self.learner.total}.")
         try:
             self.learner.load(state["learner"])
+            if self.objective is not None and "objective" in state:
+                set_plain_values(self.objective, state["objective"])
         except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise MetaSiamError(f"{self.run.path / CHECKPOINT_FILE} does not fit this run ({error}).") from error
         self.saved_at = self.iteration
@@ -143,7 +150,8 @@ class TrainingLoop:
                 self._save()  # a run that is killed can always be resumed
             while self.iteration < self.learner.total:
                 try:
-                    loss = self.learner.iterate(self.iteration, stop)
+                    with self._own_randomness():
+                        loss = self.learner.iterate(self.iteration, stop)
                 except StopRequested:
                     logger.fetch()
                     self._save()
@@ -165,12 +173,27 @@ class TrainingLoop:
             self._save()
         return True
 
+    @contextmanager
+    def _own_randomness(self) -> Iterator[None]:
+        """Give an iteration its own state of torch's global generators, which dropout and losses of others draw from.
+
+        A resumed run draws what an uninterrupted one would; the caller's own randomness stays untouched.
+        """
+        used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        devices = [torch.cuda.current_device()] if used else []
+        with torch.random.fork_rng(devices=devices):
+            seed = int(self.run.config["options"].get("seed", 0))
+            torch.manual_seed(derive_seed(seed, "global", self.processes.rank, self.iteration))
+            yield
+
     def _save(self) -> None:
         if self.processes.writes:
             learned = self.learner.state()
             if not is_finite(learned):  # the loss can stay finite where the weights or running statistics overflow
                 raise self.diverged(f"the weights are not finite at iteration {self.iteration}")
             state = {"iteration": self.iteration, "seconds": self.seconds, "learner": learned}
+            if self.objective is not None:
+                state["objective"] = plain_values(self.objective)
             save_checkpoint(self.run.path / CHECKPOINT_FILE, state)
             self.saved_at = self.iteration
 

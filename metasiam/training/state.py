@@ -111,3 +111,30 @@ def move_(tensors: Sequence[Tensor], change: Sequence[Tensor], step: float) -> N
     """Interpolate: ``w ← w + step · change``, in place."""
     if tensors:
         torch._foreach_add_(list(tensors), list(change), alpha=step)
+
+
+def plain_values(module: nn.Module) -> dict[str, int | float | bool]:
+    """Return the numbers that a module and its parts keep as plain attributes, as counters of calls are, by name."""
+    return {
+        f"{name}.{attribute}": value
+        for name, part in module.named_modules()
+        for attribute, value in vars(part).items()
+        if type(value) in (int, float, bool) and attribute != "training" and not attribute.startswith("_")
+    }
+
+
+def set_plain_values(module: nn.Module, saved: object) -> None:
+    """Set attributes to what ``plain_values`` returned; what the module does not have is left out.
+
+    Raises:
+        ValueError: if it is no dict of numbers.
+    """
+    if not isinstance(saved, dict):
+        raise ValueError("numbers by name are needed, and it holds another thing")
+    parts = dict(module.named_modules())
+    for key, own in plain_values(module).items():
+        if key in saved:
+            if type(saved[key]) is not type(own):
+                raise ValueError(f"{key} is {type(own).__name__}, and it holds another thing")
+            name, _, attribute = key.rpartition(".")
+            setattr(parts[name], attribute, saved[key])
