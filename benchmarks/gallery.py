@@ -7,7 +7,8 @@ The gallery, as ``metasiam enroll`` makes it (averaged with the mirrored image, 
 thresholds), beside plain nearest centroid on the same pictures. The plain one has no threshold of its own; it gets,
 each time, the one at which it accepts just as many strangers as the gallery did, which no user could know.
 
-How far what is said is from what is right is measured with half of the questions about strangers, as is assumed.
+How far what is said is from what is right is measured with half of the questions about strangers, as is assumed: of all
+draws' questions together. Of a single draw it is farther, as its two strangers happen to look like a name or do not.
 With people, 15 of them are enrolled too, with the same embedder and background, and 60 others come as strangers: a kind
 of pictures that neither was made for.
 """
@@ -68,7 +69,7 @@ def main() -> None:
         "weights": Path(given.weights).name,
         "machine": describe_machine(choose_device("cpu")),
         "settings": {"known": KNOWN, "shots": SHOTS, "draws": given.draws, "seed": given.seed, "split": split.name},
-        **{key: interval([draw[key] for draw in draws]) for key in draws[0]},
+        **summary(draws),
     }
     if given.people is not None:
         background = seen_background(rows[True], domains.labels[index], part)
@@ -84,7 +85,7 @@ def one_draw(
     held_out: tuple[int, ...],
     info: EmbedderInfo,
     generator: torch.Generator,
-) -> dict[str, float]:
+) -> dict[str, Tensor | float]:
     """Enrol 8 of the domains with 5 images each, identify the test images of all; fractions."""
     order = [held_out[i] for i in torch.randperm(len(held_out), generator=generator).tolist()]
     chosen = []
@@ -108,7 +109,7 @@ def one_draw(
     accepted = margin > 0
     strangers = int((accepted & (truth < 0)).sum())
     plain, mirrored = scores(False, None), scores(True, None)
-    found = {
+    found: dict[str, Tensor | float] = {
         "false_accept_rate": float(accepted[truth < 0].float().mean()),
         "unknown_rejection": 1 - float(accepted[truth < 0].float().mean()),
         "gallery_right": float((accepted & (name == truth))[truth >= 0].float().mean()),
@@ -117,8 +118,8 @@ def one_draw(
         "gallery_closed": float((name == truth)[truth >= 0].float().mean()),
         "plain_closed": float((plain.argmax(1) == truth)[truth >= 0].float().mean()),
     }
-    found["gain"] = found["gallery_right"] - found["plain_right_at_same_rate"]
-    found["gain_beyond_mirroring"] = found["gallery_right"] - found["plain_mirrored_right_at_same_rate"]
+    for gain, other in (("gain", "plain"), ("gain_beyond_mirroring", "plain_mirrored")):
+        found[gain] = found["gallery_right"] - found[f"{other}_right_at_same_rate"]
     found |= reliability(moved, truth)
     count = int((truth < 0).sum())
     for rate in RATES:
@@ -134,7 +135,7 @@ def seen_background(rows: Tensor, labels: Tensor, part: Tensor) -> Background:
 
 def people(
     folder: Path, embedder: torch.nn.Module, info: EmbedderInfo, background: Background, draws: int, seed: int
-) -> dict[str, dict[str, object]]:
+) -> dict[str, object]:
     """Enrol people with one and with five pictures each, and ask about their other pictures and about strangers."""
     persons = [sorted(path.glob("*.jpg"))[:MOST_PICTURES] for path in sorted(folder.iterdir()) if path.is_dir()]
     persons = [pictures for pictures in persons if len(pictures) >= LEAST_PICTURES]
@@ -158,21 +159,38 @@ def people(
             rules = calibrate(pictures, own, PEOPLE, info, background)
             scorer = NameScorer.of(pictures, own, PEOPLE, info.distance, background.prototypes())
             found.append(reliability(rules.log_odds(scorer.scores(rows[asked])), truth))
-        result[counted(shots, "picture")] = {key: interval([draw[key] for draw in found]) for key in found[0]}
+        result[counted(shots, "picture")] = summary(found)
     return result
 
 
-def reliability(log_odds: Tensor, truth: Tensor) -> dict[str, float]:
-    """Return what becomes of pictures (−1: strangers, who count half), and how far what is said is from the truth."""
+def summary(draws: list[dict[str, Tensor | float]]) -> dict[str, object]:
+    """Return intervals over draws, percent; of the gaps of each tenth, the sum for each draw and for all together."""
+    found: dict[str, object] = {}
+    for key in draws[0]:
+        values = [draw[key] for draw in draws]
+        if isinstance(values[0], Tensor):
+            gaps = torch.stack([torch.as_tensor(value) for value in values])
+            found[key] = round(100 * float(gaps.mean(0).abs().sum()), 2)
+            found[f"{key}_of_a_draw"] = interval(gaps.abs().sum(1).tolist())
+        else:
+            found[key] = interval([float(value) for value in values])
+    return found
+
+
+def reliability(log_odds: Tensor, truth: Tensor) -> dict[str, Tensor | float]:
+    """Return what becomes of pictures (−1: strangers, who count half), and how far what is said is from the truth.
+
+    How far: float [10], for each tenth of what can be said, the pictures' share times how much too high it is.
+    """
     said, answer = probabilities(log_odds).max(1)
     unknown, names = probabilities(log_odds)[:, -1], log_odds.shape[1]
     stranger, right = truth < 0, answer == torch.where(truth < 0, names, truth)
     weight = torch.where(stranger, 0.5 / stranger.sum(), 0.5 / (~stranger).sum()).double()
 
-    def off(chance: Tensor, came: Tensor) -> float:
+    def off(chance: Tensor, came: Tensor) -> Tensor:
         tenth = (chance * 10).long().clamp(max=9)
         gaps = (weight * (chance - came.double())).double()
-        return float(torch.zeros(10, dtype=torch.float64).index_add_(0, tenth, gaps).abs().sum())
+        return torch.zeros(10, dtype=torch.float64).index_add_(0, tenth, gaps)
 
     return {
         "strangers_refused": float((answer == names)[stranger].double().mean()),
