@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from metasiam.session import TrainingStopped, evaluate, train
     from metasiam.workflows.compare import Comparison, compare
     from metasiam.workflows.sweep import sweep
+    from metasiam.workflows.tune import tune
 
 _HOMES = {
     "Answer": "metasiam.gallery",
@@ -73,6 +74,7 @@ _HOMES = {
     "sweep": "metasiam.workflows.sweep",
     "train": "metasiam.session",
     "train_pairs": "metasiam.pair_session",
+    "tune": "metasiam.workflows.tune",
 }
 
 __all__ = [
@@ -117,6 +119,7 @@ __all__ = [
     "sweep",
     "train",
     "train_pairs",
+    "tune",
 ]
 
 

@@ -53,7 +53,7 @@ class Listener:
         """Hear about once a second how far a training is, and its loss."""
 
     def measured(self, row: dict[str, Any]) -> None:
-        """Hear what an epoch of a pair training found: ``step``, ``train_loss``, ``validation_accuracy``, …"""
+        """Hear what an epoch of a pair training found (``step``, ``train_loss``, …), or a trial of a search."""
 
     def note(self, text: str) -> None:
         """Hear something that is to be read and not only watched, such as what has been left out."""

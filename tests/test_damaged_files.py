@@ -31,8 +31,8 @@ from metasiam.runs import create_run
 from metasiam.session import train
 from metasiam.trained_on import check_comparable, check_never_trained_on
 from metasiam.training.checkpoint import load_checkpoint, save_checkpoint
-from metasiam.tuning import read_trials
 from metasiam.workflows.data import data_of_run
+from metasiam.workflows.tune import read_trials
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 DEEP = "[" * 60_000 + "]" * 60_000

@@ -20,21 +20,11 @@ from metasiam.cli.tune import next_command
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
+from metasiam.options.choices import Choice, parse_choice
 from metasiam.options.pairs import PairDataOptions
 from metasiam.reports.tune_report import numeric_options, trials_table
-from metasiam.tuning import (
-    STUDY_FILE,
-    Choice,
-    best_trial,
-    check_search,
-    finished,
-    open_study,
-    parse_choice,
-    proposals,
-    read_trials,
-    search,
-    without_test,
-)
+from metasiam.workflows.study import STUDY_FILE, finished, open_study, proposals, tell
+from metasiam.workflows.tune import best_trial, check_search, read_trials, tune, without_test
 
 FIXED: dict[str, Any] = {"arch": "conv4", "head": "features", "precision": "fp32", "batch_size": 16, "epochs": 1}
 
@@ -54,8 +44,7 @@ def drawn(strategy: str, choices: list[Choice], trials: int, folder: Path) -> li
     folder.mkdir(exist_ok=True)
     study = open_study(folder, choices)
     for trial in proposals(study, strategy, choices, trials, 0):
-        trial.set_user_attr("found", {"auc": 0.5})
-        study.tell(trial, -abs(math.log10(trial.params["lr"]) + 2))
+        tell(study, trial, {"accuracy": -abs(math.log10(trial.params["lr"]) + 2), "auc": 0.5})
     return finished(study)
 
 
@@ -91,7 +80,7 @@ def test_a_grid_has_every_combination_once_in_order(tmp_path: Path) -> None:
 
 def test_a_grid_over_a_range_is_refused() -> None:
     with pytest.raises(MetaSiamError, match="a grid needs listed values for lr"):
-        check_search("grid", [Choice("lr", low=0.1, high=1.0)])
+        check_search("grid", [Choice("lr", low=0.1, high=1.0)], {})
 
 
 @pytest.mark.parametrize("strategy", ["random", "tpe"])
@@ -121,7 +110,7 @@ def test_the_test_pairs_are_withheld(pairs: PairSet) -> None:
 def test_turning_the_test_answers_round_changes_no_trial(pairs: PairSet, tmp_path: Path) -> None:
     choices = [parse_choice("lr=0.001,0.01")]
     turned = replace(pairs, same=pairs.same ^ (pairs.part == 2))
-    one, other = (search(p, choices, out=tmp_path / str(n), **FIXED) for n, p in enumerate((pairs, turned)))
+    one, other = (tune(p, choices, out=tmp_path / str(n), **FIXED) for n, p in enumerate((pairs, turned)))
     assert [row["score"] for row in one] == [row["score"] for row in other]
 
 
@@ -136,15 +125,15 @@ def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, mo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(pairs, choices, out=tmp_path / "s", listener=Heard(started=killed), **FIXED)
+        tune(pairs, choices, out=tmp_path / "s", listener=Heard(started=killed), **FIXED)
     file = tmp_path / "s" / "trials.jsonl"
     with open(file, "a", encoding="utf-8") as text:
         text.write('{"trial": 2, "opti')  # half a line
     with pytest.raises(MetaSiamError, match="holds a search. Use --resume"):
-        search(pairs, choices, out=tmp_path / "s", **FIXED)
+        tune(pairs, choices, out=tmp_path / "s", **FIXED)
     with pytest.raises(MetaSiamError, match="other options or pairs"):
-        search(pairs, choices, out=tmp_path / "s", resume=True, seed=1, **FIXED)
-    rows = search(pairs, choices, out=tmp_path / "s", resume=True, listener=Heard(started=killed), **FIXED)
+        tune(pairs, choices, out=tmp_path / "s", resume=True, seed=1, **FIXED)
+    rows = tune(pairs, choices, out=tmp_path / "s", resume=True, listener=Heard(started=killed), **FIXED)
     assert seen == [1, 2, 3, 3]
     assert [row["trial"] for row in rows] == [0, 1, 2] == [row["trial"] for row in read_trials(file)]
     assert best_trial(rows)["options"] == {"lr": 0.01}
@@ -154,7 +143,7 @@ def test_a_search_resumes_where_it_was_killed(pairs: PairSet, tmp_path: Path, mo
 
 def found_one_after_the_other(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:
     found = iter([{"accuracy": a, "auc": 0.5, "epochs": 1, "seconds": 1.0} for a in accuracies])
-    monkeypatch.setattr("metasiam.tuning.cross_validated", lambda *args, **kwargs: next(found))
+    monkeypatch.setattr("metasiam.workflows.tune.cross_validated", lambda *args, **kwargs: next(found))
 
 
 @pytest.mark.parametrize("gone", [STUDY_FILE, "trials.jsonl"])
@@ -164,9 +153,11 @@ def test_a_search_goes_on_from_either_of_its_two_accounts(
     """Folders of before Optuna kept searches have no study."""
     found_one_after_the_other(monkeypatch, 0.6, 0.8, 0.7, 0.9)
     choices = [parse_choice("lr=0.001..0.1")]
-    before = search(pairs, choices, out=tmp_path / "s", strategy="tpe", trials=2, **FIXED)
+    heard = Heard()
+    before = tune(pairs, ["lr=0.001..0.1"], out=tmp_path / "s", strategy="tpe", trials=2, listener=heard, **FIXED)
+    assert heard.rows == before
     (tmp_path / "s" / gone).unlink()
-    rows = search(pairs, choices, out=tmp_path / "s", strategy="tpe", trials=4, resume=True, **FIXED)
+    rows = tune(pairs, choices, out=tmp_path / "s", strategy="tpe", trials=4, resume=True, **FIXED)
     assert rows[:2] == before
     assert [row["accuracy"] for row in rows] == [0.6, 0.8, 0.7, 0.9]
     assert read_trials(tmp_path / "s" / "trials.jsonl") == rows
@@ -176,14 +167,14 @@ def test_half_a_line_of_a_study_is_dropped_and_a_damaged_study_is_said(
     pairs: PairSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found_one_after_the_other(monkeypatch, 0.6, 0.8)
-    search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
+    tune(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
     study = tmp_path / "s" / STUDY_FILE
     whole = study.read_bytes()
     study.write_bytes(whole + b'{"op_code": 4, "tri')
-    assert len(search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)) == 1
+    assert len(tune(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)) == 1
     study.write_bytes(b"no JSON\n" + whole)
     with pytest.raises(MetaSiamError, match=r"study\.log is damaged .* Remove it: trials\.jsonl knows the trials too"):
-        search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)
+        tune(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", resume=True, **FIXED)
 
 
 def test_without_optuna_one_line_says_what_to_install(
@@ -191,7 +182,7 @@ def test_without_optuna_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(MetaSiamError, match=r"needs Optuna. Install it with: pip install 'metasiam\[tune\]'"):
-        search(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
+        tune(pairs, [parse_choice("lr=0.01")], out=tmp_path / "s", **FIXED)
 
 
 def test_only_options_with_several_numbers_get_a_figure() -> None:
@@ -281,6 +272,7 @@ def test_a_file_as_folder_of_the_search_is_refused(
 def test_a_search_that_cannot_be_finished_is_refused_before_the_pairs_are_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
+    (tmp_path / "none.csv").write_text("no pairs")
     base = ["tune", "--data", f"pairs:{tmp_path / 'none.csv'}", "--out", str(tmp_path / "s")]
     assert metasiam_command([*base, *arguments]) == 2
     error = capsys.readouterr().err.strip()
@@ -290,6 +282,6 @@ def test_a_search_that_cannot_be_finished_is_refused_before_the_pairs_are_loaded
 
 def test_nothing_to_try_is_refused(pairs: PairSet, tmp_path: Path) -> None:
     with pytest.raises(MetaSiamError, match="nothing to try"):
-        search(pairs, [], out=tmp_path / "s")
+        tune(pairs, [], out=tmp_path / "s")
     with pytest.raises(MetaSiamError, match="--strategy bayes is unknown"):
-        search(pairs, [parse_choice("lr=0.1")], out=tmp_path / "s", strategy="bayes")
+        tune(pairs, [parse_choice("lr=0.1")], out=tmp_path / "s", strategy="bayes")

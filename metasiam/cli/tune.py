@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,45 +47,28 @@ def command(
     from metasiam.cli.evaluating import print_written
     from metasiam.cli.progress import lines
     from metasiam.cli.terminal import terminal
-    from metasiam.options.pairs import SiameseOptions
+    from metasiam.options.choices import parse_choice, parse_settings
     from metasiam.options.presets import preset_options
     from metasiam.options.training import options_of
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
-    from metasiam.tuning import best_trial, check_search, parse_choice
-    from metasiam.tuning import search as search_for
+    from metasiam.workflows.tune import best_trial, check_search, tune
 
     console = terminal()
     wanted, where = TuneOptions(**search), RunOptions(**run, **preset)
     if where.resume is not None and where.out is not None:
         raise MetaSiamError("--resume says the folder of the search. Omit --out.")
     out = where.resume or where.out or Path("runs/tune")
-    if not wanted.tries:
-        raise MetaSiamError("there is nothing to try. Add e.g. --try lr=0.0001,0.001.")
-    choices = [parse_choice(text) for text in wanted.tries]
+    choices = [parse_choice(text) for text in wanted.tries or ()]
     preset_data, preset_method = preset_options(where.preset, "siamese")
-    fixed = {}
-    for text in wanted.settings or ():
-        if not text.partition("=")[2].strip():
-            raise MetaSiamError(f"--set {text} has no value. Use e.g. --set epochs=5.")
-        choice = parse_choice(text)
-        if len(choice.values) != 1:
-            raise MetaSiamError(f"--set {text} must give one value. Use --try for several.")
-        fixed[choice.name] = choice.values[0]
-    fixed |= training
+    fixed = parse_settings(wanted.settings or ()) | training
     options = preset_method | fixed
     arch = options_of(SiameseOptions, options).arch
-    ends = {c.name: c.values or ((round(c.low), round(c.high)) if c.whole else (c.low, c.high)) for c in choices}
-    together = itertools.product(*ends.values())
-    first = tuple(values[0] for values in ends.values())
-    apart = ((*first[:i], v, *first[i + 1 :]) for i, values in enumerate(ends.values()) for v in values)
-    for values in together if wanted.strategy == "grid" else apart:  # said now, not when its trial comes
-        options_of(SiameseOptions, options | dict(zip(ends, values, strict=True)))
-    check_search(wanted.strategy, choices)
+    check_search(wanted.strategy, choices, options)  # said now, not when its trial comes
     check_new(SEARCH, out, goes_on=where.resume is not None)
     chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
     with lines(console) as shown:
-        rows = search_for(
+        rows = tune(
             load_pairs(chosen, shown),
             choices,
             out=out,
