@@ -30,7 +30,6 @@ from torch import Tensor
 import metasiam as ms
 from benchmarks.harness import RESULTS, machine
 from benchmarks.recipe_search import training_images_only
-from metasiam.cli.evaluating import parse_shots
 from metasiam.data.domains import DomainSet, Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, draw_protocol
@@ -39,7 +38,7 @@ from metasiam.evaluation.resampling import as_percent
 from metasiam.evaluation.statistics import bootstrap_mean, over_trainings, paired_difference
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import load_embedder
-from metasiam.options.evaluation import ProtocolSettings, Shots
+from metasiam.options.evaluation import ProtocolSettings, Shots, read_shots
 from metasiam.reports.style import FAINT, in_house_style, save_figure, series_style, upright_grid_off
 from metasiam.training.machine import generator_for, tune_allocator
 
@@ -128,7 +127,7 @@ def measure(arguments: argparse.Namespace) -> None:
     domains = looking(ms.load_domains(arguments.data), arguments.look)
     split = ms.split_domains(domains, held_out=arguments.held_out, validation=arguments.validation)
     chosen_on = split.validation[:: max(len(split.validation) // CHOICE_DOMAINS, 1)][:CHOICE_DOMAINS]
-    settings = ProtocolSettings(shots=parse_shots(arguments.shots), regimes=("closed",), seen=False, episodes=0)
+    settings = ProtocolSettings(shots=read_shots(arguments.shots), regimes=("closed",), seen=False, episodes=0)
     asked = fewer_tests(training_images_only(domains, chosen_on), chosen_on, 2 * TESTED)
     to_choose = draw_protocol(asked, Split(split.seen, (), chosen_on, "choice"), settings)
     tested = fewer_tests(domains, split.held_out, TESTED)
