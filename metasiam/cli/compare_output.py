@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet
-    from metasiam.runs import Run
     from metasiam.workflows.compare import Comparison
-
-
-def write(folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet) -> list[Path]:
-    """Write the report of a comparison, and each run's own evaluation beside its weights."""
-    from metasiam.cli.evaluating import write_evaluation
-    from metasiam.reports.extras import extras_of
-    from metasiam.reports.files import write_comparison
-
-    histories = {name: history for name, listed in runs.items() if (history := listed[0].metrics())}
-    extras = extras_of(comparison.evaluations, domains, histories=histories)
-    for name, listed in runs.items():
-        for run, evaluation in zip(listed, comparison.evaluations[name].each, strict=True):
-            if run.path.parent == folder:
-                write_evaluation(run, evaluation, domains)
-    return write_comparison(
-        folder, comparison.data, settings={name: _config(listed) for name, listed in runs.items()}, extras=extras
-    )
-
-
-def _config(runs: list[Run]) -> dict[str, Any]:
-    """Return the ``config.json`` of a method's trainings: the first's, with the seeds of all."""
-    config = runs[0].config
-    seeds = [run.config["options"].get("seed") for run in runs]
-    return config if len(runs) == 1 else {**config, "options": {**config["options"], "seed": seeds}}
 
 
 def render(console: Console, comparison: Comparison, written: list[Path]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from metasiam.errors import MetaSiamError
+from metasiam.options.declare import declared
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.training import options_of, value_of
 
@@ -32,8 +33,7 @@ class Choice:
     @property
     def whole(self) -> bool:
         """Whether the option counts something."""
-        kind = next(field.type for field in fields(SiameseOptions) if field.name == self.name)
-        return "int" in str(kind)
+        return declared(SiameseOptions)[self.name].kind is int
 
 
 def parse_choice(text: str) -> Choice:
