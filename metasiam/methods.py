@@ -54,7 +54,7 @@ class Method:
 
     def help(self) -> str:
         """Return the help of its command; examples stand one a line, to be copied."""
-        about = f"{self.about.rstrip('.')}, then test it on classes it has never seen."
+        about = f"{self.about.rstrip('.')}, then test on classes it has never seen."
         parts = (about, self.more, _lines(self.examples or (f"metasiam {self.name} --preset quick",)))
         return "\n\n".join(part for part in parts if part)
 

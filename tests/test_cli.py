@@ -343,11 +343,15 @@ def test_evaluate_writes_over_nobody_s_report_unless_told_to(arguments, capsys):
         Path("both", name).write_text("a comparison's")
     measure = ["evaluate", "w.pt", "--arch", "resnet8", *arguments[:2], *arguments[-6:], "--adapt-shots", "0"]
     line = complaint(capsys, [*measure, "--out", "both"])
-    assert "both holds tasks.csv and report.html. Use --overwrite to replace them" in line
+    assert "both holds a comparison, not an evaluation. Choose another --out." in line
+    complaint(capsys, [*measure, "--out", "both", "--overwrite"])
     assert {path.read_text() for path in Path("both").iterdir()} == {"a comparison's"}
-    assert run([*measure, "--out", "both", "--overwrite"]) == 0
-    assert Path("both/compare.json").read_text() == "a comparison's"
-    assert Path("both/report.html").read_text() != "a comparison's"
+    Path("both/compare.json").unlink()
+    line = complaint(capsys, [*measure, "--out", "both", "--overwrite"])
+    assert "both holds tasks.csv, report.html but no evaluation, and --overwrite replaces evaluations only" in line
+    assert run([*measure, "--out", "fresh"]) == 0
+    assert "Use --overwrite to replace it" in complaint(capsys, [*measure, "--out", "fresh"])
+    assert run([*measure, "--out", "fresh", "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize("preset", ["quick", "best"])
@@ -432,7 +436,7 @@ def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures
 
     both = ["compare", "--methods", "triplet", "--budget-images", "36", "--out", "my both", "--adapt-shots", "0"]
     with monkeypatch.context() as patched:
-        for module in ("comparison", "session", "sweeping"):  # imported meanwhile, they would keep the patched function
+        for module in ("workflows.compare", "session", "workflows.sweep"):  # imported meanwhile, they would keep the patched function
             importlib.import_module(f"metasiam.{module}")
         patched.setattr("metasiam.evaluation.protocol.evaluate", interrupted)
         patched.setattr("metasiam.workflows.compare.compare", interrupted)
@@ -457,7 +461,7 @@ def test_no_command_shows_the_commands_and_complains_about_nothing(capsys):
     for words in ([], ["data"]):
         assert run(words) == 2
         shown = capsys.readouterr()
-        assert "Commands" in shown.out
+        assert "COMMAND" in shown.out
         assert shown.err == ""
 
 
@@ -652,7 +656,7 @@ def test_every_split_of_a_sweep_is_looked_at_before_the_first_training(arguments
         if len(split.seen) == 8:
             raise MetaSiamError("8 seen domains are too many.")
 
-    monkeypatch.setattr("metasiam.session.check_trainable", fits_not)
+    monkeypatch.setattr("metasiam.workflows.sweep.check_trainable", fits_not)
     monkeypatch.setattr("metasiam.session.train", lambda *_, **__: pytest.fail("it trains"))
     sweeping = ["sweep", *arguments[:-6], "--pairs", "40", "--splits", "50,80", "--out", "new"]
     assert "8 seen domains are too many" in complaint(capsys, sweeping)
@@ -697,16 +701,16 @@ def test_a_run_is_trained_by_one_process_at_a_time(arguments, capsys):
 
 
 def test_nobody_starts_over_while_a_run_is_measured(arguments, capsys, monkeypatch):
-    from metasiam.cli import evaluating
+    from metasiam.workflows import measure as measuring
 
-    measure = evaluating.evaluate_run
+    measure = measuring.evaluate_run
 
     def disturbed(trained, *rest):
         with pytest.raises(MetaSiamError, match="is being trained by another process"):
             check_free(trained.path)
         return measure(trained, *rest)
 
-    monkeypatch.setattr(evaluating, "evaluate_run", disturbed)
+    monkeypatch.setattr(measuring, "evaluate_run", disturbed)
     assert run([*TRIPLET, *arguments, "--adapt-shots", "0", "--out", "run"]) == 0
 
 

@@ -24,7 +24,7 @@ from metasiam.wording import counted
 
 
 def test_sigterm_ends_in_one_line_with_the_code_of_the_signal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As during an evaluation: what waits for Ctrl-C hears of it too."""
     heard = []
@@ -39,19 +39,23 @@ def test_sigterm_ends_in_one_line_with_the_code_of_the_signal(
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("metasiam.models.files.load_embedder", working)
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path)
     assert run(["evaluate", "weights.pt"]) == 143
     assert capsys.readouterr().err == "metasiam: terminated\n"
     assert heard == ["KeyboardInterrupt"]
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_others_who_handle_sigterm_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_who_handle_sigterm_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of torchrun may wait for others where Python cannot raise: it must end all the same."""
     found = []
     monkeypatch.setattr(
         "metasiam.models.files.load_embedder", lambda *a, **o: found.append(signal.getsignal(signal.SIGTERM))
     )
     monkeypatch.setenv("WORLD_SIZE", "2")
+    (tmp_path / "weights.pt").touch()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(TypeError):
         run(["evaluate", "weights.pt"])  # it gets no embedder
     assert found == [signal.SIG_DFL]

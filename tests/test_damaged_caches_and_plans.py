@@ -22,11 +22,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import metasiam as ms
-import metasiam.cli.compare
-import metasiam.cli.sweep
+import metasiam.workflows.sweep
 import metasiam.workflows.folds
+import metasiam.workflows.plans
 from metasiam.cli import run
-from metasiam.cli.sweep import _check_plan
 from metasiam.data.cache import cached, cached_images, digest
 from metasiam.data.preparation import Preparation
 from metasiam.evaluation.protocol import evaluate
@@ -37,7 +36,7 @@ from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.markdown import sweep_markdown
 from metasiam.session import train
 from metasiam.workflows.folds import _done
-from metasiam.workflows.sweep import _stored_evaluation
+from metasiam.workflows.sweep import _check_plan, _stored_evaluation
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 SMALL = ProtocolSettings(
@@ -167,7 +166,7 @@ def test_comparisons_whose_plan_is_damaged(arrays, tmp_path, monkeypatch, capsys
     def stopped(*given: object, **named: object) -> None:
         raise ms.MetaSiamError("what is read comes before it")
 
-    monkeypatch.setattr(metasiam.cli.compare, "_train_all", stopped)
+    monkeypatch.setattr(metasiam.workflows.plans, "train_or_take", stopped)
     whole = {
         "methods": {"triplet": OPTIONS, "reptile": {**OPTIONS, "inner_epochs": 2}},
         "data": {"data": arrays, "data_dir": None, "held_out": 3, "validation": 0},
@@ -189,7 +188,7 @@ def test_sweeps_whose_plan_is_damaged(arrays, tmp_path, monkeypatch, capsys, dat
         _check_plan(out, plan, overwrite=overwrite)
         raise ms.MetaSiamError("what is read comes before it")
 
-    monkeypatch.setattr(metasiam.cli.sweep, "_check_plan", stopped)
+    monkeypatch.setattr(metasiam.workflows.sweep, "_check_plan", stopped)
     file = tmp_path / "sweep.json"
     file.unlink(missing_ok=True)
     said(["sweep", "--data", arrays, "--methods", "triplet", "--out", tmp_path], capsys)

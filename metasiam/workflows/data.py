@@ -157,6 +157,8 @@ def _from_stored(kind: type[Options], stored: Mapping[str, Any]) -> Options:
         check(stored, DATA_OPTIONS)
         if unknown := sorted(set(stored) - {field.name for field in fields(kind)}):
             raise ValueError(f"{unknown[0]} is not a data option")
+        if not stored.get("data"):
+            raise ValueError("data is not named")
     except ValueError as error:
         raise MetaSiamError(
             f"the run does not say properly how its data was loaded: {error}. Pass --data again."
