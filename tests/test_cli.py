@@ -436,7 +436,11 @@ def test_ctrl_c_while_measuring_says_that_the_training_is_kept_and_what_measures
 
     both = ["compare", "--methods", "triplet", "--budget-images", "36", "--out", "my both", "--adapt-shots", "0"]
     with monkeypatch.context() as patched:
-        for module in ("workflows.compare", "session", "workflows.sweep"):  # imported meanwhile, they would keep the patched function
+        for module in (
+            "workflows.compare",
+            "session",
+            "workflows.sweep",
+        ):  # imported meanwhile, they would keep the patched function
             importlib.import_module(f"metasiam.{module}")
         patched.setattr("metasiam.evaluation.protocol.evaluate", interrupted)
         patched.setattr("metasiam.workflows.compare.compare", interrupted)

@@ -22,9 +22,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import metasiam as ms
-import metasiam.workflows.sweep
 import metasiam.workflows.folds
 import metasiam.workflows.plans
+import metasiam.workflows.sweep
 from metasiam.cli import run
 from metasiam.data.cache import cached, cached_images, digest
 from metasiam.data.preparation import Preparation
