@@ -132,6 +132,9 @@ def test_the_comparison_table_marks_winners_and_nothing_else() -> None:
         assert (place, 3) not in table.strong
     winners = {row[1]: row[-1] for row in table.rows[:5]}
     assert winners == {"0": "no clear winner", "1": "reptile", "5": "reptile", "20": "reptile", "all": "reptile"}
+    lost = comparison_table(comparison({"reptile": 80.0, "triplet": 81.5}))
+    assert "classic" in {row[-1] for row in lost.rows}
+    assert not {"triplet", "reptile"} & {row[-1] for row in lost.rows}
     assert len(verdicts(comparison(), tuple(SHORT))) == len(SHORT) * 10 + 3
 
 

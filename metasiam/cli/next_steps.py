@@ -63,7 +63,7 @@ def after_quick(*, on_cpu: bool, seeds: str | None, seconds: float) -> str:
     if seeds is None:
         return next_line(
             ["metasiam", "compare", "--preset", "quick", "--seeds", "0,1,2"],
-            f"three trainings each show how much is chance: about {in_words(3 * seconds)} here",
+            f"three trainings each show what is chance: about {in_words(3 * seconds)} here",
         )
     return next_line(
         ["metasiam", "compare", "--preset", "quick", "--data", "folder:PATH"],

@@ -68,7 +68,7 @@ class Verdict:
         regime: ``closed``, ``antidomain`` or ``episodes``.
         shots: images adapted to, as in the JSON; empty for episodes.
         values: each method's value.
-        winner: the method that is better than every other beyond doubt; None where there is none.
+        winner: the method that is significantly better than every other; None if there is none.
         compared: whether the JSON compares the methods here at all.
         first, second: the two methods that ``difference`` is about: both, or the best two of several.
         difference: first minus second with its paired interval, in the units of the metric.
@@ -94,7 +94,7 @@ class Verdict:
         if not self.compared:
             return MISSING
         if self.winner is not None:
-            return clean(self.winner)
+            return method_name(self.winner)
         return ALL_GUESS if sum(not guesses for guesses in self.guessing.values()) < self._rivals else NO_CLEAR_WINNER
 
     @property
