@@ -6,7 +6,7 @@
 Every kind answers the pairs of the balanced protocol (ten held-out domains, closed and antidomain); the figures are the
 mean accuracy over domains and the mean distance to the oracle, the best threshold in hindsight, in points. Own
 thresholds come from the k images and seen-domain negatives alone; nothing here is chosen on test images. Score
-normalisation changes the scores themselves: it stands beside plain scores, each at the global threshold of its own and
+normalisation changes the scores themselves: it stands next to plain scores, each at the global threshold of its own and
 at the oracle of its own.
 """
 

@@ -4,7 +4,7 @@
     python benchmarks/gallery.py … --people LFW/lfw_funneled
 
 The gallery, as ``metasiam enroll`` makes it (averaged with the mirrored image, background of seen domains, per-name
-thresholds), beside plain nearest centroid on the same pictures. The plain one has no threshold of its own; it gets,
+thresholds), next to plain nearest centroid on the same pictures. The plain one has no threshold of its own; it gets,
 each time, the one at which it accepts just as many strangers as the gallery did, which no user could know.
 
 How far what is said is from what is right is measured with half of the questions about strangers, as is assumed: of all

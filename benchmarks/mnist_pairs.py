@@ -40,7 +40,7 @@ def main() -> None:
     options.add_argument(
         "--init", default="metasiam/app/strokes.safetensors", help="for the seven: weights to start from"
     )
-    options.add_argument("--tune", action="store_true", help="test on training images kept back, write nothing")
+    options.add_argument("--tune", action="store_true", help="test on training images held out, write nothing")
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", choices=("seven_seen", "ten_seen"))
     given = options.parse_args()
@@ -81,7 +81,7 @@ def seven_seen(digits: ms.DomainSet, given: argparse.Namespace) -> dict[str, obj
 
 
 def ten_seen(digits: ms.DomainSet, given: argparse.Namespace) -> dict[str, object]:
-    """Train on the training images of all ten digits, test on their test images (``--tune``: on those kept back)."""
+    """Train on the training images of all ten digits, test on their test images (``--tune``: on those held out)."""
     kept = torch.randperm(len(digits.images), generator=torch.Generator().manual_seed(1)) % 10 == 0
     training = digits.images[~digits.is_test & ~kept], digits.labels[~digits.is_test & ~kept]
     domains = ms.DomainSet(*training, digits.names, torch.zeros(len(training[0]), dtype=torch.bool), "mnist")

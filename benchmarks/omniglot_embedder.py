@@ -38,7 +38,7 @@ def main() -> None:
     options.add_argument("--temperature", type=float, default=0.07)
     options.add_argument("--views", type=int, default=7, help="of each drawing: itself and distorted ones")
     options.add_argument("--seed", type=int, default=1)
-    options.add_argument("--tune", action="store_true", help="measure on the alphabets kept back, write nothing")
+    options.add_argument("--tune", action="store_true", help="measure on the alphabets held out, write nothing")
     options.add_argument("--out", type=Path, default=Path("runs/omniglot.safetensors"))
     given = options.parse_args()
     tune_allocator()

@@ -285,31 +285,32 @@ def on_paper() -> str:
 PROSE = {
     "start": """# Performance
 
-Every number on this page comes from a file in `benchmarks/results/`, written by the command beside it; the page
-itself is written by `python -m benchmarks.performance_page`. Ratios are medians over interleaved pairs, with the
-lowest and highest pair in brackets. CPU seconds (of all threads) are given where other work on the machine distorts
-wall-clock time.
+How fast MetaSiam trains, samples and evaluates, and what it needs. Every number comes from a file in
+`benchmarks/results/`, written by the command below it; `python -m benchmarks.performance_page` writes this page.
+Ratios are medians over interleaved pairs, with the lowest and highest pair in brackets. CPU seconds (of all threads)
+are given because other work on the machine distorts wall-clock time.
 
 """,
     "training_step": """## Training step
 
-Against three separate fp32 forward passes with a `DataLoader` for each domain (`benchmarks/straightforward.py`), 3
-× 128 images a step, sampling and augmentation included; each side is a process of its own.
+Compared with a straightforward loop: three separate fp32 forward passes with a `DataLoader` for each domain
+(`benchmarks/straightforward.py`). 3 × 128 images per step, sampling and augmentation included; each side runs in its
+own process.
 
 """,
     "training_loss": """### Does it learn as much?
 
-The losses of the two sides are not the same quantity: with three forward passes BatchNorm normalises anchors, positives
-and negatives each by themselves, with one they share their statistics. So the command trains the straightforward loop a
-second time with one forward pass, whose loss is the one to compare with (the same within noise where the interval of
-the difference holds zero), and has each embedder, with its running statistics, answer triplets of the ten held-out
-domains (their training images, negatives of seen domains).
+Yes. The two losses are not the same quantity, though. With three forward passes BatchNorm normalises anchors,
+positives and negatives separately; with one they share their statistics. So the command trains the straightforward
+loop a second time with one forward pass, and that loss is the one to compare with. Each network, with its running
+statistics, also answers triplets of the ten held-out domains (their training images, negatives from seen domains). A
+difference is noise if its interval includes zero.
 
 """,
     "overhead": """## Overhead of an iteration
 
-Sampling, gathering, augmenting, interpolating and logging, against bare compiled forward-backward-Adam on one fixed
-batch.
+Sampling, gathering, augmenting, interpolating and logging, compared with bare compiled forward, backward and Adam on
+one fixed batch.
 
 """,
     "sampling": """## Sampling
@@ -320,8 +321,8 @@ included.
 """,
     "evaluation": """## Evaluation
 
-The balanced protocol without adaptation, against embedding both images of every pair and all three of every triplet
-anew.
+The balanced protocol without adaptation, compared with embedding both images of every pair and all three of every
+triplet.
 
 """,
     "memory_and_start": """## Memory and start
@@ -329,12 +330,12 @@ anew.
 """,
     "gpu_step": """## On a GPU
 
-Whole Reptile iterations with the data set on the device, sampling and augmentation included, in bfloat16; the graph
-is what `metasiam reptile` and `metasiam triplet` run. Without the graph a GPU waits for Python. Compiling chooses
-convolutions by timing them, in the first run of an embedder and batch size (the seconds to begin; later ones find what
-was compiled). The tests marked `gpu` passed there (`pytest -m gpu`; the two of compiled steps when convolutions were
-not yet chosen by timing): the graph computes what the plain step does, follows the learning rate and never waits for
-the host.
+Whole Reptile iterations with the data set on the device, sampling and augmentation included, in bfloat16. `metasiam
+reptile` and `metasiam triplet` run the CUDA graph; without it the GPU waits for Python. Compiling chooses
+convolutions by timing them in the first run of a network and batch size (the seconds to begin); later runs reuse what
+was compiled. The tests marked `gpu` passed there (`pytest -m gpu`; the two of compiled steps when convolutions were
+not yet chosen by timing). They check that the graph computes what the plain step does, follows the learning rate and
+never waits for the host.
 
 """,
     "scaling": """## Cost as work grows
@@ -346,18 +347,18 @@ the host.
 torchrun --nproc-per-node 8 -m metasiam reptile --meta-batch 4 --data cifar100 --out runs/eight
 ```
 
-Every process takes its own tasks of an iteration (here 32 in all); the changes of weights, running statistics and
-moments are summed once an iteration, over gloo on CPUs and NCCL on GPUs. Tasks are named by iteration and place,
-not by process: two processes with a task each end within 1e-5 of one process with both
-(`pytest tests/test_distributed.py`). `--meta-optimizer nesterov` adds outer momentum. `triplet` shares a batch as
-many times larger instead and averages gradients (DistributedDataParallel); BatchNorm normalises each process's own
-part, and the running statistics kept are the first process's.
+Every process takes its own tasks of an iteration (here 32 in all). The changes of weights, running statistics and
+moments are summed once per iteration, over gloo on CPUs and NCCL on GPUs. Tasks are numbered by iteration and place,
+not by process: two processes with a task each end within 1e-5 of one process with both (`pytest
+tests/test_distributed.py`). `--meta-optimizer nesterov` adds outer momentum. `triplet` shares a larger batch instead
+and averages gradients (DistributedDataParallel); BatchNorm normalises each process's own part, and the first
+process's running statistics are kept.
 
-The first process writes and speaks. Ctrl-C and SIGTERM stop all of them at the same iteration, saved. When one is
-lost, the others notice at their next exchange, one says so, and the first saves what it has; if it was the first,
-the last checkpoint counts (`--checkpoint-every` seconds old at most). `--resume` takes any number of processes up to
-the run's tasks an iteration (for `triplet`: any that divides its batch): the work of an iteration stays what it was
-and is shared anew. torchrun sets OMP_NUM_THREADS to 1; set it yourself for processes that should use more cores.
+The first process writes files and messages. Ctrl-C and SIGTERM stop all processes at the same iteration and save it.
+If a process is lost, the others notice at their next exchange, one says so, and the first saves what it has. If the
+first is lost, the last checkpoint counts (at most `--checkpoint-every` seconds old). `--resume` takes any number of
+processes up to the run's tasks per iteration (for `triplet`: any that divides its batch), and shares the same work
+among them. torchrun sets OMP_NUM_THREADS to 1; set it yourself for processes that should use more cores.
 
 """,
     "paper": f"""## On paper: the full setting on 1, 8 and 64 GPUs
@@ -374,14 +375,14 @@ sixty-fourth.
     "paper_end": """
 More GPUs take more tasks an iteration (`torchrun`; one all-reduce of weights and moments, 3 to 10 MB, an
 iteration), so the same number of images needs 1/8 or 1/64 of the iterations; iterations themselves do not become
-shorter, and whether so many tasks an iteration learn as much as iterations in turn is a question for `metasiam
+shorter. Whether so many tasks per iteration learn as much as iterations one after another is a question for `metasiam
 compare`, not for this page.
 
-ImageNet-size data (1.28 million images): at 32 × 32 they take 3.9 GB as bytes, at 84 × 84 27 GB, at 224 × 224 193
-GB. The first two fit into one large GPU as the whole data set does today. At 224 × 224 the images must stay in host
-memory, or be spread over the GPUs: a batch of 384 is 58 MB, 2 to 3 ms over PCIe 5, less than such a network's step,
-so one copy ahead of the step hides it; that copy is not written. The samplers need 8 bytes an image and a few
-numbers a domain, and their cost does not grow with either.
+ImageNet-size data (1.28 million images): at 32 × 32 they take 3.9 GB as bytes, at 84 × 84 27 GB, at 224 × 224 193 GB.
+The first two fit into one large GPU as the whole data set does today. At 224 × 224 the images must stay in host
+memory or be spread over the GPUs. A batch of 384 is 58 MB, 2 to 3 ms over PCIe 5: less than such a network's step, so
+copying one batch ahead would hide it (this is not implemented). The samplers need 8 bytes per image and a few numbers
+per domain, and their cost does not grow with either.
 """,
 }
 

@@ -1,4 +1,4 @@
-"""A fiftieth of the published Reptile training with its learning curve, beside the published figures task by task.
+"""A fiftieth of the published Reptile training with its learning curve, next to the published figures task by task.
 
     python -m benchmarks.published_reptile train --data folder:CIFAR100 --out runs/published
     python -m benchmarks.published_reptile measure --data folder:CIFAR100 --out runs/published
@@ -177,7 +177,7 @@ def curve_table(points: list[dict[str, Any]]) -> str:
 
 
 def task_table(point: dict[str, Any]) -> str:
-    """Return, in Markdown, each held-out domain's adapted figures beside the published ones."""
+    """Return, in Markdown, each held-out domain's adapted figures next to the published ones."""
     lines = ["| held-out class | published: triplet / pairs at 0.7 | here | pairs, best threshold |"]
     lines.append("| --- | --- | --- | --- |")
     rows = [row for row in point["tasks"] if (row["regime"], row["steps"]) == ("antidomain", STEPS[-1])]
@@ -199,7 +199,7 @@ def _interval(mean: Mean) -> str:
 
 @in_house_style
 def figure_of(points: list[dict[str, Any]]) -> Figure:
-    """Draw triplets over iterations, unadapted and adapted, beside the published point."""
+    """Draw triplets over iterations, unadapted and adapted, next to the published point."""
     figure, (axes,) = new_figure()
     ends = []
     for place, (label, steps) in enumerate((("as it is", 0), ("adapted", STEPS[-1]))):
@@ -226,7 +226,7 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, default=10)
     parser.add_argument("--arch", default="resnet20")
     parser.add_argument("--iterations", type=int, default=200)
-    parser.add_argument("--kept", default="25,50,100", help="iterations whose weights are kept, beside first and last")
+    parser.add_argument("--kept", default="25,50,100", help="iterations whose weights are kept, next to first and last")
     parser.add_argument("--out", type=Path, default=Path("runs/published"), help="folder of the weights")
     parser.add_argument("--only", default="", help="measure these iterations")
     parser.add_argument("--result", type=Path, default=RESULTS / "cifar100-reptile-published.json")

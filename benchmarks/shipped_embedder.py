@@ -4,7 +4,7 @@
 
 It learns from Omniglot's background characters (Lake et al., 2015; MIT licence), each in four orientations, which
 count as characters of their own, with a fine and a broad pen, every time a little turned, slanted and stretched.
-Some alphabets are kept back: every setting was chosen on them (``--tune`` prints that figure and writes nothing), and
+Some alphabets are held out: every setting was chosen on them (``--tune`` prints that figure and writes nothing), and
 the threshold is. The evaluation characters are only tested on, with Omniglot's own one-shot test (one_shot_runs.py).
 """
 
@@ -47,7 +47,7 @@ def main() -> None:
     options.add_argument("--temperature", type=float, default=0.07)
     options.add_argument("--kept-back", type=int, default=5, help="alphabets not trained on")
     options.add_argument("--seed", type=int, default=0)
-    options.add_argument("--tune", action="store_true", help="measure on the alphabets kept back, write nothing")
+    options.add_argument("--tune", action="store_true", help="measure on the alphabets held out, write nothing")
     given = options.parse_args()
     tune_allocator()
 
@@ -55,9 +55,7 @@ def main() -> None:
     kept = kept_back(alphabets, given.kept_back)
     is_kept = torch.tensor([alphabet in kept for alphabet in alphabets])
     domains = training_set(characters[~is_kept], torch.Generator().manual_seed(given.seed))
-    print(
-        f"{len(domains.images)} pictures of {len(domains.names)} characters; kept back: {', '.join(kept)}", flush=True
-    )
+    print(f"{len(domains.images)} pictures of {len(domains.names)} characters; held out: {', '.join(kept)}", flush=True)
     groups = alike_characters([alphabet for alphabet in alphabets if alphabet not in kept])
     began = time.perf_counter()
     recipe = Recipe(given.iterations, given.batch_size, given.lr, given.temperature, given.seed)

@@ -1,6 +1,6 @@
 """Row 1: our training step against the straightforward loop, sampling and augmentation included.
 
-Wall-clock ratios are the result; ratios of CPU seconds are given beside them, since they hold on a busy machine too.
+Wall-clock ratios are the result; ratios of CPU seconds are given next to them, since they hold on a busy machine too.
 Both sides train the same embedder on batches of one random seen domain with antidomain negatives (the published inner
 step), each in its own process; only one of them works at a time. Ours is what ``metasiam reptile`` runs.
 """

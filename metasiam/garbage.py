@@ -1,4 +1,4 @@
-"""When Python looks for garbage."""
+"""Pause garbage collection while many small objects are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long work says how far it is: a listener is told of everything, and a terminal or a notebook shows it."""
+"""Progress of long-running work: a listener is told of everything, and a terminal or a notebook shows it."""
 
 from __future__ import annotations
 

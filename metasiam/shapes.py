@@ -199,7 +199,7 @@ GALLERY = record(
     }
 )
 
-#: A run's ``config.json``. The options are checked by the method's own class when it goes on.
+#: A run's ``config.json``. The options are checked by the method's own class when it is resumed.
 RUN = record(
     {"options": record({"method": text}, {"init": maybe(text), "device": text})},
     {

@@ -60,7 +60,7 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
 
 
 def check_never_trained_on(run: Run, domains: DomainSet, split: Split, listener: Listener = SHOWN_OR_WARNED) -> None:
-    """Raise if a run, or one that it started from, was trained on domains that the split holds out or keeps back.
+    """Raise if a run, or one that it started from, was trained on domains that the split holds out or validates on.
 
     Of the very images, domains are known by their place. Of other images of the same source (one was added, they are of
     another size) they are known by their names. Equal names of another source may be other things, which is noted.

@@ -216,13 +216,13 @@ async function adapt() {
   try {
     const { steps, before, after } = await ask("/api/adapt", { symbols });
     const told = ({ right, of, lead }) => `${right} of ${of} right, ahead by ${lead.toFixed(2)}`;
-    find("gain").textContent = `${steps} steps. Drawings kept back: before ${told(before)}; after ${told(after)}.`;
+    find("gain").textContent = `${steps} steps. Drawings held out: before ${told(before)}; after ${told(after)}.`;
     find("adapted").disabled = false;
     find("adapted").checked = true;
     complain("");
     recognise();
   } catch (error) {
-    find("gain").textContent = "A few training steps on your drawings, measured on drawings kept back.";
+    find("gain").textContent = "A few training steps on your drawings, measured on drawings held out.";
     complain(error.message);
   }
   find("gain").scrollIntoView({ block: "nearest" });

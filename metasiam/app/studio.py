@@ -109,10 +109,10 @@ class Studio:
         }
 
     def adapt(self, symbols: Sequence[Symbol]) -> dict[str, Any]:
-        """Adapt a copy of the embedder to the symbols, and measure what that changes on drawings kept back.
+        """Adapt a copy of the embedder to the symbols, and measure what that changes on drawings held out.
 
-        The last drawing of every symbol that has two is kept back, a copy is adapted to the others, and both
-        embedders are asked about the drawings kept back. Then another copy is adapted to everything, for use.
+        The last drawing of every symbol that has two is held out, a copy is adapted to the others, and both
+        embedders are asked about the drawings held out. Then another copy is adapted to everything, for use.
 
         Raises:
             MetaSiamError: with fewer than two symbols, or no second drawing of any.
@@ -166,7 +166,7 @@ class Studio:
     def _tested(
         self, embedder: nn.Module, symbols: Sequence[Symbol], kept_back: Sequence[tuple[int, Drawing]]
     ) -> dict[str, float]:
-        """Return how many of the drawings kept back are recognised, and by how much the right symbol leads."""
+        """Return how many of the drawings held out are recognised, and by how much the right symbol leads."""
         labels = _labels(symbols)
         known = self._embed(embedder, [self._seen(d) for s in symbols for d in s.drawings])
         asked = self._embed(embedder, [self._seen(drawing) for _, drawing in kept_back])

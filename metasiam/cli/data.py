@@ -31,7 +31,7 @@ app = typer.Typer(help="List, download and inspect data sources.", no_args_is_he
 
 _TOP, _BOTTOM = 20, 10  # domains listed at either end when there are many
 _TILE = 32  # smallest side of a picture in the grid, in pixels
-_LABEL = 180  # pixels for a domain's name beside its pictures
+_LABEL = 180  # pixels for a domain's name next to its pictures
 
 
 def _console() -> Console:

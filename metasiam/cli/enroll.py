@@ -205,7 +205,7 @@ def _show(gallery: Gallery, path: Path) -> None:
 
 
 def _own_weight(gallery: Gallery) -> str:
-    """Say how much the names' own pictures count in the thresholds, beside a background."""
+    """Say how much the names' own pictures count in the thresholds, next to a background."""
     assert gallery.rules is not None
     others, strength = len(gallery.names) - 1, gallery.rules.strength
     if others < 1 or gallery.background is None:

@@ -69,7 +69,7 @@ def _of_method(method: str) -> None:
 
 
 def _values(title: str, method: str, preset: str) -> None:
-    """Print what a preset sets for a method, each value beside the default that it replaces."""
+    """Print what a preset sets for a method, each value next to the default that it replaces."""
     options = declared(METHODS[method].options)
     table = _table("option", "value", "default")
     for name, value in (*data_of(preset, method).items(), *METHODS[method].options.presets[preset].items()):

@@ -92,7 +92,7 @@ def _note_shared(pairs: PairSet, shown: Lines) -> None:
 
 
 def _say_stopped(shown: Lines, stopped: TrainingStopped, whole: Path) -> None:
-    """Say where a stopped training is, and the command that goes on with it, or with all that it is a part of."""
+    """Say where a stopped training is, and the command that continues it, or all that it is a part of."""
     shown.say(f"saved at iteration {stopped.iteration} in {stopped.run.path}\nnext: {_go_on(whole)}")
 
 
@@ -127,7 +127,7 @@ def _ten_folds(
     shown: Lines,
     console: Console,
 ) -> None:
-    """Run LFW's View 2: ten trainings, each tested on one fold, and their mean; or go on with them."""
+    """Run LFW's View 2: ten trainings, each tested on one fold, and their mean; or resume them."""
     from metasiam.reports.pair_report import folds_table
     from metasiam.reports.rendering import print_table
     from metasiam.session import TrainingStopped

@@ -148,7 +148,7 @@ def adaptation_path(
 ) -> Iterator[tuple[int, nn.Module]]:
     """Adapt as ``adapt`` does, and yield ``(steps, embedder)`` at each of the step counts ``at``, in order.
 
-    Each is a copy of its own, in eval mode, and stays as it is when the path goes on. ``plan.steps`` and
+    Each is a copy of its own, in eval mode, and stays as it is when the path continues. ``plan.steps`` and
     ``plan.average`` are the caller's business here (see ``averaged``).
     """
     device = device_of(embedder)

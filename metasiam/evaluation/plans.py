@@ -129,7 +129,7 @@ def choose_stretch(acted: ActedDomains, k: int, unadapted: Calibration, seed: in
 
 
 def calibrate_default(acted: ActedDomains, chosen: ChosenPlan, k: int, seed: int) -> ChosenPlan:
-    """Give a default solved head the global threshold that goes with it, acted out on these domains."""
+    """Give a default solved head the global threshold that goes with it, simulated on these domains."""
     trials = acted.trials(k, chosen.plan.stretch, seed)
     if not trials:
         return chosen
@@ -174,7 +174,7 @@ def choose_plan(
         split: with validation domains.
         shots: number of images, at least 1.
         negatives: seen-domain training images to adapt with.
-        compared_with: others of them, to test against: an embedder is at its best on images that it was adapted to.
+        compared_with: a disjoint set of negatives to test against: scores on images used for adaptation are optimistic.
         solved: from ``choose_stretch``.
         unadapted: the unadapted embedder's.
         settings: seed, how many validation domains to use; with ``adapt_steps`` nothing is chosen, but the global

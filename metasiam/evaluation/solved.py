@@ -81,7 +81,7 @@ def solve_head(own: Tensor, background: Background, stretch: float, distance: st
 def default_stretch(k: int) -> float:
     """Return the solved head's stretch for k images where there are no validation domains to choose it on.
 
-    Chosen on the published 50-50 weights, acting out domains 50 to 89: best were 0 at 1 image, 0.5 at 2, 1 to 2 at
+    Chosen on the published 50-50 weights, simulating with domains 50 to 89: best were 0 at 1 image, 0.5 at 2, 1 to 2 at
     5, and 8 or more at 20 and 100, with little lost on either side.
     """
     return 0.0 if k < FEWEST else min(k / 5, 8.0)

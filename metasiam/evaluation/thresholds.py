@@ -22,7 +22,7 @@ from metasiam.evaluation.scored_pairs import (
 #: 50 to 89 and a global threshold from the seen domains' training images: of 5, 10, 20, 50 and 100 it came nearest to
 #: the oracle at 5 and 20 images.
 DEFAULT_STRENGTH = 5.0
-#: The same for embedders with a solved head, whose global threshold is acted out with heads and so fits better: 20
+#: The same for embedders with a solved head, whose global threshold is simulated with heads and so fits better: 20
 #: images was the best of the same strengths at 20 and 100 images, and at 5 within 0.1 points of more, on the same
 #: domains.
 DEFAULT_HEAD_STRENGTH = 20.0

@@ -18,7 +18,7 @@ from metasiam.options.evaluation import ProtocolSettings
 def pool(evaluations: Sequence[Evaluation], settings: ProtocolSettings) -> Evaluation:
     """Return the mean of several trainings' evaluations; the evaluation itself where there is one.
 
-    Every interval includes run-to-run variance beside that of tasks, images or episodes. Of ``protocol`` is kept what
+    Every interval includes run-to-run variance next to that of tasks, images or episodes. Of ``protocol`` is kept what
     all trainings share, since each chooses thresholds and adaptation for itself; ``differs_between_trainings`` names
     the rest.
 

@@ -1,4 +1,4 @@
-"""Acting out few-shot use on domains whose answers may be looked at, to learn what to do with few images."""
+"""Simulate few-shot use on validation domains, to choose thresholds and adaptation for k images."""
 
 from __future__ import annotations
 

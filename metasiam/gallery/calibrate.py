@@ -1,4 +1,4 @@
-"""Thresholds and probabilities of a gallery, learned by acting out recognition: see ``posterior`` for the model.
+"""Thresholds and probabilities of a gallery, learned by simulating recognition: see ``posterior`` for the model.
 
 On background domains, some are enrolled, with as many names and pictures as the gallery has, others come as strangers,
 and the rest is the cohort. That teaches what scores are worth. How alike the gallery's own names are is then measured
@@ -23,8 +23,8 @@ from metasiam.gallery.scoring import LEAST_COHORT, NameScorer
 from metasiam.models.files import EmbedderInfo
 from metasiam.wording import counted
 
-_DRAWS = 20  # times that recognition is acted out
-_MOST_NAMES = 20  # names acted out at once; more change little and leave fewer strangers
+_DRAWS = 20  # times that recognition is simulated
+_MOST_NAMES = 20  # names simulated at once; more change little and leave fewer strangers
 #: With so many other names, own pictures and background weigh the same in what is usual, unless they are far apart.
 #: Two to eight made no difference on CIFAR-100 classes 50 to 89 and on faces, with the published 50-50 weights.
 _STRENGTH = 4.0
@@ -64,7 +64,7 @@ class Background:
 
     @property
     def most_shots(self) -> int:
-        """The most pictures that recognition can be acted out with: one name, one stranger and a cohort have more."""
+        """The most pictures that recognition can be simulated with: one name, one stranger and a cohort have more."""
         counts = torch.unique(self.labels, return_counts=True)[1].sort(descending=True).values
         return max(int(counts[LEAST_COHORT + 1]) - 1, 0) if len(counts) > LEAST_COHORT + 1 else 0
 
@@ -218,7 +218,7 @@ class _Taught:
 
 @dataclass(frozen=True, eq=False)
 class _Play:
-    """One acting out: every query's scores and truth (−1: a stranger), what is usual, and own names' leads."""
+    """One simulation: every query's scores and truth (−1: a stranger), what is usual, and own names' leads."""
 
     scores: Tensor
     truth: Tensor

@@ -9,7 +9,7 @@ scores say changes that by Bayes' rule. This is the model of the scores:
 - **The name that it is** scores higher by the *lead*, counted in spreads. Both are taken for normal with equal spread,
   so the evidence for a name rises in proportion to its score, and is zero halfway between the two levels.
 - **Real scores are not normal**, and levels are estimated. So the evidence is multiplied by a *stretch* and moved by a
-  *shift*, fitted (by ``fit``) where the truth is known: on recognition acted out with background pictures.
+  *shift*, fitted (by ``fit``) where the truth is known: on recognition simulated with background pictures.
 - **A gallery's own names may be harder or easier than the background**, most of all if they are all of one kind that
   it is not: to weights for objects, every face is like every other. So levels, spread and share are measured on the
   pictures of the other names, too (``Usual.of``), and weigh the more, the more names there are. Lead
@@ -139,7 +139,7 @@ def log_likelihood(log_odds: Tensor, truth: Tensor) -> Tensor:
 
 
 def fit(plays: Sequence[tuple[Tensor, Usual, Tensor]], lead: float) -> Gain:
-    """Fit stretch and shift to recognition acted out, known pictures and strangers counting alike (Newton's method).
+    """Fit stretch and shift to simulated recognition, known pictures and strangers counting alike (Newton's method).
 
     Args:
         plays: float [Q, N] scores, what is usual, and int64 [Q] truths (−1 for strangers), both kinds in each.

@@ -15,7 +15,7 @@ from metasiam.gallery.posterior import some_rows
 from metasiam.gallery.recognise import scorer_of
 from metasiam.wording import counted
 
-_MOST_SCORES = 1 << 22  # in one table: of a thousand names, four thousand pictures are acted out
+_MOST_SCORES = 1 << 22  # in one table: of a thousand names, four thousand pictures are simulated
 _MOST_PAIRS = 3
 #: Own pictures that say something about how well names are told apart.
 _LEAST_TRIED = 5

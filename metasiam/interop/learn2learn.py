@@ -111,7 +111,7 @@ class EpisodeTasks:
         shots: support images of each.
         queries: query images of each; for learn2learn's even-odd split, as many as ``shots``.
         generator: source of the tasks; drawing a task moves it on.
-        count: what ``len`` says and iteration stops after; -1 goes on for ever.
+        count: what ``len`` says and iteration stops after; -1 never stops.
         mean: per channel, as a fraction of 255; default: the pool's own.
         std: likewise.
 

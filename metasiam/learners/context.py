@@ -50,7 +50,7 @@ class TrainingContext:
         seen: training images of the seen domains.
         embedder: what is trained, on ``device``, channels last.
         objective: the loss, with its own parameters on ``device``.
-        info: normalisation and distance, saved beside the weights.
+        info: normalisation and distance, saved next to the weights.
         device: where training runs.
         precision: autocast type.
         compiled: whether steps are compiled; None: to be decided by ``decide``.

@@ -1,7 +1,7 @@
-"""A pair head solved instead of descended to: a linear support vector machine on the embedder's features.
+"""A pair head fitted in closed form instead of by gradient descent: a linear SVM on the embedder's features.
 
 Source: the diagonal metric of Simonyan et al., "Fisher Vector Faces in the Wild" (2013), section 3.2, with a · b
-beside |a − b|.
+next to |a − b|.
 """
 
 from __future__ import annotations

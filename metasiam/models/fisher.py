@@ -114,7 +114,7 @@ class FisherFaces(nn.Module):
         return torch.cat(((points - self.descriptor_mean) @ self.projection, places), 1)
 
     def _posterior(self, squared: Tensor) -> Tensor:
-        """Return which Gaussian each point belongs to, [L, K], for points beside their squares [L, 2 W]."""
+        """Return which Gaussian each point belongs to, [L, K], for points next to their squares [L, 2 W]."""
         slope = torch.cat((self.means / self.variances, -0.5 / self.variances), 1)
         level = self.weights.log() - 0.5 * (self.means.square() / self.variances + self.variances.log()).sum(1)
         return torch.addmm(level, squared, slope.T).softmax(1)

@@ -42,7 +42,7 @@ class Features(nn.Module):
         embedding_size: D.
 
     Attributes:
-        difference_weight: what |a − b| counts beside a · b, both brought to a length of about √D. It acts as the
+        difference_weight: what |a − b| counts next to a · b, both brought to a length of about √D. It acts as the
             penalty on its weights; chosen by cross-validation on LFW's training pairs (``benchmarks/faces.py``).
     """
 

@@ -18,7 +18,7 @@ from metasiam import catalogue
 from metasiam.models import architecture, build
 from metasiam.wording import counted, listed
 
-#: Under which key a file keeps its state dict beside other things, the likeliest first.
+#: Under which key a file keeps its state dict next to other things, the likeliest first.
 _WRAPPINGS = (
     "state_dict",
     "model_state_dict",
@@ -39,7 +39,7 @@ _OUTER = {
 }
 #: What wrappers put anywhere into a name.
 _WRAPPERS = {"_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-#: What is left of a training behind or beside the embedder: classifiers, projections and losses.
+#: What is left of a training behind or next to the embedder: classifiers, projections and losses.
 _HEADS = {
     *("fc", "linear", "last_linear", "classifier", "head", "heads", "logits", "output"),
     *("projection", "projector", "projection_head", "predictor", "prototypes"),

@@ -32,7 +32,7 @@ _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 @dataclass(frozen=True, kw_only=True)
 class Opt:
-    """What is said about an option beside its type and its default.
+    """What is said about an option besides its type and its default.
 
     Attributes:
         help: what it does, in one plain sentence; choices and the default are added to it.

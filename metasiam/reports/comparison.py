@@ -73,7 +73,7 @@ class Verdict:
         first, second: the two methods that ``difference`` is about: both, or the best two of several.
         difference: first minus second with its paired interval, in the units of the metric.
         guessing: of each measured method, whether it cannot be told from guessing.
-        beaten: of each method that is better than others beyond doubt, those others; in the order of the methods.
+        beaten: of each method that is significantly better than others, those others; in the order of the methods.
     """
 
     name: str
@@ -264,7 +264,7 @@ def _gap_words(row: Verdict, two: bool) -> str:
 
 
 def beaten_words(row: Verdict, *, brief: bool = False) -> str:
-    """Say who is better than whom beyond doubt: ``a and b are better than c; c is better than d``; empty: nobody.
+    """Say who is significantly better than whom: ``a and b are better than c; c is better than d``; empty: nobody.
 
     Args:
         row: the quantity.

@@ -1,4 +1,4 @@
-"""From the answers behind an evaluation to what a report shows beside the numbers: pictures, ROC, histograms."""
+"""From the answers behind an evaluation to what a report shows next to the numbers: pictures, ROC, histograms."""
 
 from __future__ import annotations
 

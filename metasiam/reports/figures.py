@@ -1,4 +1,4 @@
-"""The figures of a report, from the JSON and the plain inputs beside it.
+"""The figures of a report, from the JSON and the plain inputs next to it.
 
 Every function returns a matplotlib ``Figure`` in the house style of ``style.py``; ``style.save_figure`` writes it.
 Where several methods are drawn, ``order`` fixes who gets which colour, so that it is the same in all figures.

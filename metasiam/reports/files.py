@@ -28,7 +28,7 @@ def write_comparison(
         folder: is made when missing.
         compare: the dict of ``compare.json``.
         settings: each method's ``config.json``.
-        extras: pictures and curves beside the numbers.
+        extras: pictures and curves next to the numbers.
 
     Returns:
         What was written, the page first.

@@ -1,4 +1,4 @@
-"""What a report shows beside the JSON: pictures, curves and histograms, as plain arrays."""
+"""What a report shows besides the JSON: pictures, curves and histograms, as plain arrays."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class SweepPoint:
 
 @dataclass(frozen=True, eq=False)
 class Extras:
-    """Everything a page may show beside the JSON; whatever is empty is left out.
+    """Everything a page may show besides the JSON; whatever is empty is left out.
 
     Attributes:
         pictures: pairs to show, the most confident first.

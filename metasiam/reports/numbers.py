@@ -173,7 +173,7 @@ def plus_minus(value: Interval | None, name: str = "triplet_accuracy") -> str:
 def more_digits(gap: Interval, name: str = "triplet_accuracy") -> int:
     """Return how many more decimals a difference needs whose interval excludes zero, for its ends to say so.
 
-    ``[−7.6, 0.0]`` beside a winner would read as if zero were within: with one more it is ``[−7.60, −0.03]``.
+    ``[−7.6, 0.0]`` next to a winner would read as if zero were within: with one more it is ``[−7.60, −0.03]``.
     """
     ends = (gap.low, gap.high)
     if None in ends or not (all(end > 0 for end in ends if end) or all(end < 0 for end in ends if end)) or 0 in ends:
@@ -227,7 +227,7 @@ def split_sizes(evaluation: Json) -> tuple[int, int] | None:
     split = (evaluation.get("protocol") or {}).get("split")
     if not isinstance(split, Mapping) or "seen" not in split or "held_out" not in split:
         return None
-    # Validation domains are seen-side domains kept back.
+    # Validation domains are seen-side domains held out.
     return len(split["seen"]) + len(split.get("validation") or ()), len(split["held_out"])
 
 

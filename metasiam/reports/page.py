@@ -53,7 +53,7 @@ def evaluation_page(
         evaluation: a parsed ``evaluation.json``.
         name: what to call the run's method, as in ``extras``.
         settings: the run's parsed ``config.json``.
-        extras: pictures and curves to show beside the numbers.
+        extras: pictures and curves to show next to the numbers.
     """
     return comparison_page(
         {"methods": {name: evaluation}}, settings={name: settings} if settings else {}, extras=extras
@@ -66,7 +66,7 @@ def comparison_page(compare: Json, *, settings: Mapping[str, Json] | None = None
     Args:
         compare: a parsed ``compare.json``.
         settings: each method's parsed ``config.json``.
-        extras: pictures and curves to show beside the numbers, by the same names of methods.
+        extras: pictures and curves to show next to the numbers, by the same names of methods.
     """
     methods: Mapping[str, Json] = compare.get("methods") or {}
     settings = settings or {}

@@ -40,7 +40,7 @@ _PICTURES = 4
 
 
 def result_table(evaluation: Json) -> Table:
-    """Return what was measured on the test pairs, beside a constant answer's score, and what validation promised."""
+    """Return what was measured on the test pairs, next to a constant answer's score, and what validation promised."""
     metrics = metrics_of(evaluation, "closed", "0")
     own = evaluation.get("validation") or {}
     measured: list[tuple[str, str, Interval | None, str]] = [
@@ -82,7 +82,7 @@ def pair_page(evaluation: Json, name: str, *, settings: Json, extras: Extras) ->
         evaluation: a parsed ``evaluation.json`` of labelled pairs.
         name: what to call the run's method, as in ``extras``.
         settings: the run's parsed ``config.json``.
-        extras: pictures and curves to show beside the numbers.
+        extras: pictures and curves to show next to the numbers.
     """
     methods = {name: evaluation}
     title = f"Evaluation of {clean(name, 60)} on labelled pairs"

@@ -1,4 +1,4 @@
-"""The published figures that a sweep stands beside: CIFAR-100, ResNet-56, the published systems' own protocol, percent.
+"""The published figures that a sweep is compared with: CIFAR-100, ResNet-56, the reference protocol, percent.
 
 Classic triplet training, 150 epochs, classes in alphabetical order with the last ones held out. The "few-shot"
 figure pairs one support image of each held-out class with queries of all of them, so that with N held-out

@@ -34,7 +34,7 @@ from metasiam.reports.rendering import Column, Row, Table
 def reference_table(methods: Mapping[str, Json]) -> Table:
     """Return each method's score by the published measurements, that of a constant answer, and the published figure.
 
-    Published figures stand beside splits of CIFAR-100's 100 classes only: they are about that, with ResNet-56.
+    Published figures stand next to splits of CIFAR-100's 100 classes only: they are about that, with ResNet-56.
 
     Args:
         methods: parsed ``evaluation.json`` by method; those without ``reference_protocol`` stay empty.
@@ -112,9 +112,9 @@ def _spread(few_shot: object) -> str:
 
 
 def sweep_table(points: Sequence[SweepPoint]) -> Table:
-    """Return a sweep beside the published figures: the balanced protocol first, then the published systems' own.
+    """Return a sweep next to the published figures: the balanced protocol first, then the published systems' own.
 
-    The published figures are about CIFAR-100 with ResNet-56, so they stand beside that only; a split is matched by its
+    The published figures are about CIFAR-100 with ResNet-56, so they stand next to that only; a split is matched by its
     number of seen domains, where seen and held-out ones are 100 in all.
     """
     titles = (

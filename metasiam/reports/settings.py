@@ -9,7 +9,7 @@ from metasiam.reports.rendering import Column, Row, Table
 
 #: Longest setting that is written out; more is cut (a run's ``config.json`` has it whole).
 LONGEST = 600
-#: What ``protocol`` holds beside settings: how the plans that were not chosen fared.
+#: What ``protocol`` holds besides settings: how the plans that were not chosen fared.
 _NOT_SETTINGS = ("plans_tried",)
 
 

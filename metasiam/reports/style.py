@@ -155,7 +155,7 @@ def method_styles(order: Sequence[str], present: Iterable[str] = ()) -> dict[str
 
 
 def short(name: object, limit: int = 26) -> str:
-    """Return a name that fits beside a line or a bar."""
+    """Return a name that fits next to a line or a bar."""
     return clean(name, limit)
 
 

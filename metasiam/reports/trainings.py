@@ -1,4 +1,4 @@
-"""What a comparison says of the luck of training: how often each method was trained, and what each training reached."""
+"""What a comparison says of run-to-run variance: how often each method was trained, and what each training reached."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _PARTIAL = ".partial"
 
 @contextmanager
 def atomically(path: Path) -> Iterator[Path]:
-    """Yield where to write a file instead, beside ``path``; what lies there at the end takes the place of ``path``.
+    """Yield where to write a file instead, next to ``path``; what lies there at the end takes the place of ``path``.
 
     The other name is hidden, this process's own, and has another ending. After an error nothing is left of it, and
     ``path`` is as it was.

@@ -70,7 +70,7 @@ class Run:
         return load_embedder(self.path, build=None if self.own is None else self.own.arch)
 
     def head(self) -> TrainedHead:
-        """Return what a training on pairs learned beside the embedder: the head that compares two embeddings.
+        """Return what a training on pairs learned besides the embedder: the head that compares two embeddings.
 
         Raises:
             MetaSiamError: if the run trained none, has not finished, or its head is damaged.
@@ -81,10 +81,10 @@ class Run:
         return load_head(self.path, int(embedder.embedding_size))  # type: ignore[arg-type]
 
     def check_method(self, method: str) -> None:
-        """Raise unless it is to be gone on with by the method that began it.
+        """Raise unless the method that began it is to continue it.
 
         Raises:
-            MetaSiamError: naming the method and the command that goes on with it.
+            MetaSiamError: naming the method and the command that continues it.
         """
         if self.method == method:
             return
@@ -104,11 +104,11 @@ class Run:
             raise MetaSiamError(f"{self.path} was replaced by another process meanwhile. Look at it, and try again.")
 
     def options_to_resume(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the options that it goes on with: its own.
+        """Return the options that it continues with: its own.
 
         Args:
             method: that wants to go on.
-            given: options that were asked for beside; they must be its own.
+            given: options that were also given; they must be its own.
 
         Raises:
             MetaSiamError: if it is another method's, or was begun with another value.

@@ -29,7 +29,7 @@ def run_held(run: Path) -> Iterator[None]:
     process while another makes and holds a new one. Where the file system knows no locks, nobody is kept out.
 
     Raises:
-        MetaSiamError: if another process is at it.
+        MetaSiamError: if another process holds the lock.
     """
     run.mkdir(parents=True, exist_ok=True)
     lock = FileLock(run / RUN_LOCK, timeout=0)
@@ -67,7 +67,7 @@ def file_held(path: Path, listener: Listener = SILENT) -> Iterator[None]:
         path: the file, which need not exist yet.
         listener: told once if somebody else is at it.
     """
-    # A lock beside the file would be left there. Those in the temporary folder come and go, each coming and going
+    # A lock next to the file would be left there. Those in the temporary folder come and go, each coming and going
     # under a lock that stays: else a process could hold one that was taken away, and another make and hold it anew.
     user = os.getuid() if hasattr(os, "getuid") else 0
     name = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:16]

@@ -37,10 +37,10 @@ class Kind:
         files: what belongs to it and is replaced, the first marker last: while it is there, the folder is known.
         folders: likewise.
         finished: the file that is written at its end.
-        resumable: it can be gone on with while one of these is there.
+        resumable: it can be resumed while one of these is there.
         resume: how, with the folder's ``{path}``.
         overwrites: whether its command has ``--overwrite``.
-        among_others: whether it may be written beside files that are not its own.
+        among_others: whether it may be written next to files that are not its own.
         is_ours: whether a marker is what it seems to be; people have a ``config.json`` too.
     """
 
@@ -105,7 +105,7 @@ COMPARISON = Kind(
     finished="compare.json",
     resumable=("comparison.json",),
 )
-#: The same command goes on with it: what is finished is used as it is.
+#: The same command continues it: what is finished is used as it is.
 SWEEP = Kind(
     name="a sweep",
     plural="sweeps",
@@ -174,7 +174,7 @@ def check_new(kind: Kind, path: Path, *, overwrite: bool = False, goes_on: bool 
         kind: of the folder.
         path: where.
         overwrite: replace one of the same kind.
-        goes_on: one of the same kind is welcome, because it is gone on with.
+        goes_on: one of the same kind is welcome, because it is resumed.
 
     Raises:
         MetaSiamError: if it is a file, holds something else, cannot be written, or is being trained into.

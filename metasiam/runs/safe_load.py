@@ -16,7 +16,7 @@ _STARTS = (b"PK", b"\x80")
 
 
 class UnsafeOrDamaged(Exception):
-    """The file is no whole PyTorch file of plain tensors and values; the text says why, in one line."""
+    """The file is not a complete PyTorch file of plain tensors and values; the text says why, in one line."""
 
 
 def load_plain(path: Path) -> Any:

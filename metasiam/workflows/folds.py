@@ -46,8 +46,8 @@ def train_folds(
 ) -> dict[str, Any]:
     """Train once for each fold, with the others as training part (a share of which is validation).
 
-    Called again with the same options, it goes on where it stopped: a fold whose ``evaluation.json`` is in ``out``
-    already is not trained again, and a stopped one goes on.
+    Called again with the same options, it continues where it stopped: a fold whose ``evaluation.json`` is in ``out``
+    already is not trained again, and a stopped one is resumed.
 
     Args:
         pairs: with several folds.

@@ -265,7 +265,7 @@ def _images_in(
 def write_comparison_of(
     folder: Path, comparison: Comparison, runs: dict[str, list[Run]], domains: DomainSet
 ) -> list[Path]:
-    """Write the report of a comparison, and each run's own evaluation beside its weights."""
+    """Write the report of a comparison, and each run's own evaluation next to its weights."""
     from metasiam.reports.extras import extras_of
     from metasiam.reports.files import write_comparison
     from metasiam.workflows.measure import write_evaluation

@@ -13,7 +13,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.options.choices import Choice
 from metasiam.training.machine import generator_for
 
-#: Optuna's own account of a search, which it goes on from: a journal of JSON lines.
+#: Optuna's own account of a search, which it continues from: a journal of JSON lines.
 STUDY_FILE = "study.log"
 #: Under which name a trial of the study keeps what was measured.
 _FOUND = "found"

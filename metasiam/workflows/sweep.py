@@ -45,7 +45,7 @@ class SweptRun:
 
     Attributes:
         method: what was trained.
-        seen: seen-side domains, those kept back for validation included.
+        seen: seen-side domains, those held out for validation included.
         held_out: domains never trained on.
         run: its folder.
         evaluation: the dict of its ``evaluation.json``.

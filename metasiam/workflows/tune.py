@@ -45,7 +45,7 @@ def tune(
     listener: Listener | None = SHOWN,
     **options: Any,
 ) -> list[dict[str, Any]]:
-    """Try options with Optuna, and keep what each found in ``out/trials.jsonl``; Optuna's own study lies beside it.
+    """Try options with Optuna, and keep what each found in ``out/trials.jsonl``; Optuna's own study lies next to it.
 
     Args:
         pairs: their test part is removed before anything else.
@@ -54,7 +54,7 @@ def tune(
         strategy: of ``STRATEGIES``.
         trials: how many, for ``random`` and ``tpe``; a grid has its own number.
         seed: of the search; every training has the same seed from ``options``.
-        resume: go on with the trials in ``out``.
+        resume: continue the trials in ``out``.
         listener: told of every trial before it, and what it found; by default a terminal or a notebook shows it; None
             is silent.
         options: fields of ``SiameseOptions`` that do not vary.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from metasiam.data.sources.pictures import FOREIGN_SUFFIXES, image_suffixes
 from metasiam.errors import MetaSiamError
 
-# Files that lie beside pictures so often that looking into each would take time.
+# Files that lie next to pictures so often that looking into each would take time.
 _OTHERS = (
     ".aae .avi .bak .crdownload .csv .db .gz .htm .html .ini .json .jsonl .log .m4v .mat .md .mov .mp4 .npy .npz .part "
     ".pdf .pkl .pt .py .pth .tar .tmp .tsv .txt .xml .xmp .yaml .yml .zip"

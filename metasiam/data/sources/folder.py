@@ -114,7 +114,7 @@ def _no_images(tree: Tree) -> MetaSiamError:
     if tree.foreign:
         there = f": {tree.foreign_words()}. Save as JPEG or PNG"
     elif tree.outside:
-        there = f", only {counted(len(tree.outside), 'picture')} beside them, e.g. {tree.outside[0]}"
+        there = f", only {counted(len(tree.outside), 'picture')} next to them, e.g. {tree.outside[0]}"
     return MetaSiamError(
         f"{tree.root} has no images in folders of domains{there}. Lay images out as PATH/<domain>/<image> or "
         "PATH/train/<domain>/<image> and PATH/test/<domain>/<image>."

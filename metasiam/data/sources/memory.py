@@ -1,4 +1,4 @@
-"""Whether decoded images fit into memory, asked before the system ends the program for it without a word."""
+"""Check that decoded images fit into memory, before the operating system kills the process."""
 
 from __future__ import annotations
 

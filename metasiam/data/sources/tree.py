@@ -45,7 +45,7 @@ class Tree:
         pictures: sorted by domain, part (train first) and path.
         foreign: those of a format that is not decoded here, in the same order.
         outside: pictures that lie in no domain's folder.
-        validation: pictures of a folder for validation beside train/ and test/, unless ``split`` has them.
+        validation: pictures of a folder for validation next to train/ and test/, unless ``split`` has them.
         parts: the names of the folders of each part, where the tree has parts: ``{"train": ["train"], …}``.
         split: the part of each domain, where the parts have different domains: these parts are the split then, and a
             picture's own part is for the loader to choose.
