@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from metasiam.models.own import Embedder
     from metasiam.options.evaluation import ProtocolSettings
     from metasiam.pair_session import train_pairs
-    from metasiam.progress import Listener, Progress
+    from metasiam.progress import Listener, Progress, Relay
     from metasiam.runs import Run, open_run
     from metasiam.session import TrainingStopped, evaluate, train
     from metasiam.workflows.compare import Comparison, compare
@@ -49,6 +49,7 @@ _HOMES = {
     "Preparation": "metasiam.data.preparation",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
     "ProtocolSettings": "metasiam.options.evaluation",
+    "Relay": "metasiam.progress",
     "Run": "metasiam.runs",
     "Split": "metasiam.data.domains",
     "ThresholdCalibrator": "metasiam.evaluation.calibration",
@@ -93,6 +94,7 @@ __all__ = [
     "ProbabilityCalibrator",
     "Progress",
     "ProtocolSettings",
+    "Relay",
     "Run",
     "Split",
     "ThresholdCalibrator",

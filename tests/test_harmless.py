@@ -16,9 +16,9 @@ import metasiam.cli
 from metasiam.cli import run
 from metasiam.cli.identify import _as_csv, _as_json
 from metasiam.cli.own_pictures import say
-from metasiam.cli.progress import lines
 from metasiam.cli.terminal import terminal
 from metasiam.gallery import Answer, Guess
+from metasiam.progress_lines import lines
 from metasiam.reports.rendering import Column, Table, print_table, to_csv
 from metasiam.wording import harmless, harmless_json, spreadsheet_cell
 

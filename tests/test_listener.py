@@ -184,3 +184,25 @@ def test_elsewhere_lines_come_now_and_then(monkeypatch: pytest.MonkeyPatch, caps
         for done in range(5):
             shown.progress("embedding", done, 9)
     assert capsys.readouterr().out == "embedding: 2 of 9\nembedding: 4 of 9\n"
+
+
+def test_the_documented_tracker_logs_the_loss(data: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """The code of docs/README.md, with a tracker and a training that only say what they are told."""
+    text = (Path(__file__).parents[1] / "docs" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## Progress and experiment trackers")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    logged: list[tuple[dict[str, float], int]] = []
+    tracker = types.ModuleType("trackio")
+    tracker.init = lambda project: None  # type: ignore[attr-defined]
+    tracker.finish = lambda: None  # type: ignore[attr-defined]
+    tracker.log = lambda values, step: logged.append((values, step))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trackio", tracker)
+    monkeypatch.setattr(ms, "load_domains", lambda name: data[0], raising=False)
+    monkeypatch.setattr(ms, "split_domains", lambda domains, held_out: data[1], raising=False)
+    monkeypatch.setattr(ms, "train", lambda *_, listener, **__: listener.training(HALF_WAY), raising=False)
+    space: dict[str, Any] = {}
+    exec(blocks[0], space)
+    assert logged == [({"loss": 0.5, "images/s": 3.0}, 1)]
+    exec(blocks[1], space)
+    assert logged[1:] == [({"loss": 0.5}, 1)]

@@ -15,13 +15,13 @@ from PIL import Image
 from rich.console import Console
 
 from metasiam.cli import run
-from metasiam.cli.progress import lines
 from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.folders import pictures_by_folder
 from metasiam.options.data import DataOptions
 from metasiam.options.presets import preset_options
+from metasiam.progress_lines import lines
 from metasiam.workflows.data import from_stored, load, saved
 
 PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}

@@ -13,7 +13,6 @@ from metasiam import catalogue
 from metasiam.cli import groups
 from metasiam.cli.compare_output import render
 from metasiam.cli.next_steps import YOUR_OWN, after_quick, recognise, say_next
-from metasiam.cli.progress import lines
 from metasiam.cli.terminal import terminal
 from metasiam.cli.training import Talk, told
 from metasiam.options.budget import ComparisonOptions
@@ -21,6 +20,7 @@ from metasiam.options.data import DataOptions
 from metasiam.options.evaluation import settings_from
 from metasiam.options.flags import Flags, given_of, refuse, takes
 from metasiam.options.run import RunOptions
+from metasiam.progress_lines import lines
 from metasiam.runs import COMPARISON, check_new, fresh_folder
 from metasiam.workflows.data import with_run
 from metasiam.workflows.plans import compare_runs, plan_comparison, saved_plan, train_and_compare

@@ -80,9 +80,9 @@ def fetch_source(
 
     Example: [bold]metasiam data fetch cifar100[/bold]
     """
-    from metasiam.cli.progress import lines
     from metasiam.data.sources import fetch
     from metasiam.data.sources.source import shown
+    from metasiam.progress_lines import lines
 
     console = _console()
     with lines(console) as progress:
@@ -115,9 +115,9 @@ def show_source(
         check_new_file(out, overwrite=overwrite)
     from rich.markup import escape
 
-    from metasiam.cli.progress import lines
     from metasiam.data.domains import split_domains
     from metasiam.data.sources import PAIR_SOURCES, load_domains, load_pairs
+    from metasiam.progress_lines import lines
 
     console, wanted, size = _console(), DataOptions(**chosen), chosen.get("image_size")
     if source.partition(":")[0] in PAIR_SOURCES:

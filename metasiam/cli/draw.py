@@ -33,7 +33,7 @@ def command(
     """
     from metasiam.app.opening import open_studio
     from metasiam.app.server import build_app, open_socket, serve
-    from metasiam.cli.progress import lines
+    from metasiam.progress_lines import lines
 
     console = terminal(highlight=False, soft_wrap=True)
     opened = open_socket(host, port)

@@ -149,7 +149,6 @@ class _Start:
 
 def _add(opened: Gallery | None, start: _Start, paths: list[Path], name: str | None) -> tuple[Gallery, int]:
     """Put pictures into a gallery, or into a new one; return it, not calibrated yet, and how many were left out."""
-    from metasiam.cli.progress import lines
     from metasiam.gallery import Gallery, open_embedder
     from metasiam.gallery.adding import take_up
     from metasiam.gallery.background import chosen_background, of_run
@@ -157,6 +156,7 @@ def _add(opened: Gallery | None, start: _Start, paths: list[Path], name: str | N
     from metasiam.gallery.folders import pictures_by_folder
     from metasiam.gallery.given import find_pictures
     from metasiam.gallery.recognise import suitability, unlikeness
+    from metasiam.progress_lines import lines
 
     named = pictures_by_folder(paths, o.Notes()) if name is None else {plain(name): find_pictures(paths)}
     for one in named:

@@ -55,7 +55,7 @@ def command(
       metasiam evaluate classic-90-10.pt --arch resnet56 --data cifar100 --held-out 10
     """
     from metasiam.cli.evaluating import print_evaluation
-    from metasiam.cli.progress import lines
+    from metasiam.progress_lines import lines
     from metasiam.workflows.evaluate import evaluate_weights
 
     settings = settings_from(protocol, seed=machine.get("seed"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from metasiam.cli.progress import in_words
+from metasiam.progress_lines import in_words
 
 if TYPE_CHECKING:
     from rich.console import Console

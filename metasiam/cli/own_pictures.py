@@ -50,8 +50,8 @@ def embedded(embedder: Any, info: Any, paths: list[Path], *, mirror: bool, answe
     Raises:
         MetaSiamError: if none can be read, or none has something on it.
     """
-    from metasiam.cli.progress import lines
     from metasiam.gallery.pictures import BLANK, embed_pictures
+    from metasiam.progress_lines import lines
 
     console = terminal(stderr=True)
     with lines(console) as shown:

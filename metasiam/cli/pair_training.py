@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 
 from metasiam.cli.next_steps import say_next
-from metasiam.cli.progress import Lines, lines
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
 from metasiam.options.pairs import PairDataOptions
 from metasiam.options.presets import preset_options
 from metasiam.options.run import RunOptions
+from metasiam.progress_lines import Lines, lines
 from metasiam.runs import FOLDS, RUN, check_new, fresh_folder, holds
 from metasiam.workflows.data import load_pairs, pairs_of_run, pairs_stored_in, pairs_with_defaults, saved
 

@@ -53,8 +53,8 @@ def command(
       metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000
     """
     from metasiam.cli.evaluating import print_written
-    from metasiam.cli.progress import lines
     from metasiam.cli.training import Talk, told
+    from metasiam.progress_lines import lines
     from metasiam.reports.reference import sweep_table
     from metasiam.reports.rendering import print_table
     from metasiam.workflows.sweep import carry_out, plan_sweep, points_of

@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from metasiam.cli.next_steps import YOUR_OWN, recognise, say_next
-from metasiam.cli.progress import Lines, in_words, lines
 from metasiam.cli.terminal import terminal
 from metasiam.options.data import DataOptions
 from metasiam.options.run import RunOptions

@@ -45,11 +45,11 @@ def command(
       metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10
     """
     from metasiam.cli.evaluating import print_written
-    from metasiam.cli.progress import lines
     from metasiam.cli.terminal import terminal
     from metasiam.options.choices import parse_choice, parse_settings
     from metasiam.options.presets import preset_options
     from metasiam.options.training import options_of
+    from metasiam.progress_lines import lines
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
     from metasiam.workflows.tune import best_trial, check_search, tune
