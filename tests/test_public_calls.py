@@ -75,6 +75,10 @@ def paired(world: World, pairs: Any = None, **more: Any) -> Any:
     return ms.train_pairs(pairs or world.pairs, out=world.folder / "new", **{**options, **more})
 
 
+def searched(world: World, pairs: Any = None, choices: Any = ("lr=0.01",), **more: Any) -> Any:
+    return ms.tune(pairs or world.pairs, choices, out=world.folder / "new", **{"epochs": 1, "device": "cpu", **more})
+
+
 def domain_set(world: World, **more: Any) -> Any:
     given = {name: getattr(world.domains, name) for name in ("images", "labels", "names", "is_test")}
     return ms.DomainSet(**{**given, **more})
@@ -180,6 +184,12 @@ CALLS: list[tuple[str, Callable[[World], Any]]] = [
     ("train resume=nowhere", lambda w: ms.train("triplet", w.domains, w.split, resume="nowhere")),
     ("train checkpoint_every='a'", lambda w: trained(w, checkpoint_every="a")),
     ("train checkpoint_every=-1", lambda w: trained(w, checkpoint_every=-1)),
+    ("tune(domains)", lambda w: searched(w, w.domains)),
+    ("tune without choices", lambda w: searched(w, choices=[])),
+    ("tune an option that there is not", lambda w: searched(w, choices=["speed=1,2"])),
+    ("tune strategy='bayes'", lambda w: searched(w, strategy="bayes")),
+    ("tune trials=1.5", lambda w: searched(w, trials=1.5)),
+    ("tune a grid over a range", lambda w: searched(w, choices=["lr=0.1..0.2"])),
     ("train_pairs(domains)", lambda w: paired(w, w.domains)),
     ("train_pairs('lfw')", lambda w: paired(w, "lfw")),
     ("train_pairs head='x'", lambda w: paired(w, head="x")),

@@ -14,6 +14,7 @@ from metasiam.cli.terminal import terminal
 from metasiam.options.data import DataOptions
 from metasiam.options.run import RunOptions
 from metasiam.progress import Listener, Progress, Relay
+from metasiam.progress_lines import Lines, in_words, lines
 from metasiam.workflows.train import NotMeasured, carry_out, is_first_process, plan_training
 
 #: A CPU run that needs longer than this is told what an hour would do instead.
