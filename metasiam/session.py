@@ -127,7 +127,7 @@ def check_channels(weights: Path, channels: int, domains: DomainSet) -> None:
     Raises:
         MetaSiamError: with both numbers.
     """
-    if channels not in (1, 3):
+    if channels != domains.channels and not {channels, domains.channels} <= {1, 3}:
         raise MetaSiamError(
             f"{weights} takes images of {counted(channels, 'channel')}, {domains.source} has {domains.channels}. "
             "Use the kind of images it was trained on."

@@ -62,7 +62,7 @@ def as_if_new(monkeypatch):
 # --- timm and torchvision ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("channels", [1])
+@pytest.mark.parametrize("channels", [1, 6])
 def test_a_network_of_timm_is_trained_saved_and_measured_by_its_name(tmp_path, tiny_domains, channels):
     pytest.importorskip("timm")
     domains = tiny_domains(domains=6, images=8, size=32, channels=channels)

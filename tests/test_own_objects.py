@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import TensorDataset
 
 import metasiam as ms
-from metasiam.data.pixels import as_images
+from metasiam.data.pixels import as_image, as_images
 
 QUICK = {"episodes": 20, "pairs": 40, "triplets": 40, "support_draws": 2, "bootstrap": 200, "seen": False}
 
@@ -147,8 +147,12 @@ def test_data_sets_of_pairs_and_of_dicts_become_domain_sets():
 @pytest.mark.parametrize(
     ("images", "labels", "more", "text"),
     [
-        (np.zeros((4, 5, 5, 2), np.uint8), [0, 0, 1, 1], {}, r"one or three channels, not \[4, 5, 5, 2\]"),
-        (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Pass uint8 images, or floats from 0 to 1"),
+        (np.zeros((4, 5), np.uint8), [0, 0, 1, 1], {}, r"arrays must be \[N, H, W\], .* not \[4, 5\]"),
+        (np.zeros((4, 5, 6, 5), np.uint8), [0, 0, 1, 1], {}, r"\[5, 6, 5\]: it cannot be told .*channels='first'"),
+        (np.zeros((4, 5, 5), np.uint16), [0, 0, 1, 1], {}, r"values from 0 to 0\. .*levels=\(black, white\)"),
+        (np.zeros((4, 5, 5)), [0, 0, 1, 1], {"levels": (3, 3)}, "levels must be a lower and a higher number"),
+        (np.array([["a"]]), [0], {}, "arrays must hold numbers, not <U1"),
+        (np.full((4, 5, 5), 7.0), [0, 0, 1, 1], {}, "values from 7 to 7. Pass uint8 images, floats from 0 to 1"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1], {}, "4 images and 3 labels"),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"names": ["a"]}, r"2 labels and 1 name\."),
         (np.zeros((4, 5, 5), np.uint8), [0, 0, 1, 1], {"test": 1.5}, "test must be a share between 0 and 1"),
@@ -159,6 +163,97 @@ def test_data_sets_of_pairs_and_of_dicts_become_domain_sets():
 def test_arrays_that_do_not_fit_are_told_in_one_line(images, labels, more, text):
     with pytest.raises(ms.MetaSiamError, match=text):
         ms.DomainSet.from_arrays(images, labels, **more)
+
+
+@pytest.mark.parametrize("form", ["CHW", "HWC", "said", "list of HWC", "list of tensors"])
+def test_images_of_any_number_of_channels_are_taken(form):
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 6, 9, 11), dtype=np.uint8)
+    last = pixels.transpose(0, 2, 3, 1)
+    given, more = {
+        "CHW": (pixels, {}),
+        "HWC": (last, {}),
+        "said": (pixels.transpose(0, 2, 1, 3), {"channels": "last"}),  # 9 high, 6 wide, 11 channels
+        "list of HWC": (list(last), {}),
+        "list of tensors": ([torch.from_numpy(one) for one in pixels], {}),
+    }[form]
+    domains = ms.DomainSet.from_arrays(given, np.arange(12) % 3, **more)
+    wanted = pixels.transpose(0, 3, 2, 1) if form == "said" else pixels
+    assert torch.equal(domains.images, torch.from_numpy(np.ascontiguousarray(wanted)))
+
+
+def test_depth_and_sixteen_bits_are_brought_to_bytes_by_levels():
+    metres = np.array([0.5, 1.0, 1.5, 2.0, 4.0, 9.0]).reshape(1, 1, 6).repeat(4, 0)
+    depth = ms.DomainSet.from_arrays(metres, [0, 0, 1, 1], levels=(1.0, 4.0))
+    assert depth.images[0, 0, 0].tolist() == [0, 0, 42, 85, 255, 255]  # thirds of 255, rounded to even
+    deep = ms.DomainSet.from_arrays(np.full((4, 3, 3), 32768, np.uint16), [0, 0, 1, 1], levels=(0, 65535))
+    assert deep.images.unique().tolist() == [128]
+
+
+def test_pictures_with_palettes_and_transparency_are_colours():
+    from PIL import Image
+
+    red = Image.new("RGB", (4, 3), (200, 30, 40))
+    for mode in ("P", "RGBA"):
+        assert as_image(red.convert(mode)).shape == (3, 3, 4)
+    assert as_image(red.convert("RGBA"))[:, 0, 0].tolist() == [200, 30, 40]
+    assert as_image(red.convert("LA")).shape == (1, 3, 4)
+
+
+def test_images_of_six_channels_are_trained_on_measured_and_embedded(tiny_domains, tmp_path):
+    domains = tiny_domains(domains=6, images=8, size=8, channels=6)
+    split = ms.split_domains(domains, held_out=3)
+    run = trained("triplet", (domains, split), tmp_path / "run", arch="resnet8", iterations=2, shift=1)
+    embedder, info = ms.load_embedder(run.path)
+    assert (info.channels, len(info.mean), embedder.conv1.weight.shape[1]) == (6, 6, 6)
+    report = ms.evaluate(run, domains, split, shots=(0,), **QUICK)
+    assert 0 <= report.data["held_out"]["closed"]["0"]["triplet_accuracy"]["mean"] <= 100
+    colour = tiny_domains(domains=6, images=8, size=8)
+    with pytest.raises(ms.MetaSiamError, match="takes images of 6 channels, tiny has 3"):
+        ms.evaluate(run, colour, split, shots=(0,), **QUICK)
+    with pytest.raises(ms.MetaSiamError, match="takes images of 6 channels, tiny has 3"):
+        trained("triplet", (colour, split), tmp_path / "next", init=str(run.path), iterations=1)
+
+
+class Features(dict):
+    """Hugging Face's way of saying what labels mean."""
+
+
+class Hub(Rows):
+    """A data set of Hugging Face's, with names for its labels."""
+
+    features = Features(img=None, fine_label=type("ClassLabel", (), {"names": ["apple", "pear"]})())
+
+
+class Taskset:
+    """learn2learn's: tasks are drawn, and the data set stands behind them, in a wrapper that knows the labels."""
+
+    task_transforms = ()
+
+    def __init__(self, dataset: object) -> None:
+        self.dataset = dataset
+
+
+def test_hub_data_sets_say_their_names_and_their_parts():
+    assert ms.DomainSet.from_dataset(Hub(), test=0.34).names == ("apple", "pear")
+    both = ms.DomainSet.from_dataset({"train": Hub(), "test": Hub()}, source="fruit")
+    assert (both.is_test.tolist(), both.source) == ([False] * 6 + [True] * 6, "fruit")
+    named = ms.DomainSet.from_dataset([{"pic": np.zeros((3, 3)), "kind": k} for k in "aabb"], keys=("pic", "kind"))
+    assert named.names == ("a", "b")
+    with pytest.raises(ms.MetaSiamError, match=r"need the keys image and label; they have pic, kind\. Say which"):
+        ms.DomainSet.from_dataset([{"pic": np.zeros((3, 3)), "kind": 0}])
+    with pytest.raises(ms.MetaSiamError, match="a dict of data sets needs train or test; it has extra"):
+        ms.DomainSet.from_dataset({"extra": Hub()})
+
+
+def test_tasks_and_torchvision_s_data_sets_are_taken():
+    from torchvision.datasets import FakeData
+
+    pairs = TensorDataset(torch.rand(4, 3, 6, 6), torch.tensor([0, 0, 1, 1]))
+    assert ms.DomainSet.from_dataset(Taskset(pairs), test=0.5).counts("train").tolist() == [1, 1]
+    fake = FakeData(size=30, image_size=(3, 8, 8), num_classes=2)  # PIL
+    assert ms.DomainSet.from_dataset(fake).images.shape == (30, 3, 8, 8)
+    with pytest.raises(ms.MetaSiamError, match="int is no data set"):
+        ms.DomainSet.from_dataset(3)
 
 
 def test_floats_become_the_bytes_they_came_from():

@@ -168,7 +168,7 @@ def show_source(
     console.print(
         f"{escape(domains.source)}: {counted(len(domains.names), 'domain')}, {train:,} train and "
         f"{counted(test, 'test image')}, {width} x {height} pixels, "
-        f"{'grey' if domains.channels == 1 else 'colour'}, fingerprint {domains.fingerprint}",
+        f"{_kind(domains.channels)}, fingerprint {domains.fingerprint}",
         highlight=False,
         soft_wrap=True,
     )
@@ -211,6 +211,10 @@ class _Once(Relay):
         if text not in self._said:
             self._said.add(text)
             super().note(text)
+
+
+def _kind(channels: int) -> str:
+    return {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
 
 
 def _of_any_size(
@@ -282,6 +286,7 @@ def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
     import matplotlib
     from PIL import Image, ImageDraw, ImageFont
 
+    from metasiam.data.pixels import as_pictures
     from metasiam.reports.numbers import clean
 
     total = len(domains.names)
@@ -301,7 +306,7 @@ def _write_grid(domains: DomainSet, out: Path, rows: int, columns: int) -> None:
         pen.text((4, top + tile[1] // 2 - 7), label, fill="black", font=font)
         index = (domains.labels == domain).nonzero().flatten()[:columns]
         for column, image in enumerate(domains.gather(index)):
-            pixels = image.permute(1, 2, 0).expand(-1, -1, 3).contiguous().numpy()
+            pixels = as_pictures(image[None])[0].permute(1, 2, 0).expand(-1, -1, 3).contiguous().numpy()
             picture = Image.fromarray(pixels).resize(tile, Image.Resampling.NEAREST)
             sheet.paste(picture, (_LABEL + column * (tile[0] + 2), top))
     try:

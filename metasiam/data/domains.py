@@ -16,8 +16,9 @@ from torch import Tensor
 
 from metasiam.arguments import checked
 from metasiam.data.names import first_twice, plain
-from metasiam.data.pixels import as_image, as_images, image_and_label, stacked
+from metasiam.data.pixels import as_images
 from metasiam.data.preparation import Preparation, in_grey
+from metasiam.data.rows import class_names, image_and_label, items_of, parts_of
 from metasiam.errors import MetaSiamError
 from metasiam.option_values import shown
 from metasiam.runs.reading import read_text
@@ -127,7 +128,7 @@ class DomainSet:
     """All images of a data set, each with its domain (class).
 
     Attributes:
-        images: uint8 [N, C, H, W]; C is 1 or 3.
+        images: uint8 [N, C, H, W]; C is 1 (grey), 3 (colour) or any other number of channels.
         labels: int64 [N], the domain's index.
         names: the domains' names, by index.
         is_test: bool [N], true for the images that only evaluation may touch.
@@ -156,12 +157,14 @@ class DomainSet:
         if (twice := first_twice(self.names)) is not None:
             raise ValueError(f"names must differ, but '{twice}' is there twice")
         count = len(self.images)
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(f"images must be uint8 [N, C, H, W], not {self.images.dtype} {list(self.images.shape)}")
-        if self.images.shape[1] not in (1, 3) or 0 in self.images.shape[2:]:
-            hint = " (permute(0, 3, 1, 2) makes them so)" if self.images.shape[3] in (1, 3) else ""
+        if self.images.dtype != torch.uint8:
+            raise ValueError(f"images must be uint8, not {self.images.dtype} (from_arrays takes other kinds)")
+        if self.images.ndim != 4 or 0 in self.images.shape[1:]:
+            raise ValueError(f"images must have four sizes, [N, C, H, W], none 0, not {list(self.images.shape)}")
+        if self.images.shape[1] not in (1, 3) and self.images.shape[3] in (1, 3):
             raise ValueError(
-                f"images must be uint8 [N, C, H, W] with one or three channels, not {list(self.images.shape)}{hint}"
+                f"images must have their channels first, [N, C, H, W], not {list(self.images.shape)} "
+                "(permute(0, 3, 1, 2) makes them so)"
             )
         if self.labels.dtype != torch.int64 or self.labels.shape != (count,):
             raise ValueError(f"labels must be int64 [{count}]")
@@ -189,16 +192,21 @@ class DomainSet:
         test: float = 0.2,
         is_test: Any = None,
         source: str = "arrays",
+        channels: Literal["first", "last"] | None = None,
+        levels: tuple[float, float] | None = None,
     ) -> DomainSet:
         """Make a domain set of arrays, as of numpy or torch.
 
         Args:
-            images: [N, H, W], [N, H, W, C] or [N, C, H, W], of uint8 or of floats from 0 to 1; or a list of images.
+            images: [N, H, W], [N, H, W, C] or [N, C, H, W], of uint8 or of floats from 0 to 1; or a list of images. C
+                is 1, 3 or any other number of channels.
             labels: N whole numbers or names, the class of each image.
             names: the classes' names, in order of the sorted labels; default: the labels themselves.
             test: share of each class's images that only evaluation may touch, at least one of them.
             is_test: N bools that say so for each image, instead of ``test``.
             source: what the set calls itself.
+            channels: where they stand, if the sizes do not say it: 1 and 3 are channels, else the smaller number.
+            levels: what becomes 0 and what 255, for images of other numbers: 16 bits, metres of depth.
 
         Raises:
             MetaSiamError: for images, labels or names of another form, or that do not fit each other.
@@ -209,7 +217,7 @@ class DomainSet:
             >>> domains.counts("test").tolist()
             [2, 2, 2, 2]
         """
-        pixels = as_images(images, source)
+        pixels = as_images(images, source, channels=channels, levels=levels)
         kinds, place = np.unique(np.asarray(labels), return_inverse=True)
         if len(place) != len(pixels):
             raise MetaSiamError(
@@ -236,28 +244,38 @@ class DomainSet:
         test: float = 0.2,
         is_test: Any = None,
         source: str | None = None,
+        keys: tuple[str, str] | None = None,
+        channels: Literal["first", "last"] | None = None,
+        levels: tuple[float, float] | None = None,
     ) -> DomainSet:
-        """Make a domain set of a map-style data set: torchvision's, or any whose items are an image and a label.
+        """Make a domain set of somebody's data set: PyTorch's, torchvision's, Hugging Face's, learn2learn's.
 
         Args:
             dataset: its items are ``(image, label)``, or dicts with ``image`` (or ``img``) and ``label`` (or
-                ``fine_label``), as Hugging Face's. An image is what Pillow and numpy call one, or a tensor [C, H, W].
-            names: as for ``from_arrays``; default: the data set's ``classes``, where it has them.
+                ``fine_label``). An image is what Pillow and numpy call one, or a tensor [C, H, W]. Of a dict of data
+                sets, ``train`` and ``test`` are taken; of learn2learn's tasks, the data set that they are drawn from.
+            names: as for ``from_arrays``; default: the data set's own, where it has them.
             test: as for ``from_arrays``.
-            is_test: as for ``from_arrays``.
+            is_test: as for ``from_arrays``; default for a dict: what ``test`` holds.
             source: what the set calls itself; default: its class's name.
+            keys: under which an item that is a dict keeps image and label.
+            channels: as for ``from_arrays``.
+            levels: as for ``from_arrays``.
 
         Raises:
             MetaSiamError: for images of several sizes, normalised images, or names that do not fit the labels.
         """
+        parts = parts_of(dataset)
         name = source if source is not None else type(dataset).__name__
-        items = [image_and_label(dataset[place], name) for place in range(len(dataset))]
-        images = stacked((as_image(image, f"image {i} of {name}") for i, (image, _) in enumerate(items)), name)
-        labels = [label for _, label in items]
-        classes = getattr(dataset, "classes", None)
-        if names is None and classes is not None and len(classes) == len(set(labels)):
-            names = [str(one) for one in classes]
-        return cls.from_arrays(images, labels, names=names, test=test, is_test=is_test, source=name)
+        items = [image_and_label(item, name, keys) for part in parts.values() for item in items_of(part, name)]
+        pictures, labels = [image for image, _ in items], [label for _, label in items]
+        images = as_images(pictures, name, channels=channels, levels=levels)
+        if is_test is None and "test" in parts and len(parts) > 1:
+            is_test = [part == "test" for part, of in parts.items() for _ in range(len(of))]
+        classes = class_names(next(iter(parts.values())), keys)
+        if names is None and classes is not None and all(type(k) is int and 0 <= k < len(classes) for k in labels):
+            names = [str(classes[kind]) for kind in sorted(set(labels))]
+        return cls.from_arrays(images, labels, names=names, test=test, is_test=is_test, source=name, channels="first")
 
     def said(self, domains: Sequence[int]) -> str:
         """Name some domains in a sentence, the first five of many: ``domain 'cat'``, ``domains 'cat', 'dog'``."""
@@ -266,7 +284,7 @@ class DomainSet:
 
     @property
     def channels(self) -> int:
-        """1 for grey, 3 for colour."""
+        """1 for grey, 3 for colour, or as many as there are."""
         return int(self.images.shape[1])
 
     @property
@@ -294,7 +312,7 @@ class DomainSet:
 
         It keeps its fingerprint: they are the same pictures. Other numbers of channels leave it as it is.
         """
-        if channels == self.channels or channels not in (1, 3):
+        if channels == self.channels or not {channels, self.channels} <= {1, 3}:
             return self
         shown = replace(self, images=in_grey(self.images) if channels == 1 else self.images.repeat(1, 3, 1, 1))
         object.__setattr__(shown, "_fingerprint", self.fingerprint)

@@ -203,6 +203,8 @@ def _scaled(images: Tensor, size: Size) -> Tensor:
 
 
 def _prepared_array(image: Tensor, how: Preparation, size: Size | None) -> Tensor:
+    if len(image) not in (1, 3):
+        return torch.cat([_prepared_array(channel[None], how, size) for channel in image])
     pixels = image[0].numpy() if len(image) == 1 else image.permute(1, 2, 0).contiguous().numpy()
     done = np.array(prepared(Image.fromarray(pixels), how, size, None))
     return torch.from_numpy(done[None] if done.ndim == 2 else done.transpose(2, 0, 1).copy())

@@ -207,9 +207,13 @@ def fitted(images: Tensor, info: EmbedderInfo) -> Tensor:
 
     They are not cut as ``info.preparation`` says: that is for picture files.
     """
+    if images.shape[1] != info.channels and not {int(images.shape[1]), info.channels} <= {1, 3}:
+        raise MetaSiamError(
+            f"the embedder takes images of {counted(info.channels, 'channel')}, these have {images.shape[1]}."
+        )
     if info.channels == 3:
         images = images.expand(-1, 3, -1, -1)
-    elif images.shape[1] == 3:
+    elif info.channels == 1 and images.shape[1] == 3:
         images = in_grey(images)
     return prepared_images(images, USUAL, info.image_size)
 

@@ -35,6 +35,7 @@ from metasiam.training.step import (
     decide_compile,
     missing_for_compiling,
 )
+from metasiam.wording import counted
 
 NOTHING_OWN = OwnParts()
 
@@ -194,6 +195,11 @@ def prepare(
         if domains.channels > stored.channels:
             listener.note(f"{config.init} takes grey images only: colour images are converted to grey")
         domains = domains.with_channels(stored.channels)
+        if domains.channels != stored.channels:
+            raise MetaSiamError(
+                f"{config.init} takes images of {counted(stored.channels, 'channel')}, {domains.source} has "
+                f"{domains.channels}. Start from weights of such images, or omit --init."
+            )
     seen = domains.pool(split.seen, "train")
     lonely = [domains.names[d] for d, n in zip(seen.domains.tolist(), seen.counts.tolist(), strict=True) if n < 2]
     if lonely:

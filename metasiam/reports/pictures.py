@@ -61,15 +61,17 @@ def data_uri(picture: NDArray[np.uint8]) -> str:
     """Return a picture, uint8 [C, H, W] or [H, W], as a PNG in a ``data:`` address.
 
     Raises:
-        ValueError: if the array is not a picture of one or three channels.
+        ValueError: if the array is no picture.
     """
     array = np.asarray(picture)
     if array.ndim == 3 and array.shape[0] == 1:
         array = array[0]
     elif array.ndim == 3 and array.shape[0] == 3:
         array = np.moveaxis(array, 0, -1)
+    elif array.ndim == 3:  # more than eyes see
+        array = np.moveaxis(array[:3], 0, -1) if len(array) > 3 else array[0]
     elif array.ndim != 2:
-        raise ValueError(f"a picture is uint8 [1 or 3, H, W] or [H, W], not {array.dtype} {list(array.shape)}")
+        raise ValueError(f"a picture is uint8 [C, H, W] or [H, W], not {array.dtype} {list(array.shape)}")
     if array.dtype != np.uint8:
         raise ValueError(f"a picture is uint8, not {array.dtype}")
     image = Image.fromarray(np.ascontiguousarray(array))
