@@ -33,7 +33,7 @@ from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all
 from metasiam.evaluation.resampling import Mean, as_percent
-from metasiam.evaluation.statistics import bootstrap_mean
+from metasiam.evaluation.statistics import bootstrap_mean, paired_difference
 from metasiam.evaluation.verification import best_threshold, pairs_right
 from metasiam.learners.context import prepare
 from metasiam.learners.reptile import Reptile
@@ -187,6 +187,25 @@ def task_table(point: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def gains(points: list[dict[str, Any]]) -> str:
+    """Return, line by line, what the last weights have over untrained ones on the same held-out domains."""
+    lines = []
+    for steps in (0, STEPS[-1]):
+        for name in METRICS:
+            first, last = (
+                [
+                    torch.tensor([row[name]])
+                    for row in point["tasks"]
+                    if (row["part"], row["regime"], row["steps"]) == ("held_out", "antidomain", steps)
+                ]
+                for point in (points[0], points[-1])
+            )
+            found = paired_difference(last, first, generator_for("cpu", 0, "paired"))
+            low, high = (100 * bound for bound in found["ci95"])
+            lines.append(f"{name} after {steps} steps: {100 * found['difference']:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return "\n".join(lines)
+
+
 def _found(point: dict[str, Any], steps: int, regime: str = "antidomain") -> dict[str, Any]:
     return next(
         mean for mean in point["means"] if (mean["part"], mean["regime"], mean["steps"]) == ("held_out", regime, steps)
@@ -234,7 +253,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.what == "show":
         points = json.loads(arguments.result.read_text())["points"]
-        print(curve_table(points), task_table(points[-1]), sep="\n\n")
+        print(curve_table(points), task_table(points[-1]), gains(points), sep="\n\n")
         save_figure(figure_of(points), arguments.figure)
         return
     domains = ms.load_domains(arguments.data)

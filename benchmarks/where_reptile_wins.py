@@ -39,6 +39,7 @@ from metasiam.evaluation.statistics import bootstrap_mean, over_trainings, paire
 from metasiam.evaluation.verification import best_threshold
 from metasiam.models.files import load_embedder
 from metasiam.options.evaluation import ProtocolSettings, Shots, read_shots
+from metasiam.reports.numbers import shots_order
 from metasiam.reports.style import FAINT, in_house_style, save_figure, series_style, upright_grid_off
 from metasiam.training.machine import generator_for, tune_allocator
 
@@ -161,7 +162,7 @@ def table(value: dict[str, Any], metric: str) -> str:
     first = next(iter(methods))
     lines = ["| images | method | as it is | rate, steps | adapted | gain | ahead of " + first + " |"]
     lines.append("| --- | --- | --- | --- | --- | --- | --- |")
-    for shots in methods[first]:
+    for shots in sorted(methods[first], key=shots_order):
         steps = value["steps"][kind_of(shots if shots == "all" else int(shots))]
         base = chosen(methods[first][shots], steps, metric)[1]
         for name, records in methods.items():
@@ -178,7 +179,7 @@ def table(value: dict[str, Any], metric: str) -> str:
 def figure_of(value: dict[str, Any]) -> Figure:
     """Draw triplets over steps, a panel for each number of images, means over trainings and tasks."""
     methods = value["methods"]
-    kinds = list(next(iter(methods.values())))
+    kinds = sorted(next(iter(methods.values())), key=shots_order)
     figure = Figure(figsize=(7.2, 1.0 + 2.3 * ((len(kinds) + 1) // 2)), layout="constrained")
     panels = figure.subplots((len(kinds) + 1) // 2, 2, sharey=True, squeeze=False).flatten()
     for axes, shots in zip(panels, kinds, strict=False):
