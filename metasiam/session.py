@@ -6,7 +6,7 @@ import datetime
 import shlex
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from metasiam.measurable import embedder_of
 from metasiam.methods import find, options_class
 from metasiam.models.files import load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
+from metasiam.options.declare import known
 from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.options.presets import check_start, preset_options
 from metasiam.options.training import TrainingOptions, options_of
@@ -104,8 +105,8 @@ def evaluate(
     check_image_size(weights, size, domains, f"Load the data with image_size={size and size[0]}.")
     if arch is None and isinstance(target, Run) and target.own is not None:
         arch = target.own.arch
-    known = {"arch": arch} if arch is None or isinstance(arch, str) else {"build": arch}
-    embedder, info = load_embedder(weights, image_size=domains.image_size, listener=listener, **known)
+    how = {"arch": arch} if arch is None or isinstance(arch, str) else {"build": arch}
+    embedder, info = load_embedder(weights, image_size=domains.image_size, listener=listener, **how)
     check_preparation(weights, info.preparation, domains)
     check_channels(weights, info.channels, domains)
     if (run := run_behind(weights)) is not None:
@@ -115,9 +116,8 @@ def evaluate(
 
 
 def _settings(shots: tuple[Shots, ...], more: dict[str, Any]) -> ProtocolSettings:
-    known = {field.name for field in fields(ProtocolSettings)}
-    if unknown := sorted(set(more) - known):
-        raise MetaSiamError(f"evaluate has no setting '{unknown[0]}'. It has: {', '.join(sorted(known))}.")
+    for name in more:
+        known(ProtocolSettings, name, "evaluate")
     return ProtocolSettings(shots=shots, **more)
 
 

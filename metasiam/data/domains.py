@@ -20,6 +20,7 @@ from metasiam.data.pixels import as_images
 from metasiam.data.preparation import Preparation, in_grey
 from metasiam.data.rows import class_names, image_and_label, items_of, parts_of
 from metasiam.errors import MetaSiamError
+from metasiam.notebook import summary
 from metasiam.option_values import shown
 from metasiam.runs.reading import read_text
 from metasiam.shapes import SPLIT_FILE, check, parse_json
@@ -123,7 +124,7 @@ def _grouped(images: Tensor, domains: Tensor, counts: Tensor) -> Pool:
     return Pool(images, domains, torch.cumsum(counts, 0) - counts, counts)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class DomainSet:
     """All images of a data set, each with its domain (class).
 
@@ -277,6 +278,20 @@ class DomainSet:
             names = [str(classes[kind]) for kind in sorted(set(labels))]
         return cls.from_arrays(images, labels, names=names, test=test, is_test=is_test, source=name, channels="first")
 
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        kind = {1: "grey", 3: "colour"}.get(self.channels, counted(self.channels, "channel"))
+        test = int(self.is_test.sum())
+        return (
+            f"DomainSet({self.source}: {counted(len(self.names), 'domain')}, {counted(len(self.images), 'image')} of "
+            f"{width}x{height} pixels in {kind}, {len(self.images) - test:,} for training, {test:,} for testing)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return its domains and how many images they have as a table for a notebook."""
+        counts = (self.counts(part).tolist() for part in ("train", "test"))
+        return summary(repr(self), ("domain", "training images", "test images"), zip(self.names, *counts, strict=True))
+
     def said(self, domains: Sequence[int]) -> str:
         """Name some domains in a sentence, the first five of many: ``domain 'cat'``, ``domains 'cat', 'dog'``."""
         names = listed([f"'{self.names[domain]}'" for domain in domains])
@@ -407,7 +422,7 @@ class DomainSet:
         return tuple(round(m, 4) for m in mean.tolist()), tuple(max(round(s, 4), 1e-3) for s in std.tolist())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Which domains are trained on, chosen with, and tested on; the three are disjoint.
 
@@ -429,6 +444,16 @@ class Split:
             raise ValueError(f"a split holds indices of domains from 0 on, not {wrong[0]!r}")
         if len(set(together)) != len(together):
             raise ValueError("a domain is in two parts of the split")
+
+    def __repr__(self) -> str:
+        parts = f"{len(self.seen):,} seen, {len(self.validation):,} for validation, {len(self.held_out):,} held out"
+        return f"Split({self.name}: {parts})"
+
+    def _repr_html_(self) -> str:
+        """Return the parts' domains as a table for a notebook."""
+        parts = {"seen": self.seen, "validation": self.validation, "held out": self.held_out}
+        rows = [(part, len(own), listed(list(map(str, own)), 12)) for part, own in parts.items()]
+        return summary(repr(self), ("part", "domains", "indices"), rows)
 
     def as_dict(self) -> dict[str, object]:
         """Return the split as JSON-ready values."""

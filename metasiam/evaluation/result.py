@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -24,6 +25,11 @@ from metasiam.evaluation.verification import (
 from metasiam.options.evaluation import ProtocolSettings, Regime
 from metasiam.training.machine import generator_for
 from metasiam.wording import plus_minus
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from metasiam.data.domains import DomainSet
 
 THRESHOLD_KINDS = ("fixed", "global", "per_task", "oracle")
 #: Metrics by the names of ``compare.json``; each is a value or a set of answers per task.
@@ -223,7 +229,7 @@ def _mean_of_episodes(values: Tensor, name: str, settings: ProtocolSettings) -> 
     return as_percent(over_trainings(found, values.mean(1)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """An evaluation's numbers, and the answers behind them.
 
@@ -250,6 +256,73 @@ class Evaluation:
     def select(self, part: str, regime: str, shots: str) -> list[TaskResult]:
         """Return the tasks of one part, regime and number of adaptation images, by domain."""
         return [r for r in self.results if (r.part, r.regime, r.shots) == (part, regime, shots)]
+
+    def __repr__(self) -> str:
+        from metasiam.reports.python import answer_of  # here and below: reports are made of evaluations
+
+        return f"Evaluation({answer_of(self._alone()) or 'nothing measured on held-out domains'})"
+
+    def _repr_html_(self) -> str:
+        """Return the answer and its tables for a notebook."""
+        from metasiam.reports.python import as_html
+
+        return as_html(self._alone())
+
+    def _alone(self, name: str = "this embedder") -> dict[str, Any]:
+        return {"methods": {name: self.data}}
+
+    def plot(self, figure: str | None = None) -> Figure:
+        """Return a matplotlib figure, which a notebook shows; ``savefig`` writes it.
+
+        Args:
+            figure: ``tasks``, ``accuracy_over_images``, ``roc``, ``similarity`` or ``accuracy_over_steps``; None takes
+                accuracy over images where several numbers of them were measured, else tasks.
+
+        Raises:
+            MetaSiamError: if the numbers do not allow it.
+        """
+        from metasiam.reports.python import figure_of
+
+        return figure_of({"this embedder": self}, figure)
+
+    def report(
+        self,
+        folder: str | Path,
+        *,
+        name: str = "this embedder",
+        domains: DomainSet | None = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the page, ``evaluation.json``, ``tasks.csv`` and the figures into a folder; return the page's path.
+
+        Args:
+            folder: is made when missing.
+            name: what the page calls the method.
+            domains: the data, for pictures of right and wrong answers; None leaves them out.
+            overwrite: replace the files of an earlier report there.
+
+        Raises:
+            MetaSiamError: if it holds a report without ``overwrite``, or something else, or cannot be written.
+        """
+        from metasiam.reports.python import write_evaluation_report
+
+        return write_evaluation_report(Path(folder), self, name=name, domains=domains, overwrite=overwrite)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a dict for each held-out task, regime and number of images, as the rows of ``tasks.csv``."""
+        from metasiam.reports.python import records_of
+
+        return records_of(self._alone()["methods"])
+
+    def to_frame(self) -> Any:
+        """Return ``records`` as a ``pandas.DataFrame``.
+
+        Raises:
+            MetaSiamError: without pandas.
+        """
+        from metasiam.reports.python import frame_of
+
+        return frame_of(self._alone()["methods"])
 
     def table(self) -> str:
         """Return the per-task table as text, one line a task, with the means below."""

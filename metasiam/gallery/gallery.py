@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from metasiam.gallery.matching import Judge, judge_by_rules, match_embeddings
 from metasiam.gallery.pictures import Embedded, embed_pictures
 from metasiam.gallery.recognise import Answer, Verdict, calibrated, identify
 from metasiam.gallery.store import read_gallery, write_gallery
+from metasiam.notebook import summary
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, heard
 from metasiam.training.machine import choose_device
 from metasiam.wording import counted
@@ -169,13 +169,10 @@ class Gallery(Enrolled):
 
     def _repr_html_(self) -> str:
         """Return its names, pictures and thresholds as a table for a notebook."""
-        thresholds: Any = self.rules.thresholds if self.rules is not None else ("",) * len(self.names)
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{count}</td><td>{threshold:.3f}</td></tr>"
-            for (name, count), threshold in zip(self.counts().items(), thresholds, strict=True)
-        )
-        head = f"<tr><th>name</th><th>{self._kind}s</th><th>threshold</th></tr>"
-        return f"<div>{html.escape(repr(self))}</div><table><thead>{head}</thead><tbody>{rows}</tbody></table>"
+        thresholds = self.rules.thresholds if self.rules is not None else ()
+        said = [f"{threshold:.3f}" for threshold in thresholds] or [""] * len(self.names)
+        rows = zip(self.names, self.counts().values(), said, strict=True)
+        return summary(repr(self), ("name", f"{self._kind}s", "threshold"), rows)
 
     @property
     def _kind(self) -> str:

@@ -25,7 +25,7 @@ _PAIRS_OF_A_CLASS = 2
 
 def extras_of(
     evaluations: Mapping[str, Evaluation],
-    domains: DomainSet,
+    domains: DomainSet | None,
     *,
     histories: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     training: Sequence[Curve] = (),
@@ -34,7 +34,7 @@ def extras_of(
 
     Args:
         evaluations: by method.
-        domains: where the pictures are.
+        domains: where the pictures are; None leaves them out.
         histories: each method's logged steps.
         training: accuracy over training images, where it was measured.
     """
@@ -44,7 +44,8 @@ def extras_of(
     for method, evaluation in evaluations.items():
         results = leading_results(evaluation)
         if results:
-            pictures += _pictures(method, results, domains)
+            if domains is not None:
+                pictures += _pictures(method, results, domains)
             curves.append(_roc(method, results))
             histograms.append(_histogram(method, results))
     return Extras(

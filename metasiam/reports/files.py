@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from metasiam.reports.figures import accuracy_over_shots, accuracy_over_steps, adaptation_curves, task_bars
 from metasiam.reports.inputs import Extras
 from metasiam.reports.markdown import comparison_markdown
@@ -46,8 +48,17 @@ def write_comparison(
 
 def write_figures(folder: Path, methods: Mapping[str, Json], extras: Extras) -> list[Path]:
     """Write every figure that the numbers allow as SVG; return the files."""
+    figures = figures_of(methods, extras)
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{name}.svg")
+    return [folder / f"{name}.svg" for name in figures]
+
+
+def figures_of(methods: Mapping[str, Json], extras: Extras) -> dict[str, Figure]:
+    """Return every figure that the numbers allow, by the name of its file."""
     order: Sequence[str] = list(methods)
-    figures: dict[str, Any] = {}
+    figures: dict[str, Figure] = {}
     regime, shots = chosen_condition(methods.values())
     if any(evaluation.get("held_out", {}).get("tasks") for evaluation in methods.values()):
         figures["tasks"] = task_bars(methods, regime=regime, shots=shots, order=order)
@@ -62,7 +73,4 @@ def write_figures(folder: Path, methods: Mapping[str, Json], extras: Extras) -> 
         figures["accuracy_over_training"] = accuracy_over_training(extras.training, order=order)
     if extras.histories:
         figures["loss"] = loss_curve(extras.histories, order=order)
-    folder.mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        save_figure(figure, folder / f"{name}.svg")
-    return [folder / f"{name}.svg" for name in figures]
+    return figures

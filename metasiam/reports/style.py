@@ -129,9 +129,19 @@ def in_house_style(draw: Callable[Parameters, Figure]) -> Callable[Parameters, F
     return styled_draw
 
 
+class NotebookFigure(Figure):
+    """A figure that a notebook shows by itself, without pyplot."""
+
+    def _repr_svg_(self) -> str:
+        text = io.StringIO()
+        with styled():
+            self.savefig(text, format="svg", metadata={"Date": None})
+        return text.getvalue()
+
+
 def new_figure(width: float = 5.6, height: float = 3.5, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """Return an empty figure (inches) with panels one above the other that share both axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = NotebookFigure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(panels, 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     return figure, list(axes)
 

@@ -234,7 +234,7 @@ def tasks_csv(evaluation: Json) -> str:
 
     Where a value has a 95 % interval, two more columns ``…_low`` and ``…_high`` stand at the end.
     """
-    rows, bounds = _flat_task_rows(evaluation)
+    rows, bounds = flat_task_rows(evaluation)
     return to_csv([*TASK_COLUMNS, *bounds], rows)
 
 
@@ -243,13 +243,13 @@ def methods_csv(methods: Mapping[str, Json]) -> str:
     rows: list[dict[str, object]] = []
     bounds: dict[str, None] = {}
     for method, evaluation in methods.items():
-        own, own_bounds = _flat_task_rows(evaluation)
+        own, own_bounds = flat_task_rows(evaluation)
         rows += [{"method": method, **row} for row in own]
         bounds |= dict.fromkeys(own_bounds)
     return to_csv(["method", *TASK_COLUMNS, *bounds], rows)
 
 
-def _flat_task_rows(evaluation: Json) -> tuple[list[dict[str, object]], list[str]]:
+def flat_task_rows(evaluation: Json) -> tuple[list[dict[str, object]], list[str]]:
     """Return the task rows with intervals spread over columns of their own, and those columns' names."""
     rows = []
     bounds: dict[str, None] = {}

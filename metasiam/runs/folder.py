@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from metasiam.arguments import checked
 from metasiam.errors import MetaSiamError
+from metasiam.notebook import summary
 from metasiam.runs.atomic import atomically
 from metasiam.runs.places import (
     CONFIG_FILE,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from metasiam.own_parts import OwnParts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A run folder.
 
@@ -47,6 +48,20 @@ class Run:
     path: Path
     config: dict[str, Any]
     own: OwnParts | None = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        about = [str(self.config["options"].get("arch", "")), self._trained_on and f"on {self._trained_on}"]
+        finished = "finished" if (self.path / "embedder.safetensors").is_file() else "unfinished"
+        return f"Run({self.path}: {' '.join(word for word in (self.method, *about) if word)}, {finished})"
+
+    def _repr_html_(self) -> str:
+        """Return its options as a table for a notebook."""
+        return summary(repr(self), ("option", "value"), self.config["options"].items())
+
+    @property
+    def _trained_on(self) -> str:
+        data = self.config.get("data")
+        return str(data.get("source", "")) if isinstance(data, dict) else ""
 
     @property
     def method(self) -> str:

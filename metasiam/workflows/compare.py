@@ -6,9 +6,11 @@ import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
 from torch import nn
 
 from metasiam.arguments import checked
@@ -26,13 +28,23 @@ from metasiam.option_values import shown
 from metasiam.options.evaluation import ProtocolSettings
 from metasiam.options.training import options_of
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
+from metasiam.reports.python import (
+    answer_of,
+    as_html,
+    as_text,
+    figure_of,
+    frame_of,
+    named,
+    records_of,
+    write_comparison_report,
+)
 from metasiam.runs import Run
 from metasiam.trained_on import check_comparable
 from metasiam.training.machine import choose_device
 from metasiam.training.state import prime, trainable
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison:
     """What a comparison found.
 
@@ -40,10 +52,58 @@ class Comparison:
         data: the dict of ``compare.json``; its ``trainings`` are the evaluations behind the means of methods that were
             trained several times.
         evaluations: each method's evaluation, with the answers behind its numbers.
+        settings: the ``config.json`` of each method that was trained here: the first training's, with all seeds.
     """
 
     data: dict[str, Any]
     evaluations: dict[str, Evaluation]
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Comparison({named(self.evaluations)}: {answer_of(self.data)})"
+
+    def _repr_html_(self) -> str:
+        """Return the answer and its tables for a notebook."""
+        return as_html(self.data)
+
+    def table(self) -> str:
+        """Return the tables of the comparison and its answer as text."""
+        return as_text(self.data)
+
+    def plot(self, figure: str | None = None) -> Figure:
+        """Return a matplotlib figure of all methods; see ``Evaluation.plot``.
+
+        Raises:
+            MetaSiamError: if the numbers do not allow it.
+        """
+        return figure_of(self.evaluations, figure)
+
+    def report(self, folder: str | Path, *, domains: DomainSet | None = None, overwrite: bool = False) -> Path:
+        """Write the page, ``compare.json``, ``compare.md``, ``tasks.csv`` and the figures; return the page's path.
+
+        Args:
+            folder: is made when missing.
+            domains: the data, for pictures of right and wrong answers; None leaves them out.
+            overwrite: replace the files of an earlier report there.
+
+        Raises:
+            MetaSiamError: if it holds a report without ``overwrite``, or something else, or cannot be written.
+        """
+        return write_comparison_report(
+            Path(folder), self.data, self.evaluations, settings=self.settings, domains=domains, overwrite=overwrite
+        )
+
+    def records(self) -> list[dict[str, Any]]:
+        """Return a dict for each method, held-out task, regime and number of images."""
+        return records_of(self.data["methods"])
+
+    def to_frame(self) -> Any:
+        """Return ``records`` as a ``pandas.DataFrame``.
+
+        Raises:
+            MetaSiamError: without pandas.
+        """
+        return frame_of(self.data["methods"])
 
 
 @checked
@@ -111,7 +171,20 @@ def compare(
         for name, listed in trainings.items()
         if len(listed) > 1
     }
-    return Comparison(data | ({"trainings": several} if several else {}), evaluations)
+    return Comparison(data | ({"trainings": several} if several else {}), evaluations, _settings_of(trainings))
+
+
+def _settings_of(trainings: Mapping[str, Sequence[Run | nn.Module]]) -> dict[str, dict[str, Any]]:
+    """Return the ``config.json`` of each method's trainings: the first's, with the seeds of all."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, listed in trainings.items():
+        runs = [run for run in listed if isinstance(run, Run)]
+        if not runs:
+            continue
+        config, seeds = runs[0].config, [run.config["options"].get("seed") for run in runs]
+        several = {**config, "options": {**config["options"], "seed": seeds}}
+        found[name] = config if len(runs) == 1 else several
+    return found
 
 
 def _named(run: Run | nn.Module) -> dict[str, Any]:
