@@ -43,8 +43,8 @@ def test_reprs_are_short_and_say_what_it_is(measured, tmp_path):
     )
     assert repr(split) == "Split(held-out 3: 3 seen, 2 for validation, 3 held out)"
     assert repr(run) == f"Run({tmp_path}: reptile resnet8 on glyphs, unfinished)"
-    assert repr(evaluation).startswith("Evaluation(On 3 ")
-    assert repr(compared).startswith("Comparison(pixels, <b>linear</b>: On 3 ")
+    assert repr(evaluation).startswith("Evaluation(On three unseen")
+    assert repr(compared).startswith("Comparison(pixels, <b>linear</b>: On three unseen")
     for shown in (domains, split, run, evaluation, compared):
         assert len(repr(shown)) < LONGEST
         assert "\n" not in repr(shown)
@@ -71,7 +71,7 @@ def test_a_comparison_has_a_table_a_figure_and_a_page(measured, tmp_path):
     domains, _, compared = measured
     text = compared.table()
     assert "pixels" in text
-    assert "On 3 " in text
+    assert "On three unseen" in text
     assert max(map(len, text.splitlines()[:-1])) <= 120
     figure = compared.plot()
     assert figure._repr_svg_().lstrip().startswith("<?xml")
