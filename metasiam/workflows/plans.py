@@ -276,13 +276,4 @@ def write_comparison_of(
         for run, evaluation in zip(listed, comparison.evaluations[name].each, strict=True):
             if run.path.parent == folder:
                 write_evaluation(run, evaluation, domains)
-    return write_comparison(
-        folder, comparison.data, settings={name: _config(listed) for name, listed in runs.items()}, extras=extras
-    )
-
-
-def _config(runs: list[Run]) -> dict[str, Any]:
-    """Return the ``config.json`` of a method's trainings: the first's, with the seeds of all."""
-    config = runs[0].config
-    seeds = [run.config["options"].get("seed") for run in runs]
-    return config if len(runs) == 1 else {**config, "options": {**config["options"], "seed": seeds}}
+    return write_comparison(folder, comparison.data, settings=comparison.settings, extras=extras)
