@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from metasiam.evaluation.embedding import embed_images
     from metasiam.evaluation.result import Evaluation
     from metasiam.gallery import Answer, Gallery, Verdict, enroll, identify, load_gallery, match
+    from metasiam.methods import Method
     from metasiam.models import build_embedder
     from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
     from metasiam.models.own import Embedder
@@ -41,6 +42,7 @@ _HOMES = {
     "EmbedderInfo": "metasiam.models.files",
     "Evaluation": "metasiam.evaluation.result",
     "Gallery": "metasiam.gallery",
+    "Method": "metasiam.methods",
     "Listener": "metasiam.progress",
     "MetaSiamError": "metasiam.errors",
     "PairSet": "metasiam.data.pairs",
@@ -88,6 +90,7 @@ __all__ = [
     "Gallery",
     "Listener",
     "MetaSiamError",
+    "Method",
     "PairSet",
     "Pool",
     "Preparation",

@@ -7,21 +7,18 @@ returns a ``Learner`` (``metasiam.training.learner``), and add a row to ``METHOD
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal
 
+from metasiam import catalogue
 from metasiam.errors import MetaSiamError
 from metasiam.options.few_shot import AnilOptions, BaselineOptions, FomamlOptions, MamlOptions, ProtoNetOptions
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.reptile import ReptileOptions
 from metasiam.options.training import TrainingOptions
 from metasiam.options.triplet import TripletOptions
-
-ENTRY_POINTS = "metasiam.methods"
 
 
 @dataclass(frozen=True)
@@ -108,15 +105,32 @@ METHODS: dict[str, Method] = {
 }
 
 
-@functools.cache
-def _installed() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+#: Methods that somebody handed over in this process.
+_GIVEN: dict[str, Method] = {}
+
+
+def give(method: Method | str) -> str:
+    """Return a method's name; a ``Method`` can be found by it from now on.
+
+    Raises:
+        MetaSiamError: if another method has its name.
+    """
+    if isinstance(method, str):
+        return method
+    if METHODS.get(method.name, method) != method:
+        raise MetaSiamError(f"there is a method {method.name} already. Give the options class another method name.")
+    if method.name not in METHODS:
+        _GIVEN[method.name] = method
+    return method.name
 
 
 def names(data: str = "domains") -> tuple[str, ...]:
     """Return the names of the methods for a kind of data, those of installed packages last."""
     own = tuple(name for name, method in METHODS.items() if method.data == data)
-    return own + (tuple(sorted(set(_installed()) - set(METHODS))) if data == "domains" else ())
+    given = tuple(name for name, method in _GIVEN.items() if method.data == data)
+    return (
+        own + given + (tuple(sorted(set(catalogue.installed("methods")) - set(METHODS))) if data == "domains" else ())
+    )
 
 
 def find(name: str, data: str = "domains") -> Method:
@@ -125,10 +139,11 @@ def find(name: str, data: str = "domains") -> Method:
     Raises:
         MetaSiamError: for an unknown one.
     """
-    if name in METHODS and METHODS[name].data == data:
-        return METHODS[name]
-    if name in _installed() and data == "domains":
-        method = _installed()[name].load()
+    found = METHODS.get(name) or _GIVEN.get(name)
+    if found is not None and found.data == data:
+        return found
+    if data == "domains" and (offered := catalogue.installed("methods").get(name)) is not None:
+        method = offered.load()
         if not isinstance(method, Method) or method.name != name:
             raise MetaSiamError(f"what a package offers as the method {name} is no Method of that name.")
         return method

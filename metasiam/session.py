@@ -22,7 +22,7 @@ from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation
 from metasiam.learners.context import TrainingContext, prepare
 from metasiam.measurable import embedder_of
-from metasiam.methods import find, options_class
+from metasiam.methods import Method, find, give, options_class
 from metasiam.models.files import load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
 from metasiam.options.declare import known
@@ -184,7 +184,7 @@ class _Hooks:
 @checked
 @heard
 def train(
-    method: str,
+    method: str | Method,
     domains: DomainSet,
     split: Split,
     *,
@@ -201,7 +201,7 @@ def train(
     """Train an embedder and leave it in a run folder.
 
     Args:
-        method: a name of ``metasiam.methods``.
+        method: a name of ``metasiam.methods``, or a ``Method`` of your own.
         domains: the data.
         split: which domains are trained on.
         preset: a whole group of options, as ``quick`` or ``best`` on the command line; those given here win over it.
@@ -222,6 +222,7 @@ def train(
         MetaSiamError: for options, data or files that do not work; nothing is overwritten then.
         TrainingStopped: when the user pressed Ctrl-C; everything is saved.
     """
+    method = give(method)
     check_seconds(checkpoint_every)
     tune_allocator()
     hooks = _Hooks(checkpoint_every, listener := listener or SILENT)

@@ -50,6 +50,43 @@ def spread(embeddings, labels):
     """A plain function is a loss as well."""
     return -embeddings.std(0).mean()
 ''',
+    "foreignkit/methods.py": '''
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+
+import metasiam as ms
+from metasiam.learners.gradient_steps import GradientSteps
+from metasiam.options.declare import Opt
+from metasiam.options.few_shot import FewShotOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedOptions(FewShotOptions):
+    """Written without postponed annotations."""
+
+    method: ClassVar[str] = "foreign-pairs"
+    losses: ClassVar[tuple[str, ...]] = ("softmax",)
+
+    loss: str = "softmax"
+    twins: Annotated[int, Opt("Images drawn together.", panel="Foreign", least=2)] = 4
+
+    @property
+    def batch_shape(self) -> tuple[int, int]:
+        return 1, self.twins
+
+
+def build(options, context, processes):
+    def draw(generator):
+        images = context.seen.images
+        return images[torch.randint(len(images), (1, options.twins), generator=generator)]
+
+    return GradientSteps(options, context, processes, draw)
+
+
+PAIRED = ms.Method(PairedOptions, build, "Train on images drawn together")
+''',
 }
 ENTRY_POINTS = """
 [metasiam.embedders]
@@ -58,6 +95,9 @@ foreign-fed = foreignkit.networks:fed
 
 [metasiam.losses]
 foreign-centres = foreignkit.losses:Centres
+
+[metasiam.methods]
+foreign-pairs = foreignkit.methods:PAIRED
 """
 
 

@@ -17,6 +17,7 @@ from metasiam.cli import run
 from metasiam.methods import METHODS, names, options_class
 from metasiam.options.declare import Opt, declared, made_of
 from metasiam.options.flags import Flags, takes
+from metasiam.options.page import options_page
 from metasiam.options.presets import DATA, preset_options
 from metasiam.options.training import TrainingOptions, options_of, value_of
 
@@ -187,3 +188,9 @@ def test_what_cannot_work_is_said_before_torch_is_imported(tmp_path, arguments, 
     assert done.returncode == 2, done.stderr
     assert text in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_page_of_options_is_that_of_the_declarations():
+    """Renew it after a change that is meant: python -m metasiam.options.page > docs/options.md."""
+    page = Path(__file__).parents[1] / "docs" / "options.md"
+    assert page.read_text(encoding="utf-8") == options_page()

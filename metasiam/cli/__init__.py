@@ -15,7 +15,7 @@ from metasiam.cli import compare, data, draw, enroll, evaluate, identify, lists,
 from metasiam.cli.command import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
-from metasiam.methods import METHODS
+from metasiam.methods import METHODS, find, names
 from metasiam.runs.atomic import storage_error, trouble
 from metasiam.wording import harmless
 
@@ -50,7 +50,18 @@ _START, _OWN, _TRAIN, _PAIRS, _MORE, _LISTS = (
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands; Ctrl-C or SIGTERM in one of them is said, where typer would only leave with code 130."""
+    """The commands, and those of methods that installed packages offer.
+
+    Ctrl-C or SIGTERM in one of them is said, where typer would only leave with code 130.
+    """
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        if found is None and cmd_name in names():  # its package is imported when its command is called, not before
+            apart = typer.Typer(rich_markup_mode="rich", add_completion=False)
+            apart.command(cmd_name, cls=Command)(methods.command_of(find(cmd_name)))
+            return typer.main.get_command(apart)
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -106,6 +106,12 @@ def _parameter(name: str, group: Flags, option: Declared) -> inspect.Parameter:
     )
 
 
+def words_of(option: Declared) -> str:
+    """Say what an option does, and its choices."""
+    names = option.choices or tuple(option.opt.names() if option.opt.names is not None else ())
+    return f"{option.opt.help.rstrip('.')} ({in_words(names)})." if names else option.opt.help
+
+
 def default_of(option: Declared) -> str | None:
     """Say an option's default; None where there is nothing to say."""
     default = option.default
@@ -116,11 +122,7 @@ def default_of(option: Declared) -> str | None:
 
 def help_of(option: Declared, default: str | None) -> str:
     """Return an option's help: what it does, its choices, its default."""
-    words = option.opt.help
-    names = option.choices or tuple(option.opt.names() if option.opt.names is not None else ())
-    if names:
-        words = f"{words.rstrip('.')} ({in_words(names)})."
-    return escape(words) + (f" [dim]{escape(f'[default: {default}]')}[/dim]" if default is not None else "")
+    return escape(words_of(option)) + (f" [dim]{escape(f'[default: {default}]')}[/dim]" if default is not None else "")
 
 
 def given_of(**values: object) -> dict[str, Any]:
