@@ -27,8 +27,8 @@ class BalancedOptions(FewShotOptions):
     losses = ("softmax",)
 
     loss: str = "softmax"
-    classes: Annotated[int, Opt("Classes in a batch (P).", least=2)] = 16
-    images: Annotated[int, Opt("Images of each class (K).", least=1)] = 12
+    classes: Annotated[int, Opt("Classes in a batch (P).", least=2)] = 32
+    images: Annotated[int, Opt("Images of each class (K).", least=1)] = 6
 
     @property
     def batch_shape(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ BALANCED = ms.Method(BalancedOptions, build, "Train a classifier on balanced bat
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=120)
+    parser.add_argument("--iterations", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("runs/own-method"))
     arguments = parser.parse_args()
 

@@ -20,9 +20,9 @@ from metasiam.options.weights import WeightsOptions
 
 _HEAD = """# Options
 
-This page is made of the options' declarations (`python -m metasiam.options.page > docs/options.md`). What
-stands here is what the command line takes as a flag, what Python takes as an argument, what `--set method.option=value` sets, and what
-`config.json` keeps. In Python, dashes are underscores: `--batch-size 64` is `batch_size=64`.
+This page is made of the options' declarations (`python -m metasiam.options.page > docs/options.md`). What stands here
+is a flag of the command line and an argument in Python; `--set method.option=value` sets it, and `config.json` keeps it.
+In Python, dashes are underscores: `--batch-size 64` is `batch_size=64`.
 
 `metasiam presets NAME` lists what a preset sets.
 """
