@@ -21,7 +21,7 @@ from metasiam.options.weights import WeightsOptions
 _HEAD = """# Options
 
 This page is made of the options' declarations (`python -m metasiam.options.page > docs/options.md`). What stands here
-is a flag of the command line and an argument in Python; `--set method.option=value` sets it, and `config.json` keeps it.
+is a flag of the command line and an argument in Python; `--set method.option=value` sets it, `config.json` keeps it.
 In Python, dashes are underscores: `--batch-size 64` is `batch_size=64`.
 
 `metasiam presets NAME` lists what a preset sets.
