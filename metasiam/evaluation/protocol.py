@@ -75,6 +75,7 @@ def evaluate(
         listener.progress("learning from seen domains", 0, 1)
         seen = seen_sample(domains, split, SEEN_IMAGES, settings)
         embedder, info = wrap(embedder, info, domains, seen, settings.inference)
+        listener.progress("learning from seen domains", 1, 1)
     return _Evaluator(embedder, info, domains, split, settings, drawn, listener).run()
 
 
@@ -100,6 +101,7 @@ class _Evaluator:
             return Evaluation({"schema": 1, "protocol": self._settings(), "reference_protocol": self._reference(None)})
         self._say("embedding", 0, 1)
         self.base = self._embed(self.embedder, self._unadapted_images())
+        self._say("embedding", 1, 1)
         learned = learn_from_others(
             self.embedder, self.info, self.domains, self.split, self.settings, self.draws, self.base, self.listener
         )
