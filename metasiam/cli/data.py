@@ -15,6 +15,7 @@ from metasiam.cli.next_steps import compare_on, say_next
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions
 from metasiam.options.flags import Flags, takes
+from metasiam.options.paths import check_data, check_pairs
 from metasiam.progress import Listener, Relay
 from metasiam.runs import check_new_file
 from metasiam.runs.atomic import atomically
@@ -80,6 +81,9 @@ def fetch_source(
 
     Example: [bold]metasiam data fetch cifar100[/bold]
     """
+    from metasiam import catalogue
+
+    catalogue.find_source(name)
     from metasiam.data.sources import fetch
     from metasiam.data.sources.source import shown
     from metasiam.progress_lines import lines
@@ -113,6 +117,11 @@ def show_source(
     """
     if out is not None:
         check_new_file(out, overwrite=overwrite)
+    if source.partition(":")[0] in ("lfw", "pairs"):
+        check_pairs(source)
+    else:
+        check_data(source)
+    # torch only now, when what was given can work.
     from rich.markup import escape
 
     from metasiam.data.domains import split_domains

@@ -31,6 +31,11 @@ def command(
 
     Example: [bold]metasiam draw --weights runs/mnist[/bold]
     """
+    from metasiam.options.paths import check_weights
+
+    if weights is not None:
+        check_weights(weights)
+    # torch only now, when what was given can work.
     from metasiam.app.opening import open_studio
     from metasiam.app.server import build_app, open_socket, serve
     from metasiam.progress_lines import lines

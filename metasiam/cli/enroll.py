@@ -71,16 +71,13 @@ def command(
 
     Exit codes: 0 done; 1 done, but some pictures could not be read or show nothing; 2 bad input, nothing changed.
     """
-    from metasiam.gallery import calibrated, load_gallery
-    from metasiam.gallery.adding import left_without
-    from metasiam.gallery.recognise import thresholds_moved
-    from metasiam.gallery.store import check_writable
-    from metasiam.gallery.upkeep import missing_note
+    from metasiam.options.paths import check_pictures, check_weights
     from metasiam.runs.locks import file_held
 
     if out is not None:
         check_new_file(out, overwrite=False, instead=f"Use --gallery {shlex.quote(str(out))} to add to it")
-    if not paths and not remove and not forget_missing:
+    only_show = not paths and not remove and not forget_missing
+    if only_show:
         if out is not None:
             raise MetaSiamError(
                 f"--out {out} is for a changed gallery, and nothing changes here. Pass pictures, or --remove."
@@ -89,6 +86,17 @@ def command(
             raise MetaSiamError(
                 f"{gallery} does not exist yet. Pass a folder with DIR/<name>/*.jpg, and --weights RUN."
             )
+    check_pictures(paths or ())
+    if weights is not None:
+        check_weights(weights)
+    # torch only now, when what was given can work.
+    from metasiam.gallery import calibrated, load_gallery
+    from metasiam.gallery.adding import left_without
+    from metasiam.gallery.recognise import thresholds_moved
+    from metasiam.gallery.store import check_writable
+    from metasiam.gallery.upkeep import missing_note
+
+    if only_show:
         shown = load_gallery(gallery)
         _show(shown, gallery)
         _note(missing_note(shown))

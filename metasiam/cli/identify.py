@@ -53,16 +53,23 @@ def command(
     Exit codes: 0 every picture was answered (known or not); 1 some could not be read or have nothing on them; 2 bad
     input, or none could be read.
     """
-    from metasiam.gallery import identify, load_gallery, open_embedder
-    from metasiam.gallery.given import find_pictures
-    from metasiam.gallery.pictures import BLANK
-    from metasiam.gallery.recognise import suitability, unlikeness
+    from metasiam.options.paths import check_gallery, check_pictures, check_weights
     from metasiam.runs import write_text
 
     if as_json and as_csv:
         raise MetaSiamError("--json and --csv exclude each other. Use one of them.")
     if out is not None:
         _check_out(out, overwrite=overwrite)
+    check_gallery(gallery)
+    check_pictures(paths)
+    if weights is not None:
+        check_weights(weights)
+    # torch only now, when what was given can work.
+    from metasiam.gallery import identify, load_gallery, open_embedder
+    from metasiam.gallery.given import find_pictures
+    from metasiam.gallery.pictures import BLANK
+    from metasiam.gallery.recognise import suitability, unlikeness
+
     opened = load_gallery(gallery)
     if opened.rules is None:
         raise MetaSiamError(

@@ -40,6 +40,16 @@ def command(
 
     Exit codes: 0 same; 1 different; 2 bad input.
     """
+    from metasiam.options.paths import check_gallery, check_weights
+
+    for path in (first, second):
+        if path.is_dir() or not path.exists():
+            raise MetaSiamError(f"{path} is not a file. Pass two pictures.")
+    if gallery is not None:
+        check_gallery(gallery)
+    if weights is not None:
+        check_weights(weights)
+    # torch only now, when what was given can work.
     from metasiam.gallery import load_gallery, open_embedder
     from metasiam.gallery.matching import judge_by_head, judge_by_rules
     from metasiam.learners.trained_head import has_head
@@ -55,9 +65,6 @@ def command(
         embedder, key = open_embedder(weights, arch=arch, key=key, listener=o.Notes())
         mirror = opened.mirror if opened is not None else key.info.mirrored
         judge = judge_by_rules(o.on_device(embedder, device), key.info, mirror=mirror, gallery=opened)
-    for path in (first, second):
-        if path.is_dir() or not path.exists():
-            raise MetaSiamError(f"{path} is not a file. Pass two pictures.")
     verdict = judge.verdict(first, second, listener=o.Notes())
     if as_json:
         row = {

@@ -31,10 +31,7 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
     """Train on pairs, test once, print the result, and say what was written."""
     from metasiam.options.pairs import SiameseOptions
     from metasiam.options.training import options_of
-    from metasiam.pair_session import train_pairs
     from metasiam.runs import open_run
-    from metasiam.session import TrainingStopped
-    from metasiam.workflows.folds import read_plan
 
     console = terminal()
     preset_data, preset_method = preset_options(run.preset, "siamese")
@@ -44,6 +41,8 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
             raise MetaSiamError("--resume takes the data and options of the run. Omit --data and --preset.")
         ten_fold = holds(FOLDS, resume)
         if ten_fold:
+            from metasiam.workflows.folds import read_plan
+
             plan = read_plan(resume)
             options, data = plan["options"] | given, pairs_stored_in(resume, plan)
             out, overwrite = resume, False
@@ -56,6 +55,10 @@ def run_siamese(given: dict[str, Any], data: PairDataOptions, run: RunOptions) -
         ten_fold = data.data == _TEN_FOLDS
         if out is not None:  # refused before the pairs are loaded
             check_new(FOLDS if ten_fold else RUN, out, overwrite=overwrite, goes_on=ten_fold)
+    # torch only now, when what was given can work.
+    from metasiam.pair_session import train_pairs
+    from metasiam.session import TrainingStopped
+
     with lines(console) as shown:
         pairs = load_pairs(data, shown)
         if ten_fold:

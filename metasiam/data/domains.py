@@ -19,11 +19,10 @@ from metasiam.data.names import first_twice, plain
 from metasiam.data.pixels import as_images
 from metasiam.data.preparation import Preparation, in_grey
 from metasiam.data.rows import class_names, image_and_label, items_of, parts_of
+from metasiam.data.split_files import read_split
 from metasiam.errors import MetaSiamError
 from metasiam.notebook import summary
 from metasiam.option_values import shown
-from metasiam.runs.reading import read_text
-from metasiam.shapes import SPLIT_FILE, check, parse_json
 from metasiam.wording import counted, listed
 
 Part = Literal["train", "test"]
@@ -521,21 +520,7 @@ def _published_split(domains: DomainSet, split: str | Path, validation: int) -> 
         if not whole.validation:
             raise MetaSiamError(f"--split {split}: {name} has no validation classes. Add --validation N.")
         return Split(whole.seen, (), whole.validation, str(split))
-    folder = Path(__file__).parent / "splits"
-    packaged = {path.stem: path for path in folder.glob("*.json")}
-    path = packaged.get(str(split), Path(split))
-    try:
-        listed = parse_json(read_text(path))
-        check(listed, SPLIT_FILE)
-        parts = [list(listed[key]) for key in ("train", "validation", "test")]
-    except (OSError, ValueError) as error:
-        known = ", ".join(sorted(packaged))
-        reason = getattr(error, "strerror", None) or str(error)
-        raise MetaSiamError(
-            f"--split {split} cannot be read ({reason}). Use {known}, or a JSON file with the lists train, validation "
-            "and test."
-        ) from error
-    parts = [[plain(name) for name in names] for names in parts]
+    parts = [[plain(name) for name in names] for names in read_split(split)]
     position = {plain(name): index for index, name in enumerate(domains.names)}
     trained = set(parts[0])
     parts[0] += [name for name in position if ROTATED in name and name.partition(ROTATED)[0] in trained]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,8 +19,9 @@ from metasiam.gallery.calibrate import Background
 from metasiam.gallery.enrolled import EmbedderKey, Enrolled, Kind
 from metasiam.gallery.rules import Rules
 from metasiam.models.files import EmbedderInfo, info_fields
+from metasiam.options.paths import check_gallery
 from metasiam.runs.atomic import atomically, check_can_write, storage_error, trouble
-from metasiam.runs.reading import check_regular, why_no_file
+from metasiam.runs.reading import check_regular
 from metasiam.shapes import GALLERY, check, parse_json, record, whole
 
 SCHEMA = 1
@@ -92,12 +92,7 @@ def read_gallery(path: str | Path, make: Callable[..., Kind]) -> Kind:
         MetaSiamError: if it is missing, damaged, no gallery, or of a newer MetaSiam.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Pass e.g. --gallery gallery.safetensors.")
-    if not path.is_file():
-        raise MetaSiamError(
-            f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {shlex.quote(str(path))}"
-        )
+    check_gallery(path)
     try:
         check_regular(path)
         with safe_open(str(path), framework="pt") as file:

@@ -274,15 +274,8 @@ def _advice(state: dict[str, Tensor], info: EmbedderInfo) -> str:
 
 def _weights_file(path: Path) -> Path:
     """Return the file that a run folder or a weights file names."""
-    if path.is_dir():
-        if not (path / EMBEDDER_FILE).is_file():
-            raise MetaSiamError(
-                f"{path} does not contain {EMBEDDER_FILE}. Pass the folder of a finished run (metasiam reptile or "
-                "triplet) or a weights file, or finish this run with --resume."
-            )
-        path = path / EMBEDDER_FILE
     check_weights(path)
-    return path
+    return path / EMBEDDER_FILE if path.is_dir() else path
 
 
 def usual_feeding(arch: str, channels: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from metasiam import catalogue
+from metasiam.data.split_files import check_split
 from metasiam.options.declare import Opt
 from metasiam.options.paths import check_data
 
@@ -41,18 +42,20 @@ class DataOptions:
     ] = None
     skip_unreadable: Annotated[bool, Opt("Skip images that cannot be read.", panel=_DATA)] = False
     held_out: Annotated[
-        int | None, Opt("Hold out the last so many domains.", panel=_DATA, nothing="the data's own split, else 10")
+        int | None,
+        Opt("Hold out the last so many domains.", panel=_DATA, nothing="the data's own split, else 10", least=0),
     ] = None
     split: Annotated[
         str | None,
         Opt(
             "cifar-fs, fc100, omniglot-vinyals or a JSON file, instead of --held-out; NAME:validation to tune.",
             panel=_DATA,
+            found=check_split,
         ),
     ] = None
     validation: Annotated[
         int | None,
-        Opt("Hold out so many seen domains to choose thresholds and adaptation on.", panel=_DATA, nothing="0"),
+        Opt("Hold out so many seen domains to choose thresholds and adaptation on.", panel=_DATA, nothing="0", least=0),
     ] = None
     keep_back: Annotated[int | None, Opt(hidden=True)] = None
     squeeze: Annotated[bool, Opt(hidden=True)] = False

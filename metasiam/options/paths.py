@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import os
+import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from metasiam import catalogue
 from metasiam.errors import MetaSiamError
+from metasiam.runs import EMBEDDER_FILE
 from metasiam.runs.reading import why_no_file
 
 
 def check_weights(path: str | Path) -> None:
-    """Raise unless there is a folder or a file where weights are to be read.
+    """Raise unless there is a folder with weights or a file where they are to be read.
 
     Raises:
         MetaSiamError: saying what to pass.
     """
-    if not Path(path).is_dir() and not Path(path).is_file():
-        raise MetaSiamError(f"{path} {why_no_file(Path(path))}. Pass a run folder or a weights file.")
+    path = Path(path)
+    if path.is_dir() and not (path / EMBEDDER_FILE).is_file():
+        raise MetaSiamError(
+            f"{path} does not contain {EMBEDDER_FILE}. Pass the folder of a finished run (metasiam reptile or triplet) "
+            "or a weights file, or finish this run with --resume."
+        )
+    if not path.is_dir() and not path.is_file():
+        raise MetaSiamError(f"{path} {why_no_file(path)}. Pass a run folder or a weights file.")
+
+
+def check_gallery(path: Path) -> None:
+    """Raise unless there is a gallery file.
+
+    Raises:
+        MetaSiamError: saying how one is made.
+    """
+    if path.exists() and not path.is_file():
+        raise MetaSiamError(f"{path} {why_no_file(path)}, not a gallery file. Pass e.g. --gallery gallery.safetensors.")
+    if not path.is_file():
+        raise MetaSiamError(
+            f"{path} does not exist. Make it with: metasiam enroll DIR --weights RUN --gallery {shlex.quote(str(path))}"
+        )
+
+
+def check_pictures(paths: Iterable[Path]) -> None:
+    """Raise unless pictures, or folders of them, are where they are said to be.
+
+    Raises:
+        MetaSiamError: naming the first that is not.
+    """
+    for path in paths:
+        if not path.exists():
+            raise MetaSiamError(f"{path} does not exist. Pass picture files, or folders of them.")
 
 
 def check_folder(root: Path) -> None:
