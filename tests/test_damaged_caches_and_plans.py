@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 import metasiam as ms
 import metasiam.workflows.folds
 import metasiam.workflows.plans
-import metasiam.workflows.sweep
+import metasiam.workflows.sweep_plan
 from metasiam.cli import run
 from metasiam.data.cache import cached, cached_images, digest
 from metasiam.data.preparation import Preparation
@@ -36,7 +36,8 @@ from metasiam.reports.inputs import SweepPoint
 from metasiam.reports.markdown import sweep_markdown
 from metasiam.session import train
 from metasiam.workflows.folds import _done
-from metasiam.workflows.sweep import _check_plan, _stored_evaluation
+from metasiam.workflows.sweep import _stored_evaluation
+from metasiam.workflows.sweep_plan import _check_plan
 
 OPTIONS = {"arch": "resnet8", "iterations": 2, "batch_size": 4, "compile": "off"}
 SMALL = ProtocolSettings(
@@ -188,7 +189,7 @@ def test_sweeps_whose_plan_is_damaged(arrays, tmp_path, monkeypatch, capsys, dat
         _check_plan(out, plan, overwrite=overwrite)
         raise ms.MetaSiamError("what is read comes before it")
 
-    monkeypatch.setattr(metasiam.workflows.sweep, "_check_plan", stopped)
+    monkeypatch.setattr(metasiam.workflows.sweep_plan, "_check_plan", stopped)
     file = tmp_path / "sweep.json"
     file.unlink(missing_ok=True)
     said(["sweep", "--data", arrays, "--methods", "triplet", "--out", tmp_path], capsys)

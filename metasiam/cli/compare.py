@@ -89,10 +89,10 @@ def command(
         what, folder = saved_plan(where.resume), where.resume
         settings = settings_from(protocol, earlier=what.get("evaluation"))
     else:
-        settings = settings_from(protocol, preset=where.preset, seed=seed)
-        what = plan_comparison(ComparisonOptions(**plan), training, chosen, settings, where.preset)
         folder = where.out or fresh_folder(where.preset or "compare")
         check_new(COMPARISON, folder, overwrite=where.overwrite)
+        settings = settings_from(protocol, preset=where.preset, seed=seed)
+        what = plan_comparison(ComparisonOptions(**plan), training, chosen, settings, where.preset)
     started = time.monotonic()
     again = f"metasiam compare --resume {shlex.quote(str(folder))}"
     with lines(terminal()) as shown, told(shown, "compare", again):

@@ -52,15 +52,18 @@ def command(
     Examples:
       metasiam sweep --data cifar100 --splits 10,50,90 --budget-images 200000
     """
-    from metasiam.cli.evaluating import print_written
     from metasiam.cli.training import Talk, told
     from metasiam.progress_lines import lines
-    from metasiam.reports.reference import sweep_table
-    from metasiam.reports.rendering import print_table
-    from metasiam.workflows.sweep import carry_out, plan_sweep, points_of
+    from metasiam.workflows.sweep_plan import plan_sweep
 
     where = RunOptions(**run, **preset)
     wanted = plan_sweep(SweepOptions(**plan), training, DataOptions(**data), protocol, where)
+    # torch only now, when what was given can work.
+    from metasiam.cli.evaluating import print_written
+    from metasiam.reports.reference import sweep_table
+    from metasiam.reports.rendering import print_table
+    from metasiam.workflows.sweep import carry_out, points_of
+
     console = terminal()
     again = "the same command, without --overwrite" if where.overwrite else "the same command"
     with lines(console) as shown, told(shown, "sweep", again):

@@ -14,7 +14,7 @@ from metasiam.options.pairs import PairDataOptions, SiameseOptions
 from metasiam.options.run import RunOptions
 from metasiam.options.training import TrainingOptions
 from metasiam.options.tune import TuneOptions
-from metasiam.runs import SEARCH, check_new
+from metasiam.runs import SEARCH, check_new, holds
 from metasiam.workflows.data import load_pairs, pairs_with_defaults
 
 
@@ -44,28 +44,32 @@ def command(
     Examples:
       metasiam tune --try lr=0.0001,0.0003,0.001 --try batch_size=16,32 --try epochs=5,10
     """
-    from metasiam.cli.evaluating import print_written
     from metasiam.cli.terminal import terminal
     from metasiam.options.choices import parse_choice, parse_settings
     from metasiam.options.presets import preset_options
     from metasiam.options.training import options_of
     from metasiam.progress_lines import lines
-    from metasiam.reports.rendering import print_table
-    from metasiam.reports.tune_report import trials_table, write_tune_report
-    from metasiam.workflows.tune import best_trial, check_search, tune
 
     console = terminal()
     wanted, where = TuneOptions(**search), RunOptions(**run, **preset)
     if where.resume is not None and where.out is not None:
         raise MetaSiamError("--resume says the folder of the search. Omit --out.")
     out = where.resume or where.out or Path("runs/tune")
+    if where.resume is not None and not holds(SEARCH, out):
+        raise MetaSiamError(f"{out} does not contain a search to resume. Start one with --out {shlex.quote(str(out))}.")
+    check_new(SEARCH, out, goes_on=where.resume is not None)
     choices = [parse_choice(text) for text in wanted.tries or ()]
     preset_data, preset_method = preset_options(where.preset, "siamese")
     fixed = parse_settings(wanted.settings or ()) | training
     options = preset_method | fixed
     arch = options_of(SiameseOptions, options).arch
+    # torch only now, when what was given can work.
+    from metasiam.cli.evaluating import print_written
+    from metasiam.reports.rendering import print_table
+    from metasiam.reports.tune_report import trials_table, write_tune_report
+    from metasiam.workflows.tune import best_trial, check_search, tune
+
     check_search(wanted.strategy, choices, options)  # said now, not when its trial comes
-    check_new(SEARCH, out, goes_on=where.resume is not None)
     chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
     with lines(console) as shown:
         rows = tune(

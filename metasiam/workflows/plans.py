@@ -117,8 +117,6 @@ def _parse_setting(text: str, methods: list[str]) -> tuple[str, str, str]:
 
 def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | None:
     """Return the seeds of ``--seeds``; None where it was not given."""
-    from metasiam.evaluation.trainings import check_poolable
-
     if text is None:
         return None
     seeds = read_counts("--seeds", text, "0,1,2")
@@ -127,6 +125,8 @@ def _parse_seeds(text: str | None, settings: ProtocolSettings) -> list[int] | No
             f"--seeds {text} names a seed twice. Use different seeds: the same training again adds nothing."
         )
     if len(seeds) > 1:
+        from metasiam.evaluation.trainings import check_poolable
+
         check_poolable(settings)
     return list(seeds)
 
@@ -232,10 +232,12 @@ def compare_runs(
     Raises:
         MetaSiamError: if the runs do not belong together.
     """
+    opened = [open_run(path) for path in paths]
+    # torch only now, when what was given can work.
     from metasiam.grouping import methods_of
     from metasiam.workflows.compare import compare
 
-    runs = methods_of(open_run(path) for path in paths)
+    runs = methods_of(opened)
     domains, split = load(with_run(data, next(iter(runs.values()))[0]), listener)
     comparison = compare(runs, domains, split, settings, device=device, listener=listener)
     return Compared(comparison, runs, write_comparison_of(folder, comparison, runs, domains))

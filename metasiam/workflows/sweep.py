@@ -14,25 +14,18 @@ from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate
-from metasiam.methods import options_class
 from metasiam.models.files import load_embedder
-from metasiam.options.budget import SweepOptions
-from metasiam.options.data import DataOptions
-from metasiam.options.evaluation import ProtocolSettings, read_counts, settings_from
-from metasiam.options.presets import check_start, preset_options
-from metasiam.options.run import RunOptions
-from metasiam.options.training import options_of
+from metasiam.options.evaluation import ProtocolSettings
 from metasiam.progress import SHOWN_OR_WARNED, SILENT, Listener, Part, heard
 from metasiam.reports.inputs import SweepPoint
-from metasiam.runs import SWEEP, Run, check_new, write_text
+from metasiam.runs import SWEEP, Run, write_text
 from metasiam.runs.locks import run_held
 from metasiam.runs.reading import read_text
 from metasiam.session import check_trainable
 from metasiam.shapes import EVALUATION, check, parse_json
 from metasiam.training.machine import choose_device
 from metasiam.wording import counted
-from metasiam.workflows.compare import options_for_budget
-from metasiam.workflows.data import saved
+from metasiam.workflows.sweep_plan import SweepPlan, stored
 from metasiam.workflows.train import check_place, train_or_take
 
 #: Trains a method on a split into a folder, or takes what is finished there.
@@ -116,77 +109,6 @@ def _parts(
         yield seen, split_domains(domains, held_out=held_out), places
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """What a sweep trains on every split.
-
-    Attributes:
-        options: of each method.
-        data: the data.
-        shares: percent of the domains that are seen.
-        settings: what is measured.
-        out: its folder.
-        overwrite: replace the sweep in it.
-        device: where to evaluate.
-    """
-
-    options: dict[str, dict[str, Any]]
-    data: DataOptions
-    shares: tuple[int, ...]
-    settings: ProtocolSettings
-    out: Path
-    overwrite: bool = False
-    device: str = "auto"
-
-
-def plan_sweep(
-    wanted: SweepOptions, given: Mapping[str, Any], data: DataOptions, protocol: Mapping[str, Any], run: RunOptions
-) -> SweepPlan:
-    """Return what options ask for; nothing is loaded yet.
-
-    Args:
-        wanted: methods, splits and their budget.
-        given: options of all methods.
-        data: of the data.
-        protocol: options of the evaluation that were given.
-        run: where it goes, and the preset.
-
-    Raises:
-        MetaSiamError: for options that do not fit, or a folder that holds another sweep.
-    """
-    names = list(dict.fromkeys(name.strip() for name in wanted.methods.split(",") if name.strip()))
-    if not names:
-        raise MetaSiamError("--methods does not name a method. Use e.g. --methods triplet,reptile.")
-    options = {}
-    for name in names:
-        options[name] = preset_options(run.preset, name)[1] | dict(given)
-        options_of(options_class(name), options[name])  # said now, not when the data are loaded
-        check_start(run.preset, name, options[name])
-        if wanted.budget_images is not None:
-            options[name] = options_for_budget(name, options[name], wanted.budget_images)
-    settings = settings_from(
-        {"protocols": ("balanced", "reference"), **protocol, "shots": (0,)},
-        regimes=("closed",),
-        episodes=0,
-        seed=given.get("seed"),
-    )
-    plan = SweepPlan(
-        options,
-        data.with_defaults(preset_options(run.preset, names[0])[0]),
-        read_counts("--splits", wanted.splits, "10,50,90"),
-        settings,
-        run.out or Path("runs/sweep"),
-        run.overwrite,
-        str(given.get("device", "auto")),
-    )
-    _check_plan(plan.out, _stored(plan), overwrite=plan.overwrite)
-    return plan
-
-
-def _stored(plan: SweepPlan) -> dict[str, Any]:
-    return {"options": plan.options, "data": saved(plan.data)}
-
-
 def carry_out(plan: SweepPlan, listener: Listener) -> tuple[list[SweptRun], list[Path]]:
     """Train and measure everything in a plan, or take what is finished, and write the table and the figure.
 
@@ -215,7 +137,7 @@ def carry_out(plan: SweepPlan, listener: Listener) -> tuple[list[SweptRun], list
 
     check_sweep(plan.options, domains, plan.shares, plan.out, check, plan.settings)
     with run_held(plan.out):
-        write_text(plan.out / SWEEP.markers[0], json.dumps(_stored(plan), indent=1) + "\n")
+        write_text(plan.out / SWEEP.markers[0], json.dumps(stored(plan), indent=1) + "\n")
         swept = sweep(
             plan.options,
             domains,
@@ -259,31 +181,6 @@ def _write(out: Path, swept: Sequence[SweptRun]) -> list[Path]:
 def points_of(swept: Sequence[SweptRun]) -> list[SweepPoint]:
     """Return what tables and figures show of a sweep."""
     return [SweepPoint(run.method, run.seen, run.held_out, run.evaluation) for run in swept]
-
-
-def _check_plan(out: Path, plan: dict[str, Any], *, overwrite: bool) -> None:
-    """Refuse to mix runs of other settings, or other files, into a sweep."""
-    check_new(SWEEP, out, overwrite=overwrite, goes_on=True)
-    file = out / SWEEP.markers[0]
-    if overwrite or not file.is_file():
-        return
-    try:
-        stored = parse_json(read_text(file))
-    except ValueError as error:
-        raise MetaSiamError(f"{file} is damaged. Use --overwrite to start over, or another --out.") from error
-    if _compared(stored) != _compared(json.loads(json.dumps(plan))):
-        raise MetaSiamError(
-            f"{out} holds a sweep with other settings (see {file}). Use those, --overwrite to start over, or another "
-            "--out."
-        )
-
-
-def _compared(plan: Any) -> Any:
-    """Return what must be equal of two plans: not how domains are split, which a sweep decides, nor what is not set."""
-    if not isinstance(plan, dict) or not isinstance(plan.get("data"), dict):
-        return plan
-    own = ("held_out", "validation", "keep_back")
-    return {**plan, "data": {name: value for name, value in plan["data"].items() if value and name not in own}}
 
 
 @checked
