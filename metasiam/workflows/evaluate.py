@@ -71,6 +71,11 @@ def evaluate_weights(
         MetaSiamError: for weights or data that do not fit, or a folder that must not be written.
     """
     check_weights(weights)
+    is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
+    folder = None  # where somebody chose the data: of its own unless they are the run's
+    if not is_run or data.data is None or run.out is not None:
+        folder = _folder(weights, run.out, is_run=is_run, overwrite=run.overwrite)
+    # torch only now, when what was given can work.
     from metasiam.data.preparation import UNSAID
     from metasiam.evaluation.protocol import evaluate
     from metasiam.models.files import load_embedder, stored_image_size
@@ -81,15 +86,11 @@ def evaluate_weights(
     overrides = dict(said or {}) | given_of(image_size=(size, size) if isinstance(size, int) else size)
     embedder, info = load_embedder(weights, arch=arch, listener=listener, **overrides)
     taken = stored_image_size(weights) if size is None else info.image_size
-    is_run = weights.is_dir() and (weights / CONFIG_FILE).is_file()
     loaded = with_run(data, open_run(weights)) if is_run else data.with_defaults({})
     # The run's own data are loaded as they were for the training.
     shown_to = None if is_run and data.data is None else info
     if shown_to is not None and taken is not None and (taken[0] == taken[1] or info.preparation != UNSAID):
         loaded = replace(loaded, image_size=taken)
-    folder = None  # where somebody chose the data: of its own unless they are the run's
-    if not is_run or data.data is None or run.out is not None:
-        folder = _folder(weights, run.out, is_run=is_run, overwrite=run.overwrite)
     domains, parts = load(loaded, listener, shown_to)
     if shown_to is not None and domains.preparation is not None and info.preparation.changes:
         listener.note(f"{weights} was trained on {info.preparation.in_words()}: {loaded.data} is prepared alike")
