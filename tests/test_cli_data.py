@@ -164,7 +164,7 @@ def test_show_says_what_is_left_out(photos: Path, tmp_path: Path) -> None:
 def test_a_grid_that_cannot_be_written_is_an_error(photos: Path, tmp_path: Path) -> None:
     result = run("show", f"folder:{photos}", "--data-dir", tmp_path, "--out", tmp_path / "nowhere" / "grid.png")
     assert isinstance(result.exception, MetaSiamError)
-    assert "cannot be written" in str(result.exception)
+    assert "nowhere is not a folder. Create it" in str(result.exception)
 
 
 def test_the_next_command_finds_the_pairs_where_they_were_found(tmp_path: Path) -> None:

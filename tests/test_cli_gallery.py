@@ -363,7 +363,7 @@ def test_galleries_with_spaces_are_quoted_in_what_to_type_next(
     assert f"enroll DIR --weights RUN --gallery '{mine}'" in capsys.readouterr().err
     enrolled.rename(mine)
     assert run(["enroll", "--gallery", str(tmp_path / "new"), "--out", str(mine)]) == 2
-    assert f"or --gallery '{mine}' to add to it" in capsys.readouterr().err
+    assert f"Use --gallery '{mine}' to add to it" in capsys.readouterr().err
     assert run(["enroll", *(word for i in range(3) for word in ("--remove", f"pet{i}")), "--gallery", str(mine)]) == 0
     capsys.readouterr()
     assert run(["identify", "a.jpg", "--gallery", str(mine)]) == 2
