@@ -25,6 +25,8 @@ from metasiam.measurable import embedder_of
 from metasiam.methods import Method, find, give, options_class
 from metasiam.models.files import load_embedder, save_embedder, stored_image_size
 from metasiam.option_values import check_seconds
+from metasiam.options.data import DataOptions
+from metasiam.options.data import saved as saved_options
 from metasiam.options.declare import known
 from metasiam.options.evaluation import ProtocolSettings, Shots
 from metasiam.options.presets import check_start, preset_options
@@ -247,7 +249,7 @@ def train(
         "parameters": sum(p.numel() for p in context.embedder.parameters()),
         "data": {
             "source": domains.source,
-            "options": data_options or {},
+            "options": data_options or _recipe(domains, split),
             "fingerprint": domains.fingerprint,
             "domains": len(domains.names),
             "seen_names": [domains.names[domain] for domain in split.seen],
@@ -334,6 +336,14 @@ def _resume(
         loop.resume()
         processes.wait()  # nobody writes before all have read
         return _train(loop, context)
+
+
+def _recipe(domains: DomainSet, split: Split) -> dict[str, Any]:
+    """Return how data and split were made by name, so that the command line can resume and measure the run."""
+    if domains.recipe is None or split.recipe is None:
+        return {}
+    found = {**domains.recipe, **split.recipe}
+    return saved_options(DataOptions(**found | ({"data_dir": Path(found["data_dir"])} if found["data_dir"] else {})))
 
 
 def _held(path: Path, processes: Processes) -> AbstractContextManager[None]:

@@ -19,10 +19,10 @@ from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.folders import pictures_by_folder
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, saved
 from metasiam.options.presets import preset_options
 from metasiam.progress_lines import lines
-from metasiam.workflows.data import from_stored, load, saved
+from metasiam.workflows.data import from_stored, load
 
 PARTS = {"train": "ABCD", "val": "EF", "test": "GHI"}
 

@@ -33,10 +33,10 @@ from metasiam.gallery.pictures import embed_pictures
 from metasiam.learners.context import prepare
 from metasiam.learners.pair_model import build_pair_model
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, saved
 from metasiam.options.pairs import SiameseOptions
 from metasiam.options.triplet import TripletOptions
-from metasiam.workflows.data import from_stored, load, load_pairs, pairs_stored_in, saved
+from metasiam.workflows.data import from_stored, load, load_pairs, pairs_stored_in
 
 
 class Pixels(nn.Module):

@@ -12,12 +12,13 @@ from rich.console import Console
 from metasiam.cli.next_steps import say_next
 from metasiam.cli.terminal import terminal
 from metasiam.errors import MetaSiamError
+from metasiam.options.data import saved
 from metasiam.options.pairs import PairDataOptions
 from metasiam.options.presets import preset_options
 from metasiam.options.run import RunOptions
 from metasiam.progress_lines import Lines, lines
 from metasiam.runs import FOLDS, RUN, check_new, fresh_folder, holds
-from metasiam.workflows.data import load_pairs, pairs_of_run, pairs_stored_in, pairs_with_defaults, saved
+from metasiam.workflows.data import load_pairs, pairs_of_run, pairs_stored_in, pairs_with_defaults
 
 if TYPE_CHECKING:
     from metasiam.data.pairs import PairSet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +136,8 @@ class DomainSet:
         preparation: how pictures became the images, for training to store with the weights; None where they came as
             arrays and nobody says.
         own_split: how the data themselves split their domains; None where they do not.
+        recipe: options that load the same data again (``metasiam.options.data``), so that a run from Python can be
+            resumed and measured from the command line; None where they came as arrays.
     """
 
     images: Tensor
@@ -145,6 +147,7 @@ class DomainSet:
     source: str = "memory"
     preparation: Preparation | None = None
     own_split: Split | None = None
+    recipe: Mapping[str, Any] | None = None
     _fingerprint: str | None = field(default=None, init=False, repr=False)  # not copied: other images, another one
 
     def __post_init__(self) -> None:
@@ -328,7 +331,8 @@ class DomainSet:
         """
         if channels == self.channels or not {channels, self.channels} <= {1, 3}:
             return self
-        shown = replace(self, images=in_grey(self.images) if channels == 1 else self.images.repeat(1, 3, 1, 1))
+        pixels = in_grey(self.images) if channels == 1 else self.images.repeat(1, 3, 1, 1)
+        shown = replace(self, images=pixels, recipe=None)
         object.__setattr__(shown, "_fingerprint", self.fingerprint)
         return shown
 
@@ -430,12 +434,14 @@ class Split:
         validation: seen-side domains held out for choosing thresholds and hyperparameters.
         held_out: domains never trained on.
         name: how the split was asked for, e.g. ``held-out 10`` or ``cifar-fs``.
+        recipe: options that split the same data alike again; None where somebody made it by hand.
     """
 
     seen: tuple[int, ...]
     validation: tuple[int, ...]
     held_out: tuple[int, ...]
     name: str
+    recipe: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         together = [*self.seen, *self.validation, *self.held_out]
@@ -484,6 +490,12 @@ def split_domains(
     Raises:
         MetaSiamError: if there are too few domains, or a split file names one that is not there.
     """
+    found = _split(domains, held_out, validation, split)
+    asked = {"held_out": held_out, "validation": validation, "split": None if split is None else str(split)}
+    return replace(found, recipe=asked)
+
+
+def _split(domains: DomainSet, held_out: int | None, validation: int, split: str | Path | None) -> Split:
     if split is not None:
         return _published_split(domains, split, validation)
     if held_out is None and domains.own_split is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,3 +69,18 @@ class DataOptions:
         """Fill what was not given from a preset, then from the defaults."""
         values = {"data": preset.get("data", "glyphs"), "keep_back": preset.get("validation")}
         return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
+
+
+def saved(options: Any) -> dict[str, Any]:
+    """Return options of data as ``config.json`` keeps them: files and folders are found from anywhere."""
+    values = {name: _absolute(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    kind, colon, path = str(values["data"] or "").partition(":")
+    if kind in ("folder", "npz", "pairs") and colon:
+        values["data"] = f"{kind}:{_absolute(path)}"
+    if str(values.get("split") or "").endswith(".json"):
+        values["split"] = _absolute(values["split"])
+    return values
+
+
+def _absolute(path: str | Path) -> str:
+    return os.path.abspath(Path(path).expanduser())

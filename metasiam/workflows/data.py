@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -23,21 +22,6 @@ if TYPE_CHECKING:
 Options = TypeVar("Options", DataOptions, PairDataOptions)
 
 _KOCH_SIZE = 105
-
-
-def saved(options: DataOptions | PairDataOptions) -> dict[str, Any]:
-    """Return options of data as ``config.json`` keeps them: files and folders are found from anywhere."""
-    values = {name: _absolute(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-    kind, colon, path = str(values["data"] or "").partition(":")
-    if kind in ("folder", "npz", "pairs") and colon:
-        values["data"] = f"{kind}:{_absolute(path)}"
-    if str(values.get("split") or "").endswith(".json"):
-        values["split"] = _absolute(values["split"])
-    return values
-
-
-def _absolute(path: str | Path) -> str:
-    return os.path.abspath(Path(path).expanduser())
 
 
 def load(

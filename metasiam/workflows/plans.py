@@ -14,7 +14,7 @@ from metasiam import catalogue
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
 from metasiam.options.budget import ComparisonOptions
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, saved
 from metasiam.options.evaluation import ProtocolSettings, read_counts
 from metasiam.options.flags import given_of
 from metasiam.options.presets import check_start, preset_options
@@ -26,7 +26,7 @@ from metasiam.runs.reading import read_text
 from metasiam.shapes import COMPARISON as SHAPE
 from metasiam.shapes import check, parse_json
 from metasiam.wording import counted
-from metasiam.workflows.data import from_stored, load, saved, with_run
+from metasiam.workflows.data import from_stored, load, with_run
 from metasiam.workflows.train import NotMeasured, check_place, train_or_take
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
 from metasiam.options.budget import SweepOptions
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, saved
 from metasiam.options.evaluation import ProtocolSettings, read_counts, settings_from
 from metasiam.options.presets import check_start, preset_options
 from metasiam.options.run import RunOptions
@@ -19,7 +19,6 @@ from metasiam.options.training import options_of
 from metasiam.runs import SWEEP, check_new
 from metasiam.runs.reading import read_text
 from metasiam.shapes import parse_json
-from metasiam.workflows.data import saved
 
 
 @dataclass(frozen=True)

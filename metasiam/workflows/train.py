@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, saved
 from metasiam.options.evaluation import ProtocolSettings, settings_from
 from metasiam.options.flags import given_of, refuse
 from metasiam.options.presets import check_start, preset_options
@@ -19,7 +19,7 @@ from metasiam.options.training import options_of
 from metasiam.progress import Listener
 from metasiam.runs import CHECKPOINT_FILE, EMBEDDER_FILE, RUN, Run, check_new, holds, open_run
 from metasiam.runs.locks import run_held
-from metasiam.workflows.data import data_of_run, load, saved
+from metasiam.workflows.data import data_of_run, load
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet, Split

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from metasiam import catalogue
@@ -16,6 +17,7 @@ from metasiam.data.sources import lfw, pair_list
 from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
+from metasiam.options.data import DataOptions, saved
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 
 #: Data that come as labelled pairs: name → loader. ``pairs`` takes a path.
@@ -84,7 +86,15 @@ def load_domains(
         preparation or USUAL,
         grey,
     )
-    return source.load(request)
+    domains = source.load(request)
+    asked = DataOptions(
+        name,
+        Path(data_dir) if data_dir is not None else None,
+        size if size is None or size[0] != size[1] else size[0],
+        skip_unreadable,
+    )
+    as_asked = test_fraction == 0.2 and preparation is None and not grey
+    return replace(domains, recipe=saved(asked)) if as_asked else domains
 
 
 @checked
