@@ -205,6 +205,6 @@ def _open_again(
             "now with --weights, or enroll again into a new gallery."
         )
     raise MetaSiamError(
-        f"{place} is another embedder than the gallery was made with ({key.path or key.info.arch}). Leave --weights "
-        "out, or enroll again into a new gallery."
+        f"{place} is another embedder than the gallery was made with ({key.path or key.info.arch}). Omit --weights, or "
+        "enroll again into a new gallery."
     )
