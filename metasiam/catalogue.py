@@ -226,7 +226,7 @@ def check_stored(options: object) -> None:
         UnknownArchitectureError: saying how to give it.
     """
     if isinstance(options, Mapping):
-        for option in ("arch", "loss"):
+        for option in ("arch", "loss", "augment"):
             check_given(str(options.get(option)), f"--{option}")
 
 
@@ -292,6 +292,16 @@ def find_source(data: str) -> tuple[SourceEntry, str]:
 def unknown(said: str, name: str, known: Iterable[str]) -> str:
     """Return a complaint about a name that is not known."""
     return f"{said} {name} is unknown. Use one of: {', '.join(known)}."
+
+
+def given(name: str, option: str) -> Any:
+    """Return what ``package.module:attribute`` names, if it was given to this process.
+
+    Raises:
+        UnknownArchitectureError: if only a file says it.
+    """
+    check_given(name, option)
+    return imported(name, name)
 
 
 def imported(where: str, said: str) -> Any:

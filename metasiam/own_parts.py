@@ -24,12 +24,14 @@ class OwnParts:
     """What the names that begin with ``own:`` in a run's options stand for.
 
     Attributes:
+        augment: takes and returns uint8 [B, C, H, W]; None where there is none.
         arch: a module or what makes one; None where the embedder is one of the library's.
         loss: called as ``loss(embeddings, labels)``, or what makes it; None where it is one of the library's.
     """
 
     arch: nn.Module | Factory | None = None
     loss: Callable[..., Any] | None = None
+    augment: Callable[[Tensor], Tensor] | None = None
 
     def embedder(self, name: str) -> Embedder:
         """Return a fresh copy of the embedder, untrained as it was handed over.
@@ -57,6 +59,24 @@ class OwnParts:
             )
         return own_objective(self.loss, name.removeprefix(OWN), options, domains, embedding_size)
 
+    def augmentation(self, name: str | None) -> Callable[[Tensor], Tensor] | None:
+        """Return somebody's function of uint8 batches, handed over or by its place; None for no name.
+
+        Raises:
+            MetaSiamError: if none was handed over.
+        """
+        if name is None:
+            return None
+        if not name.startswith(OWN):
+            found: Callable[[Tensor], Tensor] = catalogue.given(name, "--augment")
+            return found
+        if self.augment is None:
+            raise MetaSiamError(
+                f"{name.removeprefix(OWN)} is a custom augmentation. Pass it from Python: augment=… takes a function "
+                "of uint8 batches."
+            )
+        return self.augment
+
 
 def taken_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
     """Return options in which objects are replaced by their names, and the objects.
@@ -65,7 +85,7 @@ def taken_apart(options: Mapping[str, Any]) -> tuple[dict[str, Any], OwnParts]:
         MetaSiamError: for an object that cannot be called.
     """
     named, parts = dict(options), OwnParts()
-    for option in ("arch", "loss"):
+    for option in ("arch", "loss", "augment"):
         given = options.get(option)
         catalogue.give(given)
         if given is None or isinstance(given, str):

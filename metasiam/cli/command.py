@@ -22,7 +22,7 @@ class Command(typer.core.TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         for parameter in self.params:
             value = ctx.params.get(str(parameter.name))
-            if isinstance(value, str) and {"--arch", "--loss"} & set(parameter.opts):
+            if isinstance(value, str) and {"--arch", "--loss", "--augment"} & set(parameter.opts):
                 catalogue.give(value)  # what is typed here is trusted, what a file says is not
             if isinstance(value, int | float):
                 check_number(parameter.opts[0], value)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from metasiam.data import photographs
+from metasiam.errors import MetaSiamError
 from metasiam.kernels.pictures import can_move, moved
 
 _PIXELS = 3  # columns of the parameters that move whole pixels: flip, rows down, columns right
@@ -36,6 +38,11 @@ class Augmentation:
         shear: slant by up to this much, in pixels a pixel.
         scale: stretch height and width, each by a factor within ``1 - scale … 1 + scale``.
         translation: move by up to this many pixels, in fractions of pixels.
+        crop: cut out at random at least this share of the area, and enlarge it; 0 does not.
+        jitter: change brightness, contrast and saturation by up to this share.
+        erase: the probability that a rectangle is erased.
+        own: somebody's function of a batch, uint8 [B, C, H, W] to the same, before all others; it draws from torch's
+            global generator.
     """
 
     flip: bool = True
@@ -45,6 +52,10 @@ class Augmentation:
     shear: float = 0.0
     scale: float = 0.0
     translation: float = 0.0
+    crop: float = 0.0
+    jitter: float = 0.0
+    erase: float = 0.0
+    own: Callable[[Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
         if min(self.shift, self.rotation, self.shear, self.scale, self.translation) < 0 or self.scale >= 1:
@@ -58,7 +69,17 @@ class Augmentation:
     @property
     def width(self) -> int:
         """How many parameters an image has."""
+        return self._before + (photographs.COLUMNS if self.is_photographic else 0)
+
+    @property
+    def _before(self) -> int:
+        """How many parameters stand before the photographs'."""
         return _PIXELS + (_AFFINE if self.is_affine else 0)
+
+    @property
+    def is_photographic(self) -> bool:
+        """Whether images are cropped, coloured or erased."""
+        return max(self.crop, self.jitter, self.erase) > 0
 
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
         """Draw parameters for images of this shape: float32 [*shape, width], on the generator's device.
@@ -76,7 +97,9 @@ class Augmentation:
                 -self.shift, self.shift + 1, size, generator=generator, device=device
             ).float()
         if self.is_affine:
-            drawn[..., _PIXELS:] = self._draw_matrix(shape, generator).flatten(-2)
+            drawn[..., _PIXELS : self._before] = self._draw_matrix(shape, generator).flatten(-2)
+        if self.is_photographic:
+            drawn[..., self._before :] = photographs.draw(shape, self.crop, self.jitter, self.erase, generator)
         return drawn
 
     def _draw_matrix(self, shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -113,7 +136,10 @@ class Augmentation:
         Returns:
             [B, C, H, W] in channels-last memory format.
         """
-        if not self.is_affine and not torch.compiler.is_compiling() and images.device.type == "cpu":
+        if self.own is not None:
+            images = _as_it_was(self.own(images), images)
+        resampled = self.is_affine or self.is_photographic
+        if not resampled and not torch.compiler.is_compiling() and images.device.type == "cpu":
             table = _table(tuple(mean), tuple(std), dtype)
             if can_move(images, parameters, table):
                 return moved(images, parameters, table, shifted=self.shift > 0, reflect=self.reflect)
@@ -124,7 +150,9 @@ class Augmentation:
             images = torch.where(mirrored, images.flip(-1), images)
         pixels = images.float()
         if self.is_affine:
-            pixels = self._distorted(pixels, parameters[:, _PIXELS:].view(-1, 2, 3))
+            pixels = self._distorted(pixels, parameters[:, _PIXELS : self._before].view(-1, 2, 3))
+        if self.is_photographic:
+            pixels = photographs.apply(pixels, parameters[:, self._before :], mean)
         return _normalised(pixels, mean, std).to(dtype).contiguous(memory_format=torch.channels_last)
 
     def _moved(self, images: Tensor, parameters: Tensor) -> Tensor:
@@ -148,6 +176,18 @@ class Augmentation:
         grid = functional.affine_grid(torch.stack((across, down), 1), list(pixels.shape), align_corners=False)
         padding = "reflection" if self.reflect else "zeros"
         return functional.grid_sample(pixels, grid, "bilinear", padding, align_corners=False)
+
+
+def _as_it_was(changed: Tensor, images: Tensor) -> Tensor:
+    """Return what somebody's own augmentation made, if it is such a batch as it got.
+
+    Raises:
+        MetaSiamError: saying what it is.
+    """
+    if not isinstance(changed, Tensor) or changed.dtype != torch.uint8 or changed.shape != images.shape:
+        kind = f"{changed.dtype} {list(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+        raise MetaSiamError(f"augment must return uint8 {list(images.shape)}, as it got, not {kind}.")
+    return changed.contiguous()
 
 
 def _matrix(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,11 +70,20 @@ class TrainingContext:
     precision: torch.dtype
     compiled: bool | None
     listener: Listener
+    augment: Callable[[Tensor], Tensor] | None = None
 
     @property
     def augmentation(self) -> Augmentation:
         """The training augmentation that the options ask for."""
-        return Augmentation(flip=bool(self.config.flip), shift=self.config.shift)
+        config = self.config
+        return Augmentation(
+            flip=bool(config.flip),
+            shift=config.shift,
+            crop=config.random_crop,
+            jitter=config.jitter,
+            erase=config.erase,
+            own=self.augment,
+        )
 
     def generator(self, *stream: int | str) -> torch.Generator:
         """Return the generator of a named random stream, on the device."""
@@ -105,6 +115,7 @@ class TrainingContext:
         index, parameters = self.seen.images[choice], self.augmentation.draw(shape, generator)
         # Losses of a library ask the host for sizes; gradients that wait for other processes are not captured either.
         graphs = self.device.type == "cuda" and getattr(self.objective, "capturable", True) and not shared
+        graphs = graphs and self.augment is None
 
         def graphed(step: TrainingStep) -> Step:
             try:
@@ -256,6 +267,7 @@ def prepare(
         precision=precision,
         compiled=(resolved or {}).get("compiled"),
         listener=listener,
+        augment=own.augmentation(config.augment),
     )
 
 

@@ -18,6 +18,7 @@ from metasiam.data.pairs import PairSet
 from metasiam.learners.pair_model import PairModel, balanced_share
 from metasiam.losses import contrastive, pair_bce
 from metasiam.options.pairs import SiameseOptions
+from metasiam.own_parts import OwnParts
 from metasiam.progress import SILENT, Listener
 from metasiam.training.learner import StopRequested
 from metasiam.training.machine import derive_seed, generator_for
@@ -66,7 +67,9 @@ class Siamese:
         self.total = config.epochs * self.batches
         self.images_per_iteration = 2 * config.batch_size
         strengths = {name: value * config.affine for name, value in PAPER_AFFINE.items()}
-        self.augmentation = Augmentation(flip=bool(config.flip), shift=config.shift, reflect=True, **strengths)
+        strengths |= {"crop": config.random_crop, "jitter": config.jitter, "erase": config.erase}
+        own = OwnParts().augmentation(config.augment)
+        self.augmentation = Augmentation(flip=bool(config.flip), shift=config.shift, reflect=True, own=own, **strengths)
         self.stopping = EarlyStopping(config.patience, config.min_delta, higher_is_better=config.stop_on == "accuracy")
         self.embeddings = model.embed(pairs.images) if config.freeze else None
         modules = (model.head,) if config.freeze else (model.embedder, model.head)

@@ -85,6 +85,14 @@ class TrainingOptions:
         bool | None, Opt("Mirror images at random.", nothing="yes, but not symbols", flag="--flip/--no-flip")
     ] = None
     shift: Annotated[int, Opt("Crop at random after padding by so many pixels.", least=0, most=16, unit="pixels")] = 0
+    random_crop: Annotated[
+        float, Opt("Crop at random at least this share of the area, and enlarge it; 0 does not.", least=0, most=1)
+    ] = 0.0
+    jitter: Annotated[
+        float, Opt("Change brightness, contrast and saturation at random, up to this share.", least=0, most=1)
+    ] = 0.0
+    erase: Annotated[float, Opt("Erase a random rectangle with this probability.", least=0, most=1)] = 0.0
+    augment: Annotated[str | None, Opt("Your own function of uint8 batches: module:function.")] = None
     init: Annotated[str | None, Opt("Start from this run or these weights.", found=check_weights)] = None
     seed: Annotated[
         int, Opt("Random seed: everything random follows from it.", panel=_RUN, least=0, largest=MOST_SEED)
@@ -102,6 +110,10 @@ class TrainingOptions:
         check(self)
         catalogue.check_embedder(f"{self.method}'s --arch", self.arch, with_weights=self.needs_weights)
         catalogue.check_loss(f"{self.method}'s --loss", self.loss, self.losses)
+        if self.augment is not None and not (
+            self.augment.startswith(catalogue.OWN) or catalogue.is_place(self.augment)
+        ):
+            raise MetaSiamError(f"--augment {self.augment} is not module:function. Use e.g. mypackage.data:augment.")
         for name, value in self.loss_options.items():
             if not isinstance(name, str) or not isinstance(value, str | int | float | bool | None):
                 raise MetaSiamError(f"loss_options must be texts and numbers by name, not {name!r}: {shown(value)}.")

@@ -93,7 +93,7 @@ class _Loss(nn.Module):
         self.std = std
         self.precision = precision
         self._embed = self._augment_and_embed
-        if compiled and not (device_type == "cpu" and use_kernels(embedder)):
+        if compiled and augmentation.own is None and not (device_type == "cpu" and use_kernels(embedder)):
             options = _compile_options(device_type)
             self._embed = torch.compile(self._augment_and_embed, dynamic=False, options=options)
 
