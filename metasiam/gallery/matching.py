@@ -14,8 +14,8 @@ from metasiam.errors import MetaSiamError
 from metasiam.gallery.adding import prepared_rows
 from metasiam.gallery.embedders import EmbedderLike, embedder_from
 from metasiam.gallery.enrolled import EMBEDDINGS, Enrolled
-from metasiam.gallery.given import Pictures, as_embeddings, as_pictures
-from metasiam.gallery.pictures import Embedded, embed_each, embed_pixels
+from metasiam.gallery.given import Picture, Pictures, as_embeddings, as_pictures
+from metasiam.gallery.pictures import BLANK, Embedded, embed_each, embed_pixels
 from metasiam.gallery.recognise import Verdict, compare, pair_rules
 from metasiam.learners.trained_head import TrainedHead, has_head, load_pair_model
 from metasiam.models.files import EmbedderInfo
@@ -54,22 +54,29 @@ class Judge:
         Raises:
             MetaSiamError: if one cannot be read, shows nothing, or is several.
         """
-        rows = []
-        for place, given in enumerate((first, second), 1):
-            found = self._embedded(given)
-            if len(found.pictures) != 1:
-                raise MetaSiamError(
-                    f"match compares two pictures, and number {place} is {len(found.pictures)}. Pass one."
-                )
-            for text in found.notes:
-                listener.note(text)
-            rows.append(found.embeddings[0])
-        return self.decide(*rows)
+        given = [as_pictures(one) for one in (first, second)]
+        for place, one in enumerate(given, 1):
+            if len(one) != 1:
+                raise MetaSiamError(f"match compares two pictures, and number {place} is {len(one)}. Pass one.")
+        found = embed_each(self.embed, self.info, [*given[0], *given[1]], None)
+        for text in found.notes:
+            listener.note(text)
+        for one in given:
+            _check_used(one[0], found)
+        return self.decide(*found.embeddings)
 
-    def _embedded(self, given: Pictures) -> Embedded:
-        found = embed_each(self.embed, self.info, as_pictures(given), None)
-        found.check_some()
-        return found
+
+def _check_used(picture: Picture, found: Embedded) -> None:
+    """Raise unless a picture could be read and shows something.
+
+    Raises:
+        MetaSiamError: saying why not.
+    """
+    for other, reason in found.unreadable:
+        if other is picture:
+            raise MetaSiamError(f"{picture} cannot be read ({reason}). Use another picture.")
+    if any(other is picture for other in found.blank):
+        raise MetaSiamError(f"{picture} has {BLANK}. Use another picture.")
 
 
 def judge_by_rules(module: nn.Module, info: EmbedderInfo, *, mirror: bool, gallery: Enrolled | None = None) -> Judge:
