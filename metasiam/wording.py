@@ -61,3 +61,8 @@ def spreadsheet_cell(value: object) -> object:
     """Return a cell of a CSV file: a text that a spreadsheet would run as a formula gets a ``'`` before it."""
     text = str(value)
     return f"'{text}" if text.startswith(_FORMULAS) and not _NUMBER.fullmatch(text) else value
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """Return text that an encoding can hold: what it cannot becomes an escape, a file name's odd byte ``\\udcff``."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -145,7 +145,7 @@ def test_enroll_takes_no_such_picture_for_a_name(gallery, weights, tmp_path, bla
     assert run(["enroll", str(tmp_path / "more"), "--gallery", str(gallery)]) == 1
     error = capsys.readouterr().err
     first = tmp_path / "more" / "circle" / "0.png"
-    assert f"metasiam: 4 pictures have nothing on them (one colour), e.g. {first}: left out\n" in error
+    assert f"note: 4 pictures have nothing on them (one colour), e.g. {first}: left out\n" in error
     assert error.count("nothing on") == 1
     assert "'whale' has no usable picture: left out" in error
     assert load_gallery(gallery).counts() == {"circle": 3, "cross": 2}

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from metasiam.cli.identify import _as_csv, _as_json
-from metasiam.cli.own_pictures import printable
 from metasiam.errors import MetaSiamError
 from metasiam.gallery import EmbedderKey, Gallery, calibrated, compare, identify, load_gallery, open_embedder
+from metasiam.gallery.answers import as_csv, as_json
 from metasiam.gallery.calibrate import Background, calibrate
 from metasiam.gallery.enrolled import check_name
 from metasiam.gallery.pictures import embed_pixels
@@ -27,6 +26,7 @@ from metasiam.gallery.store import check_writable
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, save_embedder
 from metasiam.runs import write_text
+from metasiam.wording import printable
 
 INFO = EmbedderInfo("resnet8", trained_on="tiny blobs")
 KEY = EmbedderKey("weights", "abc", INFO)
@@ -412,10 +412,10 @@ def test_what_thresholds_were_learned_on_is_said_as_it_is(names, shots, compared
 def test_answers_about_files_whose_names_are_not_utf_8_can_be_written_and_read_back(tmp_path: Path) -> None:
     odd = Path("caf\udce9 ü.png")
     answers = [(odd, answer) for answer in identify(gallery(), queries()[0][:1])]
-    for text in (_as_json(answers), _as_csv(answers), _as_json(answers, ascii_only=True)):
+    for text in (as_json(answers), as_csv(answers), as_json(answers, ascii_only=True)):
         assert write_text(tmp_path / "answers", text).read_text(encoding="utf-8") == text
     for ascii_only in (False, True):
-        assert json.loads(_as_json(answers, ascii_only=ascii_only))["picture"] == str(odd)
-    assert _as_json(answers, ascii_only=True).isascii()
-    assert r"caf\udce9 ü.png" in _as_csv(answers)
+        assert json.loads(as_json(answers, ascii_only=ascii_only))["picture"] == str(odd)
+    assert as_json(answers, ascii_only=True).isascii()
+    assert r"caf\udce9 ü.png" in as_csv(answers)
     assert printable("ü", "ascii") == r"\xfc"

@@ -14,12 +14,11 @@ from rich.text import Text
 
 import metasiam.cli
 from metasiam.cli import run
-from metasiam.cli.identify import _as_csv, _as_json
-from metasiam.cli.own_pictures import say
-from metasiam.cli.terminal import terminal
+from metasiam.cli.terminal import say, terminal
 from metasiam.gallery import Answer, Guess
-from metasiam.progress_lines import lines
+from metasiam.gallery.answers import as_csv, as_json
 from metasiam.reports.rendering import Column, Table, print_table, to_csv
+from metasiam.progress_lines import lines
 from metasiam.wording import harmless, harmless_json, spreadsheet_cell
 
 #: Colours, a cleared screen, a window's title by C1, a turned direction, a new line by its own sign.
@@ -87,10 +86,10 @@ def test_numbers_and_other_texts_stay(cell):
 def test_answers_are_quoted_in_csv_and_exact_in_json():
     answer = Answer("=1+2", 0.9, (Guess("=1+2", 0.9, 1.0, 0.5), Guess("@x", 0.1, 0.1, 0.5)), 0.05)
     answers = [(Path(f"{NASTY}.png"), answer), (Path("-b.png"), "it is =damaged")]
-    first, second = list(csv.reader(io.StringIO(_as_csv(answers))))[1:]
+    first, second = list(csv.reader(io.StringIO(as_csv(answers))))[1:]
     assert first[1:] == ["'=1+2", "0.9000", "'@x", "0.1000", ""]
     assert second[0] == "'-b.png"
-    rows = _as_json(answers)
+    rows = as_json(answers)
     assert not re.search("[\x1b\x9d\u202e\u2028]", rows)
     assert json.loads(rows.split("\n")[0])["picture"] == f"{NASTY}.png"
     assert json.loads(harmless_json(json.dumps(NASTY, ensure_ascii=False))) == NASTY

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metasiam.cli.enroll import _folders
 from metasiam.data.preparation import USUAL
 from metasiam.data.sources import load_domains
 from metasiam.data.sources.files import find
 from metasiam.data.sources.pictures import Read, Unreadable, decode_picture
 from metasiam.errors import MetaSiamError
+from metasiam.gallery.folders import pictures_by_folder
 
 
 def _photos(root: Path) -> Path:
@@ -38,7 +38,7 @@ def test_folders_of_the_system_are_nobody_s_pictures(
         place.mkdir(parents=True)
         (place / "SYNOPHOTO_THUMB_M.jpg").write_bytes((root / "Ada" / "0.png").read_bytes())
     assert load_domains(f"folder:{root}", data_dir=tmp_path, listener=None).names == ("Ada", "Eve")
-    assert {name: len(files) for name, files in _folders([root]).items()} == {"Ada": 3, "Eve": 3}
+    assert {name: len(files) for name, files in pictures_by_folder([root]).items()} == {"Ada": 3, "Eve": 3}
     assert "left out" not in capsys.readouterr().err
     assert len(find(root / system)) == 1  # who names it means it
 

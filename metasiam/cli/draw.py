@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Console
 
-from metasiam.cli import own_pictures as o
+from metasiam.cli import groups
 from metasiam.cli.terminal import terminal
+from metasiam.options.flags import Flags, takes
+from metasiam.options.gallery import DrawOptions, GalleryOptions
 from metasiam.progress import Listener
 
 
-def command(
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", help="Run folder or weights file.", show_default="a small one that is included"),
-    ] = None,
-    arch: Annotated[str | None, typer.Option("--arch", help="Architecture, for weights that do not say it.")] = None,
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on; any other address than this lets other machines in.")
-    ] = ("127.0.0.1"),
-    port: Annotated[int, typer.Option("--port", help="Port; 0 picks a free one.")] = 7860,
-    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
-    device: o.Device = "auto",
-) -> None:
+@takes(
+    Flags(GalleryOptions, "embedder", only=("weights", "arch"), defaults={"weights": "a small one that is included"}),
+    Flags(DrawOptions, "app"),
+    groups.MACHINE,
+)
+def command(embedder: dict[str, Any], app: dict[str, Any], machine: dict[str, Any]) -> None:
     """Draw two symbols and see whether they are the same; or invent some, and have new drawings recognised.
 
     Everything stays on this machine: nothing is downloaded or sent anywhere. Ctrl-C ends it.
 
-    Example: [bold]metasiam draw --weights runs/mnist[/bold]
+    \b
+    Examples:
+      metasiam draw
+      metasiam draw --weights runs/mnist
     """
     from metasiam.options.paths import check_weights
 
@@ -40,13 +37,13 @@ def command(
     from metasiam.app.server import build_app, open_socket, serve
     from metasiam.progress_lines import lines
 
-    console = terminal(highlight=False, soft_wrap=True)
-    opened = open_socket(host, port)
+    console, where = terminal(highlight=False, soft_wrap=True), DrawOptions(**app)
+    opened = open_socket(where.host, where.port)
     try:
         with lines(console) as shown:
-            studio = open_studio(weights, arch=arch, device=device, listener=shown)
-        build_app(studio, host=host)  # complains about a missing package before anything is promised
-        serve(studio, opened, host=host, listener=_Opening(console, browser=browser))
+            studio = open_studio(**embedder, **machine, listener=shown)
+        build_app(studio, host=where.host)  # complains about a missing package before anything is promised
+        serve(studio, opened, host=where.host, listener=_Opening(console, browser=where.browser))
     finally:
         opened.close()
 

@@ -32,3 +32,6 @@ SHARED_TRAINING = Flags(
     "training",
     only=("arch", "loss", "lr", "batch_size", "shift", "init", "seed", "device", "precision", "compile"),
 )
+
+#: Where to compute, for what trains nothing.
+MACHINE = Flags(TrainingOptions, "machine", only=("device",))

@@ -23,3 +23,8 @@ class Terminal(Console):
 def terminal(**options: Any) -> Console:
     """Return a console to print on; options are rich's."""
     return Terminal(**options)
+
+
+def say(text: str) -> None:
+    """Print a line on stderr: stdout is for answers."""
+    terminal(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

@@ -10,6 +10,7 @@ from metasiam.data.names import plain, plain_name
 from metasiam.data.sources.files import is_passed_over
 from metasiam.data.sources.tree import arrange, joined
 from metasiam.errors import MetaSiamError
+from metasiam.options.paths import check_named_folders
 from metasiam.progress import SILENT, Listener
 from metasiam.wording import counted
 
@@ -26,9 +27,8 @@ def pictures_by_folder(paths: Sequence[Path], listener: Listener = SILENT) -> di
     """
     named: dict[str, list[Path]] = {}
     known: dict[str, set[Path]] = {}
+    check_named_folders(paths)
     for path in paths:
-        if not path.is_dir():
-            raise MetaSiamError(f"{path} is not a folder. Pass DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
         tree = arrange(path)
         if tree.parts and "train" not in tree.parts:
             part = next(folders[0] for folders in tree.parts.values())

@@ -20,6 +20,7 @@ from metasiam.data.sources.files import find
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.enrolled import IN_MEMORY, check_name
 from metasiam.gallery.folders import pictures_by_folder
+from metasiam.options.paths import check_pictures
 from metasiam.progress import SILENT, Listener
 from metasiam.wording import counted
 
@@ -71,13 +72,12 @@ def find_pictures(paths: Sequence[Path]) -> list[Path]:
         MetaSiamError: if a path does not exist or cannot be read, or there is no picture at all.
     """
     found: list[Path] = []
+    check_pictures(paths)
     for path in paths:
         if path.is_dir():
             found += [Path(file.path) for file in find(path)]
-        elif path.exists():
-            found.append(path)
         else:
-            raise MetaSiamError(f"{path} does not exist. Pass picture files, or folders of them.")
+            found.append(path)
     if not found:
         raise MetaSiamError(f"{', '.join(map(str, paths))} has no pictures in it. Pass files, or folders of them.")
     return list(dict.fromkeys(found))

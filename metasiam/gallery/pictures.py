@@ -23,6 +23,7 @@ from metasiam.wording import counted
 _BATCH = 64  # pictures decoded and embedded at a time
 _ROUNDING = 2  # levels of 256
 _FEW_LEVELS = 64  # of 256: fewer are worth a note
+_NAMED = 5  # pictures that cannot be read and get a line of their own
 
 
 #: Said of a picture with nothing on it.
@@ -86,6 +87,29 @@ class Embedded:
         others = f", and {counted(self.left_out - 1, 'other')} cannot be used" if self.left_out > 1 else ""
         it = "them" if others else "it"
         raise MetaSiamError(f"{picture} {said}{others}. Leave {it} out, or pass --skip-unreadable.")
+
+    def tell(self, listener: Listener, *, answer_blank: bool = False) -> None:
+        """Say how pictures were prepared, which are left out and why; many get a line together.
+
+        Args:
+            listener: told.
+            answer_blank: whether pictures of one colour get an answer of their own, and so are not left out.
+
+        Raises:
+            MetaSiamError: if nothing is left.
+        """
+        for text in self.notes:
+            listener.note(text)
+        self.check_some(answer_blank=answer_blank)
+        for picture, reason in self.unreadable[:_NAMED]:
+            listener.note(f"{picture} cannot be read ({reason}): left out")
+        if len(self.unreadable) > 1:
+            total = len(self.pictures) + self.left_out
+            listener.note(f"{len(self.unreadable):,} of {total:,} pictures could not be read")
+        if self.blank and not answer_blank:
+            many = len(self.blank) > 1
+            said = f"{len(self.blank):,} pictures have nothing on them (one colour), e.g. " if many else ""
+            listener.note(f"{said}{self.blank[0]}{'' if many else ' has ' + BLANK}: left out")
 
     def _all_blank(self, count: int) -> str:
         if count == 1:

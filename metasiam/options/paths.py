@@ -54,6 +54,17 @@ def check_pictures(paths: Iterable[Path]) -> None:
             raise MetaSiamError(f"{path} does not exist. Pass picture files, or folders of them.")
 
 
+def check_named_folders(paths: Iterable[Path]) -> None:
+    """Raise unless each path is a folder, in which names can be sub-folders.
+
+    Raises:
+        MetaSiamError: naming the first that is none.
+    """
+    for path in paths:
+        if not path.is_dir():
+            raise MetaSiamError(f"{path} is not a folder. Pass DIR with DIR/<name>/*.jpg in it, or add --name NAME.")
+
+
 def check_folder(root: Path) -> None:
     """Raise unless a folder of images can be listed.
 
