@@ -305,11 +305,11 @@ def embedders(tmp_path: Path) -> tuple[Path, Path, EmbedderKey]:
 
 def test_another_embedder_s_weights_are_called_so_and_left_out_it_works(embedders: tuple[Path, Path, EmbedderKey]):
     mine, other, key = embedders
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
         open_embedder(other, key=key)
     assert open_embedder(None, key=key)[1] == key
     torch.save(build_embedder("resnet14").state_dict(), other.with_suffix(".pt"))  # does not say its architecture
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
         open_embedder(other.with_suffix(".pt"), key=key)
     with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Omit --arch"):
         open_embedder(mine, arch="resnet14", key=key)
@@ -394,10 +394,10 @@ def test_the_names_whose_thresholds_a_new_name_moved_are_counted() -> None:
             1,
             4,
             None,
-            "nothing, it is a fixed one: one name alone has no others to be told from, and there is",
+            "nothing, it is a fixed one: with one name there are no others to tell it from, and there is",
         ),
         (3, 1, None, "the names' own pictures"),
-        (1, 4, background(6, 3), "pairs of pictures of blobs alone: one name alone has no others to be told from"),
+        (1, 4, background(6, 3), "pairs of pictures of blobs alone: with one name there are no others to tell it from"),
         (2, 4, background(6, 3), r"the names' own pictures \(the background, blobs, is too small to learn on\)"),
     ],
 )

@@ -17,8 +17,8 @@ from metasiam.cli import run
 from metasiam.cli.terminal import say, terminal
 from metasiam.gallery import Answer, Guess
 from metasiam.gallery.answers import as_csv, as_json
-from metasiam.reports.rendering import Column, Table, print_table, to_csv
 from metasiam.progress_lines import lines
+from metasiam.reports.rendering import Column, Table, print_table, to_csv
 from metasiam.wording import harmless, harmless_json, spreadsheet_cell
 
 #: Colours, a cleared screen, a window's title by C1, a turned direction, a new line by its own sign.
