@@ -359,14 +359,14 @@ def test_galleries_with_spaces_are_quoted_in_what_to_type_next(
     enrolled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     mine = tmp_path / "my pets.safetensors"
-    assert run(["identify", "a.jpg", "--gallery", str(mine)]) == 2
+    assert run(["identify", str(mine), "--gallery", str(mine)]) == 2
     assert f"enroll DIR --weights RUN --gallery '{mine}'" in capsys.readouterr().err
     enrolled.rename(mine)
     assert run(["enroll", "--gallery", str(tmp_path / "new"), "--out", str(mine)]) == 2
     assert f"Use --gallery '{mine}' to add to it" in capsys.readouterr().err
     assert run(["enroll", *(word for i in range(3) for word in ("--remove", f"pet{i}")), "--gallery", str(mine)]) == 0
     capsys.readouterr()
-    assert run(["identify", "a.jpg", "--gallery", str(mine)]) == 2
+    assert run(["identify", str(mine), "--gallery", str(mine)]) == 2
     assert f"metasiam enroll DIR --gallery '{mine}'" in capsys.readouterr().err
 
 

@@ -28,11 +28,6 @@ def command(embedder: dict[str, Any], app: dict[str, Any], machine: dict[str, An
       metasiam draw
       metasiam draw --weights runs/mnist
     """
-    from metasiam.options.paths import check_weights
-
-    if weights is not None:
-        check_weights(weights)
-    # torch only now, when what was given can work.
     from metasiam.app.opening import open_studio
     from metasiam.app.server import build_app, open_socket, serve
     from metasiam.progress_lines import lines
