@@ -15,7 +15,7 @@ class Terminated(KeyboardInterrupt):
 
 def last_words(stopped: BaseException) -> tuple[str, int]:
     """Return the line that ends a stopped command, and its exit code: 128 + the signal, as a shell has it."""
-    if isinstance(stopped, Terminated):
+    if isinstance(stopped, Terminated) or isinstance(stopped.__cause__, Terminated):
         return "metasiam: terminated\n", 128 + signal.SIGTERM
     return "metasiam: interrupted\n", 128 + signal.SIGINT
 

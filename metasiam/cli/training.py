@@ -56,7 +56,7 @@ def told(shown: Lines, command: str, again: str | None = None) -> Iterator[None]
         raise typer.Exit(130) from stopped
     except NotMeasured as stopped:
         following = again or f"metasiam {command} --resume {shlex.quote(str(stopped.path))}"
-        shown.say(f"trained and saved in {stopped.path}, not measured yet\nnext: {following}")
+        shown.say(f"{stopped}\nnext: {following}")
         raise
 
 

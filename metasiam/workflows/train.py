@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 class NotMeasured(KeyboardInterrupt):
-    """Ctrl-C came when a training was finished and saved, and not measured yet.
+    """Ctrl-C came when a training was finished and saved, and not all is measured yet.
 
     Attributes:
         path: the folder that says how to go on.
     """
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is trained and not measured yet")
+    def __init__(self, path: Path, said: str = "") -> None:
+        super().__init__(said or f"trained and saved in {path}, not measured yet")
         self.path = path
 
 
