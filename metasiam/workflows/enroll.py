@@ -105,7 +105,9 @@ def _check(paths: Sequence[Path], wanted: EnrollOptions, gallery: Path) -> None:
             raise MetaSiamError(
                 f"{gallery} does not exist yet. Pass a folder with DIR/<name>/*.jpg, and --weights RUN."
             )
-    (check_named_folders if wanted.name is None else check_pictures)(paths)
+    check_pictures(paths)
+    if wanted.name is None:
+        check_named_folders(paths)
 
 
 def _with_pictures(
