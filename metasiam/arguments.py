@@ -59,6 +59,7 @@ _KINDS = {
     "DomainSet": _Kind(_is_a("DomainSet"), "a DomainSet (load_domains returns one)"),
     "EmbedderInfo": _Kind(_is_a("EmbedderInfo"), "an EmbedderInfo (load_embedder returns one)"),
     "Method": _Kind(_is_a("Method"), "a Method"),
+    "Enrolled": _Kind(_is_a("Enrolled"), "a Gallery (load_gallery and enroll return one)"),
     "Gallery": _Kind(_is_a("Gallery"), "a Gallery (load_gallery returns one)"),
     "PairSet": _Kind(_is_a("PairSet"), "a PairSet (load_pairs returns one)"),
     "Pool": _Kind(_is_a("Pool"), "a Pool (the method pool of a DomainSet returns one)"),

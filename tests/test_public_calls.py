@@ -261,6 +261,12 @@ CALLS: list[tuple[str, Callable[[World], Any]]] = [
     ("load_gallery(None)", lambda w: ms.load_gallery(None)),
     ("load_gallery('nowhere')", lambda w: ms.load_gallery("nowhere")),
     ("identify empty gallery", lambda w: ms.identify(w.gallery, torch.zeros(1, 64))),
+    ("enroll(None)", lambda w: ms.enroll(None)),
+    ("enroll of no embedder", lambda w: ms.enroll({"a": w.domains.images[:2]})),
+    ("enroll device='tpu'", lambda w: ms.enroll({"a": w.domains.images[:2]}, w.run, device="tpu")),
+    ("match of nothing", lambda w: ms.match(None, None, w.run)),
+    ("match of files that are not there", lambda w: ms.match("a.png", "b.png", w.run)),
+    ("match distance='far'", lambda w: ms.match(torch.zeros(2), torch.zeros(2), distance="far")),
     ("identify(None)", lambda w: ms.identify(None, torch.zeros(1, 64))),
     (
         "with_pictures unknown",
