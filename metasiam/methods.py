@@ -142,6 +142,9 @@ def find(name: str, data: str = "domains") -> Method:
     found = METHODS.get(name) or _GIVEN.get(name)
     if found is not None and found.data == data:
         return found
+    if found is not None:
+        wanted = {"pairs": "labelled pairs (load_pairs)", "domains": "domains (load_domains)"}[found.data]
+        raise MetaSiamError(f"{name} trains on {wanted}, not on {data}. Use one of: {', '.join(names(data))}.")
     if data == "domains" and (offered := catalogue.installed("methods").get(name)) is not None:
         method = offered.load()
         if not isinstance(method, Method) or method.name != name:

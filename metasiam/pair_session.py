@@ -175,7 +175,7 @@ def _description(
         "parameters": sum(p.numel() for part in (model.embedder, model.head) for p in part.parameters()),
         "data": {
             "source": pairs.source,
-            "options": data_options or {},
+            "options": data_options or dict(pairs.recipe or {}),
             "fingerprint": fingerprint,
             "images": len(pairs.images),
             "channels": pairs.channels,

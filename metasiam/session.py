@@ -16,6 +16,7 @@ from torch import nn
 from metasiam import catalogue
 from metasiam.arguments import checked
 from metasiam.data.domains import DomainSet, Split
+from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import Preparation
 from metasiam.errors import MetaSiamError, UnknownArchitectureError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
@@ -187,8 +188,8 @@ class _Hooks:
 @heard
 def train(
     method: str | Method,
-    domains: DomainSet,
-    split: Split,
+    domains: DomainSet | PairSet,
+    split: Split | None = None,
     *,
     preset: str | None = None,
     out: str | Path | None = None,
@@ -204,8 +205,8 @@ def train(
 
     Args:
         method: a name of ``metasiam.methods``, or a ``Method`` of your own.
-        domains: the data.
-        split: which domains are trained on.
+        domains: the data; for a method of pairs (``siamese``) labelled pairs, which have parts of their own.
+        split: which domains are trained on; of pairs none.
         preset: a whole group of options, as ``quick`` or ``best`` on the command line; those given here win over it.
         out: run folder; default ``runs/<method>-<time>``.
         resume: continue this run instead (exactly: the same weights as if it had never stopped); its saved
@@ -227,9 +228,15 @@ def train(
     method = give(method)
     check_seconds(checkpoint_every)
     tune_allocator()
+    if isinstance(domains, PairSet) or split is None:
+        return _train_on_pairs(
+            method, domains, split, preset, options, out=out, resume=resume, overwrite=overwrite,
+            checkpoint_every=checkpoint_every, listener=listener, data_options=data_options,
+        )  # fmt: skip
     hooks = _Hooks(checkpoint_every, listener := listener or SILENT)
     if resume is not None:
         return _resume(open_run(resume), method, domains, split, options, data_options, hooks)
+    find(method)
     options, own = taken_apart(preset_options(preset, method)[1] | options)
     check_start(preset, method, options)
     config = _config_for(method, domains, split, options, listener)
@@ -336,6 +343,30 @@ def _resume(
         loop.resume()
         processes.wait()  # nobody writes before all have read
         return _train(loop, context)
+
+
+def _train_on_pairs(
+    method: str,
+    pairs: DomainSet | PairSet,
+    split: Split | None,
+    preset: str | None,
+    options: dict[str, Any],
+    **more: Any,
+) -> Run:
+    """Train a method of pairs, and measure it on the test pairs.
+
+    Raises:
+        MetaSiamError: if the method does not train on such data, or a split is given.
+    """
+    from metasiam.pair_session import train_pairs
+
+    if not isinstance(pairs, PairSet):
+        raise MetaSiamError(f"{method} needs a split of the domains. split_domains makes one.")
+    find(method, "pairs")
+    if split is not None:
+        raise MetaSiamError("pairs have parts of their own. Omit split.")
+    given = preset_options(preset, method)[1] | options if more["resume"] is None else options
+    return train_pairs(pairs, **more, **given).run
 
 
 def _recipe(domains: DomainSet, split: Split) -> dict[str, Any]:

@@ -79,3 +79,46 @@ def test_the_recipe_loads_the_same_images_again(pictures):
     again, parts = load(from_stored({**domains.recipe, **split.recipe}), None)
     assert again.fingerprint == domains.fingerprint
     assert parts == split
+
+
+def pairs_of(folder):
+    from PIL import Image
+
+    random = np.random.default_rng(1)
+    for number in range(16):
+        Image.fromarray(random.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    rows = [
+        f"{a}.png,{b}.png,{same},{part}"
+        for a, b, same, part in zip(
+            range(0, 16, 2), range(1, 16, 2), [1, 0] * 4, ["train"] * 4 + ["validation"] * 2 + ["test"] * 2, strict=True
+        )
+    ]
+    (folder / "pairs.csv").write_text("path_a,path_b,same,part\n" + "\n".join(rows) + "\n")
+    return folder / "pairs.csv"
+
+
+def test_train_takes_pairs_too_and_the_command_line_looks_at_the_run_again(tmp_path, capsys):
+    pairs = ms.load_pairs(f"pairs:{pairs_of(tmp_path)}", data_dir=tmp_path)
+    small = {"arch": "resnet8", "head": "cosine", "epochs": 1, "batch_size": 2, "device": "cpu", "precision": "fp32"}
+    made = ms.train("siamese", pairs, out=tmp_path / "run", **small)
+    assert made.config["options"]["method"] == "siamese"
+    assert made.config["data"]["options"]["data"] == f"pairs:{tmp_path / 'pairs.csv'}"
+    assert (made.path / "evaluation.json").is_file()
+    assert run(["siamese", "--resume", str(made.path)]) == 0
+    domains = ms.DomainSet.from_arrays(np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4)
+    for wrong, said in (
+        (
+            lambda: ms.train("siamese", domains, ms.split_domains(domains, held_out=2)),
+            "siamese trains on labelled pairs (load_pairs), not on domains",
+        ),
+        (lambda: ms.train("triplet", domains), "triplet needs a split of the domains. split_domains makes one."),
+        (
+            lambda: ms.train("triplet", pairs),
+            "triplet trains on domains (load_domains), not on pairs. Use one of: siamese.",
+        ),
+        (lambda: ms.train("siamese", pairs, ms.split_domains(domains, held_out=2)), "Omit split"),
+        (lambda: ms.train("siamese", pairs, heed="l1"), "siamese has no option 'heed'. Did you mean head?"),
+    ):
+        with pytest.raises(ms.MetaSiamError) as caught:
+            wrong()
+        assert said in str(caught.value)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +35,7 @@ class PairSet:
         fold: int64 [P], for data that come in folds (LFW's ten); else all 0.
         source: what names this data on the command line (``--data``).
         preparation: how pictures became the images; None where they came as arrays and nobody says.
+        recipe: options that load the same pairs again (``metasiam.options.pairs``); None where they came as arrays.
     """
 
     images: Tensor
@@ -45,6 +48,7 @@ class PairSet:
     fold: Tensor
     source: str = "memory"
     preparation: Preparation | None = None
+    recipe: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("images", "first", "second", "same", "part", "fold"):

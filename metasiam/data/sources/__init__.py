@@ -18,6 +18,7 @@ from metasiam.data.sources.pair_images import PairRequest
 from metasiam.data.sources.source import Request, Source
 from metasiam.errors import MetaSiamError
 from metasiam.options.data import DataOptions, saved
+from metasiam.options.pairs import PairDataOptions
 from metasiam.progress import SHOWN, SHOWN_OR_WARNED, SILENT, Listener, heard
 
 #: Data that come as labelled pairs: name → loader. ``pairs`` takes a path.
@@ -131,7 +132,9 @@ def load_pairs(
     if kind not in PAIR_SOURCES or (kind == "pairs" and not path):
         raise MetaSiamError(f"--data {name} has no labelled pairs. Use lfw, lfw:10-folds or pairs:FILE.csv.")
     how = Preparation(crop=crop, fit="squeeze" if squeeze else "cut")
-    return PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, how, grey, listener or SILENT))
+    pairs = PAIR_SOURCES[kind](PairRequest(_data_dir(data_dir), path, image_size, how, grey, listener or SILENT))
+    where = Path(data_dir) if data_dir is not None else None
+    return replace(pairs, recipe=saved(PairDataOptions(name, where, crop, image_size, grey, squeeze)))
 
 
 @heard
