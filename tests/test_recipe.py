@@ -117,7 +117,7 @@ def test_train_takes_pairs_too_and_the_command_line_looks_at_the_run_again(tmp_p
             "triplet trains on domains (load_domains), not on pairs. Use one of: siamese.",
         ),
         (lambda: ms.train("siamese", pairs, ms.split_domains(domains, held_out=2)), "Omit split"),
-        (lambda: ms.train("siamese", pairs, heed="l1"), "siamese has no option 'heed'. Did you mean head?"),
+        (lambda: ms.train("siamese", pairs, solvr="svm"), "siamese has no option 'solvr'. Did you mean solver?"),
     ):
         with pytest.raises(ms.MetaSiamError) as caught:
             wrong()
