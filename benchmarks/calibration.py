@@ -21,7 +21,8 @@ import torch
 import metasiam as ms
 from benchmarks.data import benchmark_domains
 from benchmarks.harness import options, save
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.evaluation.calibration import CohortNormaliser, ThresholdCalibrator
 from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.embedded import embed_all

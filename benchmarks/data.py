@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split, split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.wording import counted
 

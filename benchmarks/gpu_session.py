@@ -42,7 +42,8 @@ from typing import Any
 import metasiam
 from benchmarks.data import benchmark_domains, benchmark_split, unzipped
 from benchmarks.harness import RESULTS, machine
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.runs import Run, open_run
 from metasiam.training.loop import Progress
 

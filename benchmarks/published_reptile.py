@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 import metasiam as ms
 from benchmarks.harness import RESULTS, machine
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, TaskDraw, draw_protocol
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all

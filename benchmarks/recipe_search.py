@@ -21,7 +21,8 @@ import torch
 
 import metasiam as ms
 from benchmarks.harness import RESULTS
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.methods import options_class
 from metasiam.options.presets import preset_options
 from metasiam.options.training import value_of

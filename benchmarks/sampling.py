@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.data import benchmark_domains, benchmark_split
 from benchmarks.harness import interleaved, options, ratios, save, summary
-from metasiam.data.domains import DomainSet, Pool
+from metasiam.data.domains import DomainSet
+from metasiam.data.pool import Pool
 from metasiam.data.tasks import draw_episodes, draw_triplets_of
 
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.losses import triplet_cosine
 
 

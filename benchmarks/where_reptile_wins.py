@@ -30,7 +30,8 @@ from torch import Tensor
 import metasiam as ms
 from benchmarks.harness import RESULTS, machine
 from benchmarks.recipe_search import training_images_only
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adaptation_path
 from metasiam.evaluation.draws import Draws, draw_protocol
 from metasiam.evaluation.embedded import embed_all

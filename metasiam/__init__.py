@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet, Pool, Split, split_domains
+    from metasiam.data.domains import DomainSet
     from metasiam.data.pairs import PairSet
+    from metasiam.data.pool import Pool
     from metasiam.data.preparation import Preparation
     from metasiam.data.sources import load_domains, load_pairs
+    from metasiam.data.splitting import Split, split_domains
     from metasiam.data.tasks import draw_episodes, draw_pairs, draw_triplets
     from metasiam.errors import MetaSiamError
     from metasiam.evaluation.calibration import ProbabilityCalibrator, ThresholdCalibrator
@@ -46,14 +48,14 @@ _HOMES = {
     "Listener": "metasiam.progress",
     "MetaSiamError": "metasiam.errors",
     "PairSet": "metasiam.data.pairs",
-    "Pool": "metasiam.data.domains",
+    "Pool": "metasiam.data.pool",
     "Progress": "metasiam.progress",
     "Preparation": "metasiam.data.preparation",
     "ProbabilityCalibrator": "metasiam.evaluation.calibration",
     "ProtocolSettings": "metasiam.options.evaluation",
     "Relay": "metasiam.progress",
     "Run": "metasiam.runs",
-    "Split": "metasiam.data.domains",
+    "Split": "metasiam.data.splitting",
     "ThresholdCalibrator": "metasiam.evaluation.calibration",
     "TrainingStopped": "metasiam.session",
     "Verdict": "metasiam.gallery",
@@ -73,7 +75,7 @@ _HOMES = {
     "match": "metasiam.gallery",
     "open_run": "metasiam.runs",
     "save_embedder": "metasiam.models.files",
-    "split_domains": "metasiam.data.domains",
+    "split_domains": "metasiam.data.splitting",
     "sweep": "metasiam.workflows.sweep",
     "train": "metasiam.session",
     "train_pairs": "metasiam.pair_session",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.models.files import EmbedderInfo, load_embedder
 from metasiam.models.own import own_embedder

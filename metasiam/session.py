@@ -15,9 +15,10 @@ from torch import nn
 
 from metasiam import catalogue
 from metasiam.arguments import checked
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
 from metasiam.data.pairs import PairSet
 from metasiam.data.preparation import Preparation
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError, UnknownArchitectureError
 from metasiam.evaluation.protocol import evaluate as evaluate_embedder
 from metasiam.evaluation.result import Evaluation

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
 from metasiam.data.names import plain
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
 from metasiam.options.training import options_of

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metasiam.data import domains as domains_module
-from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split, split_domains
 from metasiam.errors import MetaSiamError
 
 SPLITS = Path(domains_module.__file__).parent / "splits"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
-from metasiam.data.domains import Pool
+from metasiam.data.pool import Pool
 from metasiam.data.tasks import Episodes, draw_episodes
 from metasiam.evaluation.episodes import accuracy_of_classes, all_way_accuracy, all_way_one_shot, episode_accuracy
 

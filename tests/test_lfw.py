@@ -16,9 +16,9 @@ from pair_samples import TEST, TRAIN, write_lfw, write_list
 from PIL import Image
 
 from metasiam.cli import run as metasiam_command
-from metasiam.data.domains import split_domains
 from metasiam.data.pairs import PairSet, fold_people, groups_of, keep_validation, shared_people
 from metasiam.data.sources import load_domains, load_pairs
+from metasiam.data.splitting import split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.options.evaluation import ProtocolSettings

@@ -14,7 +14,8 @@ from reports_samples import evaluation as sample
 from torch import nn
 
 import metasiam as ms
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.runs import Run
 
 LONGEST = 400  # characters of a repr

@@ -15,8 +15,8 @@ from PIL import Image
 from rich.console import Console
 
 from metasiam.cli import run
-from metasiam.data.domains import split_domains
 from metasiam.data.sources import load_domains
+from metasiam.data.splitting import split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery.folders import pictures_by_folder
 from metasiam.options.data import DataOptions, saved

@@ -13,7 +13,8 @@ import torch
 from listeners import Heard
 from torch import Tensor, nn
 
-from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split, split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation import plans
 from metasiam.evaluation.adaptation import AdaptationPlan

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from metasiam.data.domains import DomainSet, split_domains
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import split_domains
 from metasiam.evaluation.draws import by_domain
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.episodes import all_way_one_shot

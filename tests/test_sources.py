@@ -17,13 +17,14 @@ import torch
 from listeners import Heard
 from PIL import Image
 
-from metasiam.data.domains import DomainSet, split_domains
+from metasiam.data.domains import DomainSet
 from metasiam.data.sources import Request, default_data_dir, fetch, files, load_domains, memory
 from metasiam.data.sources import glyphs as glyphs_module
 from metasiam.data.sources import pictures as pictures_module
 from metasiam.data.sources.files import find
 from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.tree import Picture, arrange
+from metasiam.data.splitting import split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.gallery.given import find_pictures

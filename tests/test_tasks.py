@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metasiam.data.domains import DomainSet, Pool
+from metasiam.data.domains import DomainSet
+from metasiam.data.pool import Pool
 from metasiam.data.tasks import _distinct, _distinct_rows, draw_episodes, draw_pairs, draw_triplets
 
 

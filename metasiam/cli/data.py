@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.domains import DomainSet
     from metasiam.data.pairs import PairSet
+    from metasiam.data.splitting import Split
 
 app = typer.Typer(help="List, download and inspect data sources.", no_args_is_help=True)
 
@@ -124,8 +125,8 @@ def show_source(
     # torch only now, when what was given can work.
     from rich.markup import escape
 
-    from metasiam.data.domains import split_domains
     from metasiam.data.sources import PAIR_SOURCES, load_domains, load_pairs
+    from metasiam.data.splitting import split_domains
     from metasiam.progress_lines import lines
 
     console, wanted, size = _console(), DataOptions(**chosen), chosen.get("image_size")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from metasiam.arguments import checked
-from metasiam.data.domains import Pool
+from metasiam.data.pool import Pool
 from metasiam.wording import counted
 
 

@@ -14,7 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from metasiam.data.domains import DomainSet, Part, Pool, Split
+from metasiam.data.domains import DomainSet, Part
+from metasiam.data.pool import Pool
+from metasiam.data.splitting import Split
 from metasiam.data.tasks import Episodes, Pairs, draw_episodes, draw_pairs, draw_triplets
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.episodes import all_way_one_shot

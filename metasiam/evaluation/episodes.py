@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from metasiam.data.domains import Pool
+from metasiam.data.pool import Pool
 from metasiam.data.tasks import Episodes
 from metasiam.evaluation.verification import similarity_matrix
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.evaluation.draws import Draws
 from metasiam.evaluation.embedded import EmbeddedImages
 from metasiam.evaluation.plans import (

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt, adaptation_path, averaged
 from metasiam.evaluation.embedding import embed_images
 from metasiam.evaluation.scored_pairs import ScoredPairs, score_images

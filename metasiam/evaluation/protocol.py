@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.adaptation import HeadedEmbedder, adapt
 from metasiam.evaluation.calibration import crossfit_folds

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from metasiam.data.domains import DomainSet, Pool, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.pool import Pool
+from metasiam.data.splitting import Split
 from metasiam.data.tasks import complete_triplets, draw_pairs, draw_triplets
 from metasiam.evaluation.adaptation import AdaptationPlan, adapt
 from metasiam.evaluation.embedded import EmbeddedImages, embed_all

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from metasiam.data.augment import normalise
-from metasiam.data.domains import DomainSet, Pool
+from metasiam.data.domains import DomainSet
+from metasiam.data.pool import Pool
 from metasiam.data.tasks import draw_episodes
 from metasiam.errors import MetaSiamError
 from metasiam.wording import counted

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from metasiam.catalogue import OWN
 from metasiam.data.augment import Augmentation, normalise
-from metasiam.data.domains import DomainSet, Pool, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.pool import Pool
 from metasiam.data.preparation import USUAL
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.losses import NormalisedSoftmax
 from metasiam.models import architecture, build

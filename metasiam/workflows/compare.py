@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from metasiam.arguments import checked
-from metasiam.data.domains import DomainSet, Split
+from metasiam.data.domains import DomainSet
+from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.comparison import compare_evaluations
 from metasiam.evaluation.draws import Draws, draw_protocol

@@ -14,8 +14,9 @@ from metasiam.progress import Listener
 from metasiam.shapes import DATA_OPTIONS, check
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.domains import DomainSet
     from metasiam.data.pairs import PairSet
+    from metasiam.data.splitting import Split
     from metasiam.models.files import EmbedderInfo
     from metasiam.runs import Run
 
@@ -28,9 +29,9 @@ def load(
     options: DataOptions, listener: Listener | None, shown_to: EmbedderInfo | None = None
 ) -> tuple[DomainSet, Split]:
     """Load a domain set, prepared for trained weights where these are given, and split its domains."""
-    from metasiam.data.domains import split_domains
     from metasiam.data.preparation import Preparation
     from metasiam.data.sources import load_domains
+    from metasiam.data.splitting import split_domains
 
     assert options.data is not None
     how = shown_to.preparation if shown_to is not None else None

@@ -10,7 +10,8 @@ from metasiam.progress import Listener
 from metasiam.runs import EMBEDDER_FILE, Run, write_text
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.domains import DomainSet
+    from metasiam.data.splitting import Split
     from metasiam.evaluation.draws import Draws
     from metasiam.evaluation.result import Evaluation
     from metasiam.options.evaluation import ProtocolSettings

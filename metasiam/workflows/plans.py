@@ -30,7 +30,8 @@ from metasiam.workflows.data import from_stored, load, with_run
 from metasiam.workflows.train import NotMeasured, check_place, train_or_take
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.domains import DomainSet
+    from metasiam.data.splitting import Split
     from metasiam.workflows.compare import Comparison
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from metasiam.arguments import checked
-from metasiam.data.domains import DomainSet, Split, split_domains
+from metasiam.data.domains import DomainSet
 from metasiam.data.sources import load_domains
+from metasiam.data.splitting import Split, split_domains
 from metasiam.errors import MetaSiamError
 from metasiam.evaluation.draws import draw_protocol
 from metasiam.evaluation.protocol import evaluate

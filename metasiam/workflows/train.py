@@ -22,7 +22,8 @@ from metasiam.runs.locks import run_held
 from metasiam.workflows.data import data_of_run, load
 
 if TYPE_CHECKING:
-    from metasiam.data.domains import DomainSet, Split
+    from metasiam.data.domains import DomainSet
+    from metasiam.data.splitting import Split
     from metasiam.evaluation.result import Evaluation
 
 

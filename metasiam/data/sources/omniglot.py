@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from metasiam.data.domains import ROTATED, DomainSet
+from metasiam.data.domains import DomainSet
 from metasiam.data.preparation import Preparation
 from metasiam.data.sources.download import download, unpack
 from metasiam.data.sources.folder import packed_pictures
 from metasiam.data.sources.source import Request, Source, shown
 from metasiam.data.sources.tree import Picture, arrange
+from metasiam.data.splitting import ROTATED
 from metasiam.errors import MetaSiamError
 
 #: The two halves that its authors made, in the order that their characters get here.

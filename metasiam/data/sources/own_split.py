@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TypeVar
 
-from metasiam.data.domains import Split
+from metasiam.data.splitting import Split
 
 #: Seen, validation and held-out domains.
 PARTS = ("train", "validation", "test")
