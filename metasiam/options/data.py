@@ -13,7 +13,7 @@ from metasiam.data.split_files import check_split
 from metasiam.options.declare import Opt
 from metasiam.options.paths import check_data
 
-_DATA = "Data"
+_DATA, _SHOWN = "Data", "Shown"
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,18 @@ def saved(options: Any) -> dict[str, Any]:
 
 def _absolute(path: str | Path) -> str:
     return os.path.abspath(Path(path).expanduser())
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions:
+    """What is shown of data."""
+
+    every: Annotated[bool, Opt("List every domain, however many there are.", panel=_SHOWN, flag="--all")] = False
+    out: Annotated[Path | None, Opt("Write a grid of pictures to this PNG file.", panel=_SHOWN)] = None
+    columns: Annotated[
+        int, Opt("Show so many pictures of each domain in it, from 1 to 100.", panel=_SHOWN, least=1, most=100)
+    ] = 12
+    rows: Annotated[
+        int, Opt("Show so many domains in it, evenly spread, from 1 to 500.", panel=_SHOWN, least=1, most=500)
+    ] = 20
+    overwrite: Annotated[bool, Opt("Replace the file that --out names.", panel=_SHOWN)] = False
