@@ -12,7 +12,8 @@ import pytest
 
 import metasiam as ms
 from metasiam.cli import run
-from metasiam.options.presets import METHOD, preset_options
+from metasiam.methods import names, options_class
+from metasiam.options.presets import preset_options
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -52,7 +53,7 @@ def test_readmes_first_command_convinces(comparison):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", sorted(METHOD["quick"]))
+@pytest.mark.parametrize("method", sorted(name for name in names() if "quick" in options_class(name).presets))
 def test_every_quick_preset_learns_to_tell_unseen_glyphs_apart(method, tmp_path):
     data, options = preset_options("quick", method)
     domains = ms.load_domains(data["data"])
