@@ -25,7 +25,7 @@ NOUNS = {
 #: What is in braces, and is never one or no number: a text, or counted only where there are several.
 NEVER_ONE = {
     "count", "count:,", "depth", "info.channels", "kind", "len(columns)", "len(drawings)", "len(paths)",
-    "len(paths):,", "len(result.blank):,", "len(result.unreadable):,", "len(value)", "name", "other", "part",
+    "len(paths):,", "len(self.blank):,", "total:,", "ends", "len(value)", "name", "other", "part",
     "seconds / 86400:.1f", "self.tried", "self.count", "span", "text", "total", "path.suffix[1:].upper()",
     "classes", "self.source", "clean(method, 40)", "method_name(method)", "clean(name, 60)", "images",
 }  # fmt: skip
