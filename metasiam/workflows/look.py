@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from metasiam.options.data import DataOptions
 from metasiam.progress import Listener, Relay
+from metasiam.wording import counted
 
 if TYPE_CHECKING:
     from metasiam.data.domains import DomainSet
@@ -87,7 +88,7 @@ class _Once(Relay):
 
 
 def _kind(channels: int) -> str:
-    return {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
+    return {1: "grey", 3: "colour"}.get(channels, counted(channels, "channel"))
 
 
 def _of_any_size(
