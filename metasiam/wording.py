@@ -66,3 +66,19 @@ def spreadsheet_cell(value: object) -> object:
 def printable(text: str, encoding: str = "utf-8") -> str:
     """Return text that an encoding can hold: what it cannot becomes an escape, a file name's odd byte ``\\udcff``."""
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+#: What is printed instead where the output cannot take these characters.
+_PLAIN = {"×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": "*"}
+
+
+def plainly(error: UnicodeError) -> tuple[str, int]:
+    """Say in ASCII what cannot be encoded: a sign that looks alike, a byte as ``\\xff``, else an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    plain = ""
+    for character in error.object[error.start : error.end]:
+        byte = ord(character) - 0xDC00  # how Python keeps a byte of a file's name that is no text
+        escaped = f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
+        plain += _PLAIN.get(character, escaped)
+    return plain, error.end

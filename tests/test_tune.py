@@ -16,7 +16,6 @@ from listeners import Heard
 from pair_samples import write_lfw
 
 from metasiam.cli import run as metasiam_command
-from metasiam.cli.tune import next_command
 from metasiam.data.pairs import PairSet
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
@@ -24,7 +23,7 @@ from metasiam.options.choices import Choice, parse_choice
 from metasiam.options.pairs import PairDataOptions
 from metasiam.reports.tune_report import numeric_options, trials_table
 from metasiam.workflows.study import STUDY_FILE, finished, open_study, proposals, tell
-from metasiam.workflows.tune import best_trial, check_search, read_trials, tune, without_test
+from metasiam.workflows.tune import best_trial, check_search, next_command, read_trials, tune, without_test
 
 FIXED: dict[str, Any] = {"arch": "conv4", "head": "features", "precision": "fp32", "batch_size": 16, "epochs": 1}
 

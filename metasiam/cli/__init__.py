@@ -15,18 +15,9 @@ from metasiam.cli import compare, data, draw, enroll, evaluate, identify, lists,
 from metasiam.cli.command import Command
 from metasiam.cli.signals import last_words, sigterm_as_ctrl_c
 from metasiam.errors import MetaSiamError, on_command_line
+from metasiam.failures import in_a_line
 from metasiam.methods import METHODS, find, names
-from metasiam.runs.atomic import storage_error, trouble
-from metasiam.wording import harmless
-
-_OUT_OF_MEMORY = (
-    "there is not enough memory for this. Lower --batch-size, --image-size or --pairs; a saved run continues "
-    "with --resume."
-)
-
-#: What is printed instead where the output cannot take these characters.
-_PLAIN = {"×": "x", "…": "...", "–": "-", "—": "-", "−": "-", "±": "+-", "→": "->", "≤": "<=", "≥": ">=", "·": "*"}
-
+from metasiam.wording import harmless, plainly
 
 _HELP = """Is this the same kind of thing? Train, compare and use networks that answer this for new classes.
 
@@ -129,9 +120,13 @@ def run(arguments: list[str] | None = None) -> int:
         # Typer's usage errors; typer keeps its own copy of click, so they are known by what they can do.
         format_message = getattr(error, "format_message", None)
         if format_message is None:
-            said = _said(error)
+            said = in_a_line(error)
             if said is None:
                 raise
+            try:
+                sys.stdout.flush()
+            except OSError:
+                _drop_output()
             return _complain(said) if _speaks() else 2
         what = format_message().strip()
         if not what:  # no command given: the help is shown already
@@ -144,58 +139,16 @@ def run(arguments: list[str] | None = None) -> int:
 
 def _print_anything() -> None:
     """Let stdout and stderr print every text, whatever their encoding and whatever bytes a file's name is made of."""
-    codecs.register_error("metasiam", _plainly)
+    codecs.register_error("metasiam", plainly)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # replaced by something that is no text file, or closed
             stream.reconfigure(errors="metasiam")  # type: ignore[union-attr]
-
-
-def _plainly(error: UnicodeError) -> tuple[str, int]:
-    """Say in ASCII what cannot be encoded: a sign that looks alike, a byte as ``\\xff``, else an escape."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    plain = ""
-    for character in error.object[error.start : error.end]:
-        byte = ord(character) - 0xDC00  # how Python keeps a byte of a file's name that is no text
-        escaped = f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else ascii(character)[1:-1]
-        plain += _PLAIN.get(character, escaped)
-    return plain, error.end
 
 
 def _drop_output() -> None:
     """Send what stdout still holds nowhere, so that the interpreter does not fail on it when it ends."""
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _said(error: Exception) -> str | None:
-    """Return the line for an error that is no bug: memory, disk, or a name that is no text; None for others."""
-    if _is_out_of_memory(error):
-        return _OUT_OF_MEMORY
-    if (found := storage_error(error)) is not None:
-        reason, remedy = trouble(found)
-        where = os.fsdecode(found.filename) if found.filename is not None else "the output"
-        try:
-            sys.stdout.flush()
-        except OSError:
-            _drop_output()
-        verb = "used" if isinstance(found, PermissionError) else "written"  # a file to read, perhaps
-        return f"{where} cannot be {verb}: {reason}. {remedy}, then try again; a saved run continues with --resume."
-    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
-        begin = max(error.object.rfind(mark, 0, error.start) for mark in '"\n,') + 1
-        name = error.object[begin : error.end + 40].splitlines()[0].split('"')[0]
-        return f"the name {name} has bytes that are not UTF-8 and cannot be stored. Rename it, then try again."
-    return None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Tell whether numpy, torch on the CPU or torch on a GPU could not get the memory that it asked for."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or "DefaultCPUAllocator: can't allocate memory" in str(error)
-        or "DefaultCPUAllocator: not enough memory" in str(error)
-    )
 
 
 def _speaks() -> bool:

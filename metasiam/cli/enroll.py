@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from metasiam.cli import groups
 from metasiam.cli.next_steps import next_line
@@ -57,31 +58,18 @@ def command(
 
 
 def _show(gallery: Gallery, path: Path) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     from metasiam.gallery.rehearsal import rehearse
     from metasiam.gallery.upkeep import missing_note
+    from metasiam.reports.gallery_tables import learned_on, names_table
 
     console = terminal(highlight=False, soft_wrap=True)
-    if gallery.rules is None:
+    acted = rehearse(gallery)
+    if acted is None:
         console.print(Text(f"{path} has no names"))
         return
     console.print(Text(f"{path}: {counted(len(gallery.names), 'name')}, {counted(len(gallery.files), 'picture')}"))
-    acted = rehearse(gallery)
-    assert acted is not None
-    table = Table("name")
-    for header in ("pictures", "threshold", "recognised"):
-        table.add_column(header, justify="right")
-    rows = zip(gallery.counts().items(), gallery.rules.thresholds, acted.named, acted.of, strict=True)
-    for (name, count), threshold, right, tried in rows:
-        table.add_row(Text(name), str(count), f"{threshold:.3f}", f"{right} of {tried}" if tried else "–")
-    console.print(table, soft_wrap=False)
-    others, strength, own = len(gallery.names) - 1, gallery.rules.strength, ""
-    if others >= 1 and gallery.background is not None:
-        own = f"; the similarity of your own names counts {100 * others / (others + strength):.0f} %"
-    console.print(Text(f"thresholds learned on {gallery.rules.learned_on}{own}"))
-    for line in acted.said():
+    console.print(names_table(gallery, acted), soft_wrap=False)
+    for line in (learned_on(gallery), *acted.said()):
         console.print(Text(line))
     console.print(Text(next_line(["metasiam", "identify", "PICTURES", "--gallery", str(path)])))
     if text := missing_note(gallery):

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,10 +15,7 @@ from metasiam.errors import MetaSiamError
 from metasiam.options.flags import Flags, takes
 from metasiam.options.gallery import AnswerOptions, GalleryOptions
 from metasiam.runs import check_new_file
-from metasiam.wording import counted, harmless, printable
-
-if TYPE_CHECKING:
-    from metasiam.gallery.answers import Row
+from metasiam.wording import harmless, printable
 
 
 @takes(Flags(GalleryOptions, "where"), Flags(AnswerOptions, "told"), groups.MACHINE)
@@ -53,6 +49,7 @@ def command(
     with lines(terminal(stderr=True)) as shown:
         found = identify_pictures(paths, gallery, shown, **machine)
     from metasiam.gallery.answers import as_csv, as_json, write_answers
+    from metasiam.reports.gallery_tables import answers_in_words, answers_table
 
     if given.as_json:
         # Where the terminal cannot print every letter, JSON's own escapes keep what is said readable for programs.
@@ -62,7 +59,9 @@ def command(
         text = printable(as_csv(found.rows), sys.stdout.encoding or "utf-8")
         sys.stdout.write(harmless(text) if sys.stdout.isatty() else text)
     else:
-        _print_table(found.rows)
+        console = terminal(highlight=False)
+        console.print(answers_table(found.rows))
+        console.print(answers_in_words(found.rows))
         say(found.fit)
         more = ["metasiam", "enroll", "PICTURES", "--name", "NAME", "--gallery", str(gallery.gallery)]
         say(next_line(more, "more pictures of a name that was not recognised"))
@@ -70,32 +69,3 @@ def command(
         say(f"wrote {write_answers(given.out, found.rows)}")
     if not found.complete:
         raise typer.Exit(1)
-
-
-def _print_table(rows: Sequence[Row]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from metasiam.gallery.answers import runner_up
-    from metasiam.gallery.pictures import BLANK
-
-    table = Table()
-    for header in ("picture", "name", "probability", "runner-up"):
-        table.add_column(header, justify="right" if header == "probability" else "left", overflow="fold")
-    for picture, answer in rows:
-        shown = Text(printable(str(picture)))
-        if isinstance(answer, str):
-            nothing = "no answer" if answer == BLANK else "not read"
-            table.add_row(shown, Text(nothing, "dim"), "", Text(answer, "dim"))
-            continue
-        second, chance = runner_up(answer)
-        name = Text(answer.name, "dim" if answer.name == "unknown" else "bold")
-        table.add_row(shown, name, f"{100 * answer.probability:.0f} %", Text(f"{second} ({100 * chance:.0f} %)"))
-    console = terminal(highlight=False)
-    console.print(table)
-    answers = [answer for _, answer in rows]
-    read = [answer for answer in answers if not isinstance(answer, str)]
-    unknown, blank = sum(answer.name == "unknown" for answer in read), answers.count(BLANK)
-    failed = len(rows) - len(read) - blank
-    rest = (f", {failed} not read" if failed else "") + (f", {blank} with nothing on it" if blank else "")
-    console.print(f"{counted(len(rows), 'picture')}: {len(read) - unknown} recognised, {unknown} unknown{rest}")

@@ -9,19 +9,15 @@ from metasiam.cli import groups
 from metasiam.cli.next_steps import say_next
 from metasiam.cli.terminal import terminal
 from metasiam.options.flags import Flags, takes
-from metasiam.options.pairs import PairDataOptions, SiameseOptions
+from metasiam.options.pairs import UNUSED, PairDataOptions, SiameseOptions
 from metasiam.options.run import RunOptions
 
 _CHECKPOINT_EVERY = 120.0
 
 
-#: Options that do nothing to pairs have no flag.
-TRAINING = Flags(SiameseOptions, "training", without=("temperature", "compile"))
-
-
 @takes(
     groups.preset_of(SiameseOptions),
-    TRAINING,
+    Flags(SiameseOptions, "training", without=UNUSED),
     Flags(PairDataOptions, "data"),
     Flags(groups.RUN.group, "run", without=("preset",), defaults={"checkpoint_every": f"{_CHECKPOINT_EVERY}"}),
 )

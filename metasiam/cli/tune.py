@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def command(
     from metasiam.cli.evaluating import print_written
     from metasiam.reports.rendering import print_table
     from metasiam.reports.tune_report import trials_table, write_tune_report
-    from metasiam.workflows.tune import best_trial, check_search, tune
+    from metasiam.workflows.tune import best_trial, check_search, next_command, tune
 
     check_search(wanted.strategy, choices, options)  # said now, not when its trial comes
     chosen = pairs_with_defaults(PairDataOptions(**data), preset_data, arch)
@@ -88,38 +87,3 @@ def command(
     print_written(console, written)
     line = next_command(chosen, where.preset, fixed | best_trial(rows)["options"])
     console.print(f"next: {line}", highlight=False, markup=False, soft_wrap=True)
-
-
-def next_command(data: PairDataOptions, preset: str | None, options: Mapping[str, Any]) -> str:
-    """Return the ``metasiam siamese`` command that trains with what was found, as a shell takes it.
-
-    Args:
-        data: the pairs that were searched on, with every default filled in.
-        preset: where the search started.
-        options: fields of ``SiameseOptions``, those tried and those fixed.
-    """
-    from metasiam.cli.siamese import TRAINING
-    from metasiam.options.presets import preset_options
-
-    preset_method = preset_options(preset, "siamese")[1]
-    if any(value is None and name in preset_method for name, value in options.items()):
-        # No command line can take a preset's value back: say the rest of the preset word by word.
-        preset, options = None, preset_method | dict(options)
-    known = {option.name for option in TRAINING.options()}  # what has no flag there does nothing to pairs
-    said = {
-        "data": data.data,
-        "preset": preset,
-        "data_dir": data.data_dir,
-        "crop": data.crop,
-        "image_size": data.image_size,
-        "grey": data.grey or None,
-        **{name: value for name, value in options.items() if name in known},
-    }
-    words = ["metasiam", "siamese"]
-    for name, value in said.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None:
-            words += [f"--{option}", str(value)]
-    return shlex.join(words)

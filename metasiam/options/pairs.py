@@ -13,6 +13,9 @@ from metasiam.options.declare import Opt
 from metasiam.options.paths import check_pairs, check_weights
 from metasiam.options.training import TrainingOptions
 
+#: Options of ``SiameseOptions`` that do nothing to pairs, and have no flag.
+UNUSED = ("temperature", "compile")
+
 _DATA, _MODEL = "Data", "Model"
 
 _PUBLISHED: dict[str, Any] = {"arch": "koch", "head": "l1", "lr": 1e-4, "batch_size": 32, "epochs": 30, "flip": False}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from metasiam.arguments import checked
 from metasiam.data.pairs import PARTS, PairSet
 from metasiam.errors import MetaSiamError
 from metasiam.options.choices import Choice, check_together, parse_choice
-from metasiam.options.pairs import SiameseOptions
+from metasiam.options.declare import declared
+from metasiam.options.pairs import UNUSED, PairDataOptions, SiameseOptions
+from metasiam.options.presets import preset_options
 from metasiam.options.training import options_of
 from metasiam.pair_session import cross_validated
 from metasiam.progress import SHOWN, SILENT, Listener, heard
@@ -148,3 +151,35 @@ def read_trials(file: Path) -> list[dict[str, Any]]:
 def best_trial(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the trial with the highest score, the earliest of equals."""
     return max(rows, key=lambda row: (row["score"], -row["trial"]))
+
+
+def next_command(data: PairDataOptions, preset: str | None, options: Mapping[str, Any]) -> str:
+    """Return the ``metasiam siamese`` command that trains with what was found, as a shell takes it.
+
+    Args:
+        data: the pairs that were searched on, with every default filled in.
+        preset: where the search started.
+        options: fields of ``SiameseOptions``, those tried and those fixed.
+    """
+    preset_method = preset_options(preset, "siamese")[1]
+    if any(value is None and name in preset_method for name, value in options.items()):
+        # No command line can take a preset's value back: say the rest of the preset word by word.
+        preset, options = None, preset_method | dict(options)
+    known = {name for name, option in declared(SiameseOptions).items() if not option.opt.hidden} - set(UNUSED)
+    said = {
+        "data": data.data,
+        "preset": preset,
+        "data_dir": data.data_dir,
+        "crop": data.crop,
+        "image_size": data.image_size,
+        "grey": data.grey or None,
+        **{name: value for name, value in options.items() if name in known},
+    }
+    words = ["metasiam", "siamese"]
+    for name, value in said.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None:
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
