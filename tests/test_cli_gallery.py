@@ -21,10 +21,15 @@ from metasiam.cli import run
 from metasiam.data.sources import load_domains
 from metasiam.errors import MetaSiamError
 from metasiam.gallery import load_gallery
+from metasiam.gallery.answers import as_json
 from metasiam.gallery.background import BackgroundChoice, load_background, of_run
 from metasiam.models import build_embedder
 from metasiam.models.files import EmbedderInfo, load_embedder, save_embedder
+from metasiam.options.gallery import EnrollOptions, GalleryOptions
+from metasiam.progress import Listener
 from metasiam.runs.locks import file_held
+from metasiam.workflows.enroll import enroll_pictures
+from metasiam.workflows.identify import identify_pictures
 
 SIZE = 16
 
@@ -498,3 +503,30 @@ def test_enroll_acts_the_names_own_pictures_out_and_says_where_they_are_confused
     assert "this embedder can hardly tell these names apart (its best guess is right for" in said
     assert "Weights trained on such pictures would help most (--weights)" in said
     assert load_gallery(enrolled).counts() == {"pet0": 4, "pet1": 4, "pet2": 4}
+
+
+def test_what_enroll_and_identify_do_is_done_from_python_without_printing(
+    weights: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    told: list[str] = []
+
+    class Notes(Listener):
+        def note(self, text: str) -> None:
+            told.append(text)
+
+    where = GalleryOptions(gallery=tmp_path / "pets.safetensors", weights=str(weights))
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    done = enroll_pictures([photos / "photos"], EnrollOptions(), where, Notes())
+    assert (done.path, done.left_out, done.moved) == (where.gallery, 0, 0)
+    assert done.gallery.counts() == {"pet0": 4, "pet1": 4, "pet2": 4}
+    assert load_gallery(where.gallery).counts() == done.gallery.counts()
+    assert told == ["no background pictures: thresholds come from your own pictures alone (see --background)"]
+    assert "trained on blobs" in done.fit
+    found = identify_pictures([photos / "new", tmp_path / "broken.png"], where, Notes())
+    assert told[1:] == [f"{tmp_path / 'broken.png'} cannot be read (not an image, or a damaged one): left out"]
+    assert not found.complete
+    rows = [json.loads(line) for line in as_json(found.rows).splitlines()]
+    assert [Path(row["picture"]).name for row in rows[:2]] == ["pet0-4.png", "pet0-5.png"]
+    assert [row["guesses"][0]["name"] for row in rows[:2]] == ["pet0", "pet0"]
+    assert rows[-1]["name"] is None
+    assert capsys.readouterr() == ("", "")

@@ -305,11 +305,11 @@ def embedders(tmp_path: Path) -> tuple[Path, Path, EmbedderKey]:
 
 def test_another_embedder_s_weights_are_called_so_and_left_out_it_works(embedders: tuple[Path, Path, EmbedderKey]):
     mine, other, key = embedders
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
         open_embedder(other, key=key)
     assert open_embedder(None, key=key)[1] == key
     torch.save(build_embedder("resnet14").state_dict(), other.with_suffix(".pt"))  # does not say its architecture
-    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Leave --weights out"):
+    with pytest.raises(MetaSiamError, match="is another embedder than the gallery was made with.*Omit --weights"):
         open_embedder(other.with_suffix(".pt"), key=key)
     with pytest.raises(MetaSiamError, match="made with a resnet8, not with resnet14. Omit --arch"):
         open_embedder(mine, arch="resnet14", key=key)

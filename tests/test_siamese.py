@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import metasiam as ms
 from metasiam.cli import run as metasiam_command
+from metasiam.cli.signals import Terminated
 from metasiam.data.pairs import PairSet, groups_of, keep_validation
 from metasiam.data.sources import load_pairs
 from metasiam.errors import MetaSiamError
@@ -39,6 +41,7 @@ from metasiam.reports.pair_report import write_pair_report
 from metasiam.session import TrainingStopped
 from metasiam.training.schedules import epoch_rate
 from metasiam.training.stopping import EarlyStopping
+from metasiam.workflows import folds
 from metasiam.workflows.folds import train_folds
 
 QUICK = {"arch": "conv4", "head": "features", "lr": 0.01, "batch_size": 16, "precision": "fp32"}
@@ -455,6 +458,30 @@ def test_ten_folds_that_were_stopped_go_on(
     assert "(standard error)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("signal", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
+def test_ctrl_c_between_two_folds_says_how_to_go_on(
+    lfw: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    signal: type[KeyboardInterrupt],
+    code: int,
+) -> None:
+    out, ordinary, begun = tmp_path / "folds", folds.train_pairs, []
+
+    def train_pairs(*args: Any, **options: Any) -> Any:
+        begun.append(options["out"].name)
+        if len(begun) == 2:
+            raise signal
+        return ordinary(*args, **options)
+
+    monkeypatch.setattr(folds, "train_pairs", train_pairs)
+    assert metasiam_command(ten_folds(lfw, out)) == code
+    said = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert said == [f"finished folds are kept in {out}", f"next: metasiam siamese --resume {out}"]
+    assert (out / "fold-1" / "evaluation.json").is_file()
+
+
 def test_one_of_ten_folds_is_finished_alone(
     lfw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], solved: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -477,9 +504,9 @@ def test_ten_folds_with_other_options_are_refused_and_lose_nothing(
     assert metasiam_command(ten_folds(lfw, out)) == 130
     evaluation = (out / "fold-1" / "evaluation.json").read_bytes()
     for arguments, message in (
-        (ten_folds(lfw, out, "--penalty", "2"), "--penalty is 1.0 in"),
-        (["siamese", "--resume", str(out), "--penalty", "2"], "--penalty is 1.0 in"),
-        (ten_folds(lfw, out, "--image-size", "20"), "--image-size is 16 in"),
+        (ten_folds(lfw, out, "--penalty", "2"), "was started with 1.0, not 2.0"),
+        (["siamese", "--resume", str(out), "--penalty", "2"], "was started with 1.0, not 2.0"),
+        (ten_folds(lfw, out, "--image-size", "20"), "was started with 16, not 20"),
         (ten_folds(lfw, out, "--overwrite", "--head", "cosine"), "--solver svm needs a head"),
         (["siamese", "--data-dir", str(lfw), "--overwrite", "--out", str(out)], "holds a ten-fold training, not a run"),
     ):
@@ -531,7 +558,7 @@ def test_people_in_both_training_and_test_pairs_are_counted_not_denied(
     shared = 2 if solver == "gradient" else 3  # cross-validation chooses on training pairs too
     assert f"validation pairs, with {shared} of the 10 people of the test pairs" in protocol["threshold_chosen_on"]
     assert protocol["test_trained_on"] == "1 of the 10 people"
-    assert "note: 3 of the 10 people in the test pairs stand in training" in capsys.readouterr().out
+    assert "note: 3 of the 10 people in the test pairs are in training" in capsys.readouterr().out
 
 
 def test_what_the_result_says_of_people_is_true_where_nobody_is_named(pairs: PairSet, tmp_path: Path) -> None:
@@ -582,5 +609,5 @@ def test_an_unfinished_run_of_another_list_is_not_resumed(pairs: PairSet, tmp_pa
     other = replace(pairs, same=~pairs.same)
     with pytest.raises(MetaSiamError, match="other pairs"):
         train_pairs(other, resume=tmp_path / "run")
-    with pytest.raises(MetaSiamError, match="--lr is 0.01"):
+    with pytest.raises(MetaSiamError, match="--lr cannot change when resuming.*started with 0.01"):
         train_pairs(pairs, resume=tmp_path / "run", lr=0.02)

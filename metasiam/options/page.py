@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from metasiam.methods import METHODS
 from metasiam.options.budget import ComparisonOptions, SweepOptions
-from metasiam.options.data import DataOptions
+from metasiam.options.data import DataOptions, ShowOptions
 from metasiam.options.declare import Declared, declared
 from metasiam.options.evaluation import ProtocolSettings
 from metasiam.options.flags import default_of, words_of
+from metasiam.options.gallery import AnswerOptions, DrawOptions, EnrollOptions, GalleryOptions
 from metasiam.options.pairs import PairDataOptions
 from metasiam.options.presets import ABOUT
 from metasiam.options.run import RunOptions
@@ -45,6 +46,11 @@ def options_page() -> str:
         ("metasiam sweep", SweepOptions),
         ("metasiam tune", TuneOptions),
         ("What is measured", ProtocolSettings),
+        ("Galleries", GalleryOptions),
+        ("metasiam enroll", EnrollOptions),
+        ("metasiam identify", AnswerOptions),
+        ("metasiam draw", DrawOptions),
+        ("metasiam data show", ShowOptions),
     ):
         parts += [f"## {title}\n", _table(declared(group).values())]
     return "\n".join(parts)
