@@ -11,6 +11,7 @@ from metasiam.data.names import plain
 from metasiam.data.splitting import Split
 from metasiam.errors import MetaSiamError
 from metasiam.methods import options_class
+from metasiam.options.declare import declared
 from metasiam.options.training import options_of
 from metasiam.progress import SHOWN_OR_WARNED, Listener
 from metasiam.runs import Run, run_behind
@@ -49,8 +50,10 @@ def check_trained_so(run: Run, method: str, options: Mapping[str, Any], domains:
         MetaSiamError: naming the run and what differs.
     """
     check_comparable([run], domains, split)
-    stored = run.config["options"]
-    wanted = options_of(options_class(method), options).as_dict()
+    kind = options_class(method)
+    # Options that are newer than the run have the defaults that it was trained with.
+    stored = {name: option.default for name, option in declared(kind).items()} | run.config["options"]
+    wanted = options_of(kind, options).as_dict()
     for name, value in wanted.items():
         # Options that depend on the data or on the weights to start from are decided when the training begins.
         if (name in options or name not in ("flip", "arch")) and stored.get(name) != value:

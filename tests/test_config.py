@@ -153,7 +153,9 @@ def test_an_embedder_of_one_s_own_can_be_trained_once_it_has_a_name(tmp_path, ti
 )
 def test_names_and_weights_are_looked_at_before_the_data(tmp_path, monkeypatch, capsys, arguments, text):
     monkeypatch.chdir(tmp_path)
-    data = "pairs:nowhere.csv" if arguments[0] in ("siamese", "tune") else "folder:nowhere"
+    for place in ("empty", "empty.csv"):  # nothing in them could be loaded
+        (tmp_path / place).mkdir() if place == "empty" else (tmp_path / place).touch()
+    data = "pairs:empty.csv" if arguments[0] in ("siamese", "tune") else "folder:empty"
     assert run([*arguments, "--data", data]) == 2
     assert text in capsys.readouterr().err
-    assert not any(tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "empty.csv"}
