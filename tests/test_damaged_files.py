@@ -290,6 +290,7 @@ def test_a_link_that_leads_nowhere_is_no_folder_to_write_into(files, tmp_path, m
     monkeypatch.chdir(tmp_path)
     Path("self").symlink_to("self")
     Path("nowhere").symlink_to("gone")
+    Path("empty").mkdir()
     options = ["--arch", "resnet8", "--iterations", "1", "--compile", "off"]
     for command in (
         ["triplet", *options],
@@ -297,11 +298,11 @@ def test_a_link_that_leads_nowhere_is_no_folder_to_write_into(files, tmp_path, m
         ["compare", str(files / "run")],
         ["evaluate", str(files / "run")],
     ):
-        assert run([*command, "--data", "folder:gone", "--out", out]) == 2
+        assert run([*command, "--data", "folder:empty", "--out", out]) == 2
         error = capsys.readouterr().err
         assert f"--out {out} cannot be written (" in error
         assert error.count("\n") == 1
-    assert sorted(path.name for path in Path().iterdir()) == ["nowhere", "self"]
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "nowhere", "self"]
 
 
 def test_a_domain_with_a_new_line_in_its_name_is_shown_in_the_grid(tmp_path, monkeypatch, capsys):

@@ -157,7 +157,7 @@ def test_a_damaged_pair_file_is_refused(tmp_path: Path) -> None:
     data_dir = write_lfw(tmp_path)
     file = data_dir / "lfw_home" / "pairsDevTrain.txt"
     file.write_text("\n".join(file.read_text().splitlines()[:-3]) + "\n")
-    with pytest.raises(MetaSiamError, match="has 57 pairs instead of 60"):
+    with pytest.raises(MetaSiamError, match="has 57 pairs, not 60"):
         load_pairs("lfw", data_dir=data_dir)
 
 

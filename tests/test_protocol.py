@@ -424,18 +424,18 @@ def test_more_images_than_there_are_is_refused(
     ("wrong", "words"),
     [
         ({"pairs": 1}, "--pairs 1 "),
-        ({"queries": 0}, "queries must be a whole number from 1 on, not 0"),
+        ({"queries": 0}, "--queries must be at least 1, not 0"),
         ({"triplets": 1.5}, "triplets must be a whole number, not 1.5"),
         ({"shots": "all"}, "shots must be a tuple, not 'all'"),
         ({"threshold": float("nan")}, "threshold must be a finite number, not nan"),
-        ({"adapt_part": "last"}, "adapt_part 'last' is unknown. Use one of: all, last_block"),
+        ({"adapt_part": "last"}, "--adapt-part last is unknown. Use one of: all, last_block"),
         ({"shots": (-1,)}, "--adapt-shots -1 "),
         ({"shots": ("some",)}, "--adapt-shots 'some' "),
         ({"regimes": ("open",)}, "the regime open "),
-        ({"adapt_steps": -1}, "--adapt-steps -1 is negative"),
-        ({"adapt_rate": 0.0}, "adaptation rate of 0"),
-        ({"bootstrap": 3}, "3 bootstrap resamples"),
-        ({"folds": 1}, "at least two folds"),
+        ({"adapt_steps": -1}, "--adapt-steps must not be negative, not -1"),
+        ({"adapt_rate": 0.0}, "--adapt-rate must be a positive number, not 0.0"),
+        ({"bootstrap": 3}, "--bootstrap must be at least 100, not 3"),
+        ({"folds": 1}, "--folds must be at least 2, not 1"),
         ({"protocols": ("mine",)}, "--protocol takes"),
     ],
 )
@@ -450,7 +450,7 @@ def test_domains_of_one_training_image_each_cannot_choose_a_threshold(
 ) -> None:
     few = tiny_domains(10, 5, test_images=4)
     parts = split_domains(few, held_out=3, validation=validation)
-    with pytest.raises(MetaSiamError, match=rf"{validation or 7} domains that the threshold .* single training image"):
+    with pytest.raises(MetaSiamError, match=rf"{validation or 7} domains with a single training image"):
         evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,)))
     # The published systems' own measurements need no threshold.
     reference = evaluate(embedder, INFO, few, parts, replace(QUICK, shots=(0,), protocols=("reference",)))

@@ -333,8 +333,10 @@ def test_pictures_arrive_pixel_by_pixel_and_large_ones_smaller() -> None:
     np.testing.assert_array_equal(np.asarray(opened(picture)), picture.transpose(1, 2, 0))
     np.testing.assert_array_equal(np.asarray(opened(picture[:1])), picture[0])
     assert opened(np.zeros((3, 500, 250), np.uint8)).size == (80, 160)
-    with pytest.raises(ValueError, match=r"\[1 or 3, H, W\]"):
-        data_uri(np.zeros((4, 8, 8), np.uint8))
+    six = np.stack([np.full((8, 8), level, np.uint8) for level in range(6)])
+    np.testing.assert_array_equal(np.asarray(opened(six))[0, 0], [0, 1, 2])  # of more channels the first three
+    with pytest.raises(ValueError, match=r"\[C, H, W\] or \[H, W\]"):
+        data_uri(np.zeros((4, 3, 8, 8), np.uint8))
     with pytest.raises(ValueError, match="not float64"):
         data_uri(np.zeros((3, 8, 8)))  # type: ignore[arg-type]
 

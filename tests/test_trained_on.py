@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
+from listeners import Heard
 
 import metasiam
+from metasiam.progress import Listener
 from metasiam.runs import Run, create_run
 from metasiam.trained_on import check_never_trained_on
 
@@ -37,8 +39,11 @@ def less(domains, source=None):
     return changed
 
 
-def refuse_notes(text):
-    pytest.fail(f"noted: {text}")
+class NoNotes(Listener):
+    """Fails where something is noted."""
+
+    def note(self, text):
+        pytest.fail(f"noted: {text}")
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "an older run"])
@@ -47,10 +52,10 @@ def test_what_was_trained_on_is_not_held_out(tmp_path, domains, change, named):
     run = trained(tmp_path / "run", domains, range(4), named=named)
     now = change(domains)
     with pytest.raises(metasiam.MetaSiamError, match=KNOWN):
-        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), refuse_notes)
+        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), NoNotes())
     with pytest.raises(metasiam.MetaSiamError, match="was trained on 1 of the domains"):
-        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=2, validation=1), refuse_notes)
-    check_never_trained_on(run, now, metasiam.split_domains(now, held_out=2), refuse_notes)
+        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=2, validation=1), NoNotes())
+    check_never_trained_on(run, now, metasiam.split_domains(now, held_out=2), NoNotes())
 
 
 def test_a_domain_more_does_not_move_the_others_out_of_sight(tmp_path, domains, tiny_domains):
@@ -58,12 +63,12 @@ def test_a_domain_more_does_not_move_the_others_out_of_sight(tmp_path, domains, 
     more = tiny_domains(domains=7, images=6, source=domains.source)
     more = replace(more, names=("another", *domains.names))  # all places are others now
     with pytest.raises(metasiam.MetaSiamError, match=KNOWN):
-        check_never_trained_on(run, more, metasiam.split_domains(more, held_out=4), refuse_notes)
-    check_never_trained_on(run, more, metasiam.split_domains(more, held_out=2), refuse_notes)
-    notes: list[str] = []
+        check_never_trained_on(run, more, metasiam.split_domains(more, held_out=4), NoNotes())
+    check_never_trained_on(run, more, metasiam.split_domains(more, held_out=2), NoNotes())
+    heard = Heard()
     older = trained(tmp_path / "older", domains, range(4), named=False)
-    check_never_trained_on(older, more, metasiam.split_domains(more, held_out=4), notes.append)
-    assert "does not say by name what it was trained on" in notes[0]
+    check_never_trained_on(older, more, metasiam.split_domains(more, held_out=4), heard)
+    assert "does not say by name what it was trained on" in heard.notes[0]
 
 
 def test_a_source_is_the_same_by_every_path_to_it(tmp_path, domains, monkeypatch):
@@ -74,19 +79,19 @@ def test_a_source_is_the_same_by_every_path_to_it(tmp_path, domains, monkeypatch
     for path in ("./pictures", tmp_path / "pictures", "link"):
         now = less(domains, f"folder:{path}")
         with pytest.raises(metasiam.MetaSiamError, match=KNOWN):
-            check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), refuse_notes)
+            check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), NoNotes())
 
 
 def test_equal_names_of_another_source_are_noted(tmp_path, domains):
     run = trained(tmp_path / "run", domains, range(4))
     elsewhere = less(domains, "npz:other.npz")
-    notes: list[str] = []
-    check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=4), notes.append)
-    assert len(notes) == 1
-    assert "was trained on 2 domains of folder:pictures with the names of domains held out" in notes[0]
-    check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=2), refuse_notes)
+    heard = Heard()
+    check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=4), heard)
+    assert len(heard.notes) == 1
+    assert "was trained on 2 domains of folder:pictures with the names of domains held out" in heard.notes[0]
+    check_never_trained_on(run, elsewhere, metasiam.split_domains(elsewhere, held_out=2), NoNotes())
     others = replace(elsewhere, names=tuple(f"thing {place}" for place in range(6)))
-    check_never_trained_on(run, others, metasiam.split_domains(others, held_out=4), refuse_notes)
+    check_never_trained_on(run, others, metasiam.split_domains(others, held_out=4), NoNotes())
 
 
 @pytest.mark.parametrize("init", ["first", "first/embedder.safetensors"])
@@ -95,7 +100,7 @@ def test_what_a_run_started_from_counts_too_by_its_folder_or_its_weights(tmp_pat
     run = trained(tmp_path / "second", domains, range(2), init=str(tmp_path / init))
     now = less(domains)
     with pytest.raises(metasiam.MetaSiamError, match=f"first {KNOWN}"):
-        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), refuse_notes)
+        check_never_trained_on(run, now, metasiam.split_domains(now, held_out=4), NoNotes())
 
 
 def test_a_run_says_the_names_that_it_was_trained_on(tmp_path, domains, monkeypatch):
