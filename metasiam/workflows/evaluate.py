@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -150,7 +151,7 @@ def _folder(weights: Path, out: Path | None, *, is_run: bool, overwrite: bool) -
     from metasiam.runs import EVALUATION, check_measured, check_new, fresh_folder
 
     folder = out or (weights if is_run else fresh_folder("evaluate"))
-    if is_run and folder.resolve() == weights.resolve():
+    if is_run and os.path.realpath(folder) == os.path.realpath(weights):  # Path.resolve fails on a link to itself
         check_measured(folder, overwrite=overwrite)
     else:
         check_new(EVALUATION, folder, overwrite=overwrite)
