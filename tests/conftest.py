@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from filelock import FileLock
@@ -84,6 +85,18 @@ def cifar100(real_data: Callable[[str], Path], kept_between_workers: Path) -> Do
     folder = real_data("cifar100")
     with FileLock(kept_between_workers / "packed.lock"):
         return load_domains(f"folder:{folder}", data_dir=kept_between_workers, listener=None)
+
+
+@pytest.fixture
+def tiny_npz(tmp_path: Path) -> str:
+    """What ``--data`` takes for eight domains of noise, six train and six test images of 12x12 each."""
+    random = np.random.default_rng(0)
+    parts = {}
+    for part in ("train", "test"):
+        parts[f"{part}_images"] = random.integers(0, 256, (48, 12, 12, 3), dtype=np.uint8)
+        parts[f"{part}_labels"] = np.arange(48) % 8
+    np.savez(tmp_path / "pictures.npz", **parts)  # type: ignore[arg-type]
+    return f"npz:{tmp_path / 'pictures.npz'}"
 
 
 @pytest.fixture(scope="session")

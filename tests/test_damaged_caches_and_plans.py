@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 import metasiam as ms
 import metasiam.workflows.folds
+import metasiam.workflows.pairs
 import metasiam.workflows.plans
 import metasiam.workflows.sweep_plan
 from metasiam.cli import run
@@ -203,7 +204,7 @@ def test_folds_whose_plan_or_numbers_are_damaged(tmp_path, monkeypatch, capsys, 
     def stopped(*given: object, **named: object) -> None:
         raise ms.MetaSiamError("what is read comes before it")
 
-    monkeypatch.setattr(metasiam.workflows.folds, "train_folds", stopped)
+    monkeypatch.setattr(metasiam.workflows.pairs, "load_pairs", stopped)
     options = {"method": "siamese", "arch": "resnet8", "epochs": 1}
     whole = {"options": options, "data": {"source": "lfw:10-folds", "options": {"data": "lfw:10-folds"}}}
     (tmp_path / "folds-config.json").write_text(json.dumps(mutated(whole, data.draw)))

@@ -130,9 +130,24 @@ def test_every_method_has_a_command_with_its_own_options(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["baseline", "protonet", "fomaml"])
-def test_the_commands_train_test_and_resume(method, tmp_path, monkeypatch, capsys):
+def test_the_commands_train_test_and_resume(method, tiny_npz, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    small = ["--arch", "resnet8", "--iterations", "2", "--compile", "off", "--pairs", "10", "--adapt-shots", "0"]
+    small = [
+        "--data",
+        tiny_npz,
+        "--held-out",
+        "3",
+        "--arch",
+        "resnet8",
+        "--iterations",
+        "2",
+        "--compile",
+        "off",
+        "--pairs",
+        "10",
+        "--adapt-shots",
+        "0",
+    ]
     small += ["--ways", "2", "--shots", "1", "--queries", "1"] if method != "baseline" else ["--batch-size", "4"]
     assert run([method, *small, "--out", "run"]) == 0
     assert "Held-out tasks" in capsys.readouterr().out

@@ -101,7 +101,7 @@ def test_an_unknown_one_is_said_with_those_that_there_are(data, tmp_path):
         ms.train("own-way", *data, out=tmp_path / "run", **SMALL)
 
 
-def test_an_installed_packages_method_has_a_command(tmp_path, monkeypatch, capsys):
+def test_an_installed_packages_method_has_a_command(tiny_npz, tmp_path, monkeypatch, capsys):
     install(tmp_path / "site")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
     monkeypatch.chdir(tmp_path)
@@ -110,7 +110,22 @@ def test_an_installed_packages_method_has_a_command(tmp_path, monkeypatch, capsy
         assert "foreignkit" not in sys.modules  # listing imports nothing
         assert run(["foreign-pairs", "--help"]) == 0
         assert "Images drawn together. [default: 4]" in " ".join(capsys.readouterr().out.split())
-        small = ["--arch", "resnet8", "--iterations", "2", "--compile", "off", "--pairs", "10", "--adapt-shots", "0"]
+        small = [
+            "--data",
+            tiny_npz,
+            "--held-out",
+            "3",
+            "--arch",
+            "resnet8",
+            "--iterations",
+            "2",
+            "--compile",
+            "off",
+            "--pairs",
+            "10",
+            "--adapt-shots",
+            "0",
+        ]
         assert run(["foreign-pairs", *small, "--twins", "6", "--out", "run"]) == 0
         assert json.loads(Path("run/config.json").read_text())["options"]["twins"] == 6
         assert run(["foreign-pairs", "--resume", "run"]) == 0

@@ -14,14 +14,8 @@ MEASURE = ["--pairs", "10", "--adapt-shots", "0"]
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    random = np.random.default_rng(0)
-    parts = {}
-    for part in ("train", "test"):
-        parts[f"{part}_images"] = random.integers(0, 256, (48, 12, 12, 3), dtype=np.uint8)
-        parts[f"{part}_labels"] = np.arange(48) % 8
-    np.savez(tmp_path / "pictures.npz", **parts)
-    return tmp_path / "pictures.npz"
+def pictures(tiny_npz):
+    return Path(tiny_npz.removeprefix("npz:"))
 
 
 @pytest.mark.parametrize("split", [{"held_out": 3}, {"held_out": 3, "validation": 2}])
