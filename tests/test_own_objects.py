@@ -388,3 +388,19 @@ def test_a_preset_is_taken_from_python_too_and_options_given_win(data, tmp_path)
     assert (stored["loss"], stored["ways"], stored["meta_schedule"]) == ("balanced-softmax", 2, "constant")
     with pytest.raises(ms.MetaSiamError, match="triplet has no preset scratch"):
         ms.train("triplet", *data, preset="scratch", out=tmp_path / "other")
+
+
+def test_weights_saved_under_a_name_that_nobody_knows_are_loaded_with_what_makes_them(tmp_path):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    ms.save_embedder(tmp_path / "mine.safetensors", module, ms.EmbedderInfo("mine", image_size=(8, 8)))
+    with pytest.raises(ms.MetaSiamError, match="holds weights of a custom module, mine. Load it from Python"):
+        ms.load_embedder(tmp_path / "mine.safetensors")
+
+    def make():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    loaded, info = ms.load_embedder(tmp_path / "mine.safetensors", build=make)
+    images = torch.rand(2, 3, 8, 8)
+    assert info.arch == "own:mine"
+    assert torch.equal(loaded(images), module(images))

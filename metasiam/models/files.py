@@ -96,6 +96,9 @@ def info_fields(stored: Mapping[str, Any]) -> dict[str, Any]:
 def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> None:
     """Write weights and ``info`` to a safetensors file, atomically.
 
+    An ``arch`` that nothing is known by is kept as that of a custom module, ``own:NAME``: ``load_embedder`` takes the
+    module, or what makes it, as ``build``.
+
     Raises:
         MetaSiamError: if its folder does not exist.
     """
@@ -103,8 +106,18 @@ def save_embedder(path: str | Path, embedder: nn.Module, info: EmbedderInfo) -> 
         raise MetaSiamError(f"{path} cannot be written: its folder does not exist. Make the folder first.")
     state = _own_module(embedder).state_dict()
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    kept = replace(info, arch=_kept_name(info.arch))
     with atomically(Path(path)) as partial:
-        save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(info))})
+        save_file(tensors, partial, metadata={"metasiam": json.dumps(asdict(kept))})
+
+
+def _kept_name(arch: str) -> str:
+    """Return a name that an embedder can be made by, or that says that its module must be handed over."""
+    try:
+        catalogue.check_embedder("arch", arch, with_weights=False)
+    except MetaSiamError:
+        return catalogue.OWN + arch
+    return arch
 
 
 @checked
@@ -162,6 +175,8 @@ def read_embedder(
     state, stored = _read_safetensors(path) if path.suffix == ".safetensors" else (_read_state_dict(path), {})
     if arch is not None and catalogue.is_place(arch) and str(stored.get("arch")).startswith(catalogue.OWN):
         stored["arch"] = arch  # handed over from Python in training, named now
+    if build is not None and "arch" in stored:
+        stored["arch"] = _kept_name(str(stored["arch"]))
     if arch is not None and stored.get("arch", arch) != arch:
         raise OtherArchitectureError(f"{path} holds a {stored['arch']}, not the {arch} asked for. Omit --arch.")
     if "channels" not in stored and (first := next((v for v in state.values() if v.ndim == 4), None)) is not None:
