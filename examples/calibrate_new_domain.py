@@ -49,7 +49,8 @@ def main() -> None:
     )
     images, place = torch.unique(torch.cat((pairs.first, pairs.second)), return_inverse=True)
     embeddings = ms.embed_images(embedder, info, domains, images)
-    scores = similarity(embeddings, *place.view(2, -1), info.distance)
+    first, second = place.view(2, -1)
+    scores = similarity(embeddings, first, second, info.distance)
     print(f"{domains.names[new]}, from {arguments.images} images, {len(scores)} test pairs")
     for name, value in (("global", known), ("of these images alone", alone), ("shrunk", threshold)):
         print(f"  {name:<24} threshold {value:.3f}   {100 * balanced_accuracy(scores, pairs.same, value):.1f} % right")

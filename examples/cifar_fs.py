@@ -8,6 +8,7 @@ The 16 validation classes are measured first: choose settings on them. The 20 te
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import metasiam as ms
 
@@ -25,7 +26,7 @@ def main() -> None:
 
     domains = ms.load_domains(arguments.data, data_dir=arguments.data_dir)
     split = ms.split_domains(domains, split="cifar-fs")
-    options = {
+    options: dict[str, Any] = {
         "batch_size": 192,
         "lr": 0.01,
         "weight_decay": 0.05,

@@ -62,7 +62,11 @@ def main() -> None:
         overwrite=True,
     )
     settings = ms.ProtocolSettings(shots=(0,), seen=False, regimes=("closed",), pairs=400, support_draws=20)
-    candidates = {"trained": run, "untrained": network, "pixels": nn.Sequential(nn.AvgPool2d(4), nn.Flatten())}
+    candidates: dict[str, ms.Run | nn.Module] = {
+        "trained": run,
+        "untrained": network,
+        "pixels": nn.Sequential(nn.AvgPool2d(4), nn.Flatten()),
+    }
     comparison = ms.compare(candidates, domains, split, settings)
     for name, evaluation in comparison.data["methods"].items():
         found = evaluation["held_out"]
