@@ -50,6 +50,23 @@ def spread(embeddings, labels):
     """A plain function is a loss as well."""
     return -embeddings.std(0).mean()
 ''',
+    "foreignkit/sources.py": '''
+import numpy as np
+
+import metasiam as ms
+from metasiam.data.sources import Source
+
+
+def load(request):
+    """Eight domains, each of its own colour."""
+    random = np.random.default_rng(0)
+    labels = np.arange(96) % 8
+    images = random.integers(0, 60, (96, 12, 12, 3)) + 24 * labels[:, None, None, None]
+    return ms.DomainSet.from_arrays(images.astype(np.uint8), labels, test=0.5, source="foreign-squares")
+
+
+SQUARES = Source(load)
+''',
     "foreignkit/methods.py": '''
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
@@ -95,6 +112,9 @@ foreign-fed = foreignkit.networks:fed
 
 [metasiam.losses]
 foreign-centres = foreignkit.losses:Centres
+
+[metasiam.sources]
+foreign-squares = foreignkit.sources:SQUARES
 
 [metasiam.methods]
 foreign-pairs = foreignkit.methods:PAIRED

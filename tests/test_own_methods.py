@@ -136,3 +136,28 @@ def test_an_installed_packages_method_has_a_command(tiny_npz, tmp_path, monkeypa
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "foreignkit"]:
             del sys.modules[name]
+
+
+def test_an_installed_package_trains_resumes_and_is_measured_from_the_command_line(
+    tmp_path, monkeypatch, capsys
+):
+    install(tmp_path / "site")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
+    monkeypatch.chdir(tmp_path)
+    measure = ["--pairs", "10", "--adapt-shots", "0"]
+    try:
+        assert run(["data", "list"]) == 0
+        assert "foreign-squares" in capsys.readouterr().out
+        options = ["--data", "foreign-squares", "--held-out", "3", "--arch", "foreign-net", "--loss", "foreign-centres"]
+        options += ["--iterations", "4", "--batch-size", "4", "--compile", "off", "--device", "cpu"]
+        assert run(["triplet", *options, "--checkpoint-every", "0", "--out", "run", *measure]) == 0
+        stored = json.loads(Path("run/config.json").read_text())
+        assert stored["data"]["options"]["data"] == "foreign-squares"
+        assert stored["options"]["arch"] == "foreign-net"
+        assert run(["triplet", "--resume", "run"]) == 0
+        assert run(["evaluate", "run", *measure, "--overwrite"]) == 0
+        assert run(["triplet", "--data", "foreign-circles"]) == 2
+        assert "foreign-squares" in capsys.readouterr().err  # among those that there are
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "foreignkit"]:
+            del sys.modules[name]
