@@ -44,8 +44,8 @@ from benchmarks.data import benchmark_domains, benchmark_split, unzipped
 from benchmarks.harness import RESULTS, machine
 from metasiam.data.domains import DomainSet
 from metasiam.data.splitting import Split
+from metasiam.progress import Listener, Progress
 from metasiam.runs import Run, open_run
-from metasiam.training.loop import Progress
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Session:
         if self.tiny:
             options |= {"iterations": 2, "batch_size": 4, "arch": "resnet8", "compile": "off"}
             options |= {"inner_epochs": 2} if stage.method == "reptile" else {}
-        known: dict[str, Any] = {"report": lambda progress: self.report(stage, folder, progress), "note": print}
+        known: dict[str, Any] = {"listener": _Told(self, stage, folder)}
         if (folder / CHECKPOINT).is_file():
             return metasiam.train(stage.method, self.domains, self.split, resume=folder, **known)
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,6 +212,19 @@ class Session:
         }
         (self.keep / f"{stage.name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(f"{stage.name}: trained in {last['seconds']:.0f} s, kept in {self.keep}", flush=True)
+
+
+class _Told(Listener):
+    """Tells a session how far the training of a stage is."""
+
+    def __init__(self, session: Session, stage: Stage, folder: Path) -> None:
+        self.session, self.stage, self.folder = session, stage, folder
+
+    def training(self, progress: Progress) -> None:
+        self.session.report(self.stage, self.folder, progress)
+
+    def note(self, text: str) -> None:
+        print(text, flush=True)
 
 
 def bring_home(keep: Path, home: Path | None) -> None:

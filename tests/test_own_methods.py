@@ -138,9 +138,7 @@ def test_an_installed_packages_method_has_a_command(tiny_npz, tmp_path, monkeypa
             del sys.modules[name]
 
 
-def test_an_installed_package_trains_resumes_and_is_measured_from_the_command_line(
-    tmp_path, monkeypatch, capsys
-):
+def test_an_installed_package_trains_resumes_and_is_measured_from_the_command_line(tmp_path, monkeypatch, capsys):
     install(tmp_path / "site")
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site")])
     monkeypatch.chdir(tmp_path)
