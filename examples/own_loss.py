@@ -1,4 +1,4 @@
-"""Losses of others and your own: by name, with their parameters, or as objects. On the embedded glyphs, half a minute.
+"""Losses of others and your own: by name, with their parameters, or as objects. On the embedded glyphs, a minute.
 
 python examples/own_loss.py
 """
@@ -9,33 +9,38 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 import metasiam as ms
 
 
-class Spread(nn.Module):
-    """Any loss of (embeddings [B, D], labels [B]) will do: same labels near each other, all of them spread out."""
+class LargeMarginCosine(nn.Module):
+    """Any loss of (embeddings [B, D], labels [B]) will do. Here: Wang et al., "CosFace" (2018)."""
 
-    def __init__(self, num_classes: int, embedding_size: int, pull: float = 1.0) -> None:
+    def __init__(self, num_classes: int, embedding_size: int, margin: float = 0.1) -> None:
         super().__init__()
-        self.centres = nn.Parameter(torch.randn(num_classes, embedding_size))  # trained with the network, and resumed
-        self.pull = pull
+        self.proxies = nn.Parameter(torch.randn(num_classes, embedding_size))  # trained with the network, and resumed
+        self.margin = margin
 
     def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        near = (embeddings - self.centres[labels]).square().mean()
-        return self.pull * near - torch.nn.functional.normalize(embeddings, dim=1).std(0).mean()
+        cosines = functional.normalize(embeddings, dim=1) @ functional.normalize(self.proxies, dim=1).t()
+        right = functional.one_hot(labels, len(self.proxies))
+        return functional.cross_entropy((cosines - self.margin * right) / 0.1, labels)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--iterations", type=int, default=30)
+    parser.add_argument("--iterations", type=int, default=120)
     parser.add_argument("--out", type=Path, default=Path("runs/own-loss"))
     arguments = parser.parse_args()
 
     domains = ms.load_domains("glyphs")
     split = ms.split_domains(domains, held_out=10, validation=10)
     losses: dict[str, dict[str, Any]] = {
-        "own": {"loss": Spread, "loss_options": {"pull": 0.5}},  # a class: it is told how many classes there are
+        "own": {
+            "loss": LargeMarginCosine,
+            "loss_options": {"margin": 0.2},
+        },  # a class: it is told how many classes there are
     }
     try:
         import pytorch_metric_learning  # noqa: F401, only whether it is there
@@ -48,10 +53,8 @@ def main() -> None:
             "triplet",
             domains,
             split,
-            arch="conv4",
+            preset="quick",
             iterations=arguments.iterations,
-            batch_size=32,
-            device="cpu",
             out=arguments.out / name.replace(" ", "-"),
             overwrite=True,
             **options,
