@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from metasiam import load_embedder
 from metasiam.cli import run
@@ -25,10 +27,11 @@ MADE = Path(__file__).parent / "fixtures" / "today" / "made.zip"
 #: What may differ between two runs of one command: how long it took, when and on what it ran.
 CIRCUMSTANCES = {"seconds", "minutes", "images_per_second", "created", "machine", "run"}
 
-#: Processors add up in other orders (AVX2, AVX-512, other BLAS libraries), so bytes cannot be equal everywhere. Thirty
-#: steps in fp32 leave differences of about 1e-5 in a similarity. Percentages, which count pairs, are then equal unless
-#: a pair lies that close to a threshold, and these do not.
 RELATIVE, ABSOLUTE = 1e-3, 2e-3
+
+#: What ``arithmetic`` is where the folders were made. Processors and releases of PyTorch add up in other orders; a few
+#: steps of training make other answers of that. There the commands are run all the same, and numbers are not compared.
+PINNED_ARITHMETIC = "AVX512 f7fcaaebd742f1bb"
 
 DATA = ["--data", "folder:pictures", "--held-out", "3", "--validation", "2"]
 TRAINING = ["--arch", "resnet8", "--init", "start.safetensors", "--batch-size", "8", "--device", "cpu"]
@@ -72,6 +75,27 @@ def read(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8").replace(f"{Path.cwd()}/", ""))
 
 
+def arithmetic() -> str:
+    """Return what a few training steps of plain PyTorch give here, to the bit."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(24, 3, 16, 16, generator=generator)
+    shapes = ((16, 3, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (64, 32))
+    weights = [torch.rand(*shape, generator=generator).sub(0.5).requires_grad_() for shape in shapes]
+    optimizer = torch.optim.Adam(weights, lr=0.01)
+    for _ in range(5):
+        values = images
+        for place, weight in enumerate(weights[:3]):
+            values = functional.conv2d(values, weight, stride=1 + place % 2, padding=1)
+            values = functional.relu(functional.batch_norm(values, None, None, training=True))
+        embeddings = functional.normalize(values.mean((2, 3)) @ weights[3].t(), dim=1)
+        loss = functional.cross_entropy(embeddings @ embeddings.t() / 0.1, torch.arange(24) // 4)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    bits = b"".join(weight.detach().numpy().tobytes() for weight in weights)
+    return f"{torch.backends.cpu.get_cpu_capability()} {hashlib.sha256(bits).hexdigest()[:16]}"
+
+
 def differences(found: Any, pinned: Any, where: str = "") -> list[str]:
     """Return where two JSON values differ: in structure and words exactly, in numbers beyond the tolerance."""
     if isinstance(pinned, dict) and isinstance(found, dict):
@@ -93,6 +117,10 @@ def differences(found: Any, pinned: Any, where: str = "") -> list[str]:
 
 
 def assert_as_pinned(found: Path, pinned: Path) -> None:
+    here, there = read(found), read(pinned)
+    assert list(here) == list(there)
+    if arithmetic() != PINNED_ARITHMETIC:
+        pytest.skip("it ran; its numbers were pinned where sums are made in another order")
     lines = differences(read(found), read(pinned))
     assert not lines, f"{found} is not as {pinned}:\n" + "\n".join(lines[:40])
 
@@ -209,8 +237,11 @@ def test_a_stopped_search_goes_on_to_the_trials_of_one_that_was_not(today, unpac
     found = [json.loads(line) for line in (folder / "trials.jsonl").read_text().splitlines()]
     pinned = [json.loads(line) for line in (unpacked / f"search-{kind}-all.jsonl").read_text().splitlines()]
     assert found[:2] == begun  # not tried again
+    if kind == "grid":  # what it tries does not depend on what it found
+        assert [row["options"] for row in found] == [row["options"] for row in pinned]
     if kind != "random":
-        assert differences(found, pinned) == []
+        if arithmetic() == PINNED_ARITHMETIC:
+            assert differences(found, pinned) == []
         return
     assert [row["trial"] for row in found] == [0, 1, 2, 3]  # Optuna draws others than were drawn before it did
     assert all(0.0001 <= row["options"]["lr"] <= 0.01 and row["options"]["batch_size"] in (6, 7, 8) for row in found)
